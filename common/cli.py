@@ -1,0 +1,161 @@
+"""The command line that all five stages share: words to paths, method, configuration; help; exit codes."""
+
+import ast
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.config import Key, describe, did_you_mean, keys_of, resolve
+from common.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage's entry.py declares of itself."""
+
+    name: str  # its folder
+    paths: tuple[str, ...]  # names of the leading words, e.g. ("IN.jsonl", "OUT.jsonl")
+    contract: str  # what a method.py must define: "select", "order", "Scorer", "train", "evaluate"
+    run: Callable[..., None]  # run(call, *, stage keys)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One checked call of a stage."""
+
+    stage: str
+    paths: tuple[str, ...]
+    method_name: str
+    method: Callable
+    method_keys: dict[str, Any]
+    config: dict[str, Any]  # stage keys and method keys together, as recorded in the manifest
+
+
+def main(stage: Stage, words: list[str] | None = None) -> int:
+    """Run `stage` for the words of a command line; returns the exit code (0, 2 for what the user can cure)."""
+    words = sys.argv[1:] if words is None else words
+    try:
+        return _dispatch(stage, words)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def method_names(stage: str) -> list[str]:
+    """The command-line names of a stage's methods: its folders that hold a method.py.
+
+    The folder `top_r` is called `top-r` when its configuration is `config/top-r.yaml`, else as it is spelled.
+    """
+    folders = sorted(path.parent.name for path in (REPOSITORY / stage).glob("*/method.py"))
+    configs = REPOSITORY / stage / "config"
+    dashed = {folder: folder.replace("_", "-") for folder in folders}
+    return [dashed[name] if (configs / f"{dashed[name]}.yaml").exists() else name for name in folders]
+
+
+def load_method(stage: Stage, name: str) -> tuple[Callable, Path | None]:
+    """The method called `name` and its default configuration (None where it has none).
+
+    Raises: UserError for an unknown name, with the nearest known one.
+    """
+    known = method_names(stage.name)
+    if name.replace("-", "_") not in [known_name.replace("-", "_") for known_name in known]:
+        raise UserError(f"{stage.name} has no method '{name}'{did_you_mean(name, known)}")
+    module = importlib.import_module(f"{stage.name}.{name.replace('-', '_')}.method")
+    configs = REPOSITORY / stage.name / "config"
+    names = (getattr(module, "DEFAULT_CONFIG", None), f"{name}.yaml", f"{name.replace('_', '-')}.yaml")
+    existing = [configs / file for file in names if file and (configs / file).exists()]
+    return getattr(module, stage.contract), existing[0] if existing else None
+
+
+def keys_for(stage: Stage, method: Callable) -> tuple[dict[str, Key], dict[str, Key]]:
+    """The keys of the stage, and those of the method."""
+    return keys_of(stage.run), keys_of(method)
+
+
+def _dispatch(stage: Stage, words: list[str]) -> int:
+    flags = [word for word in words if word in ("--help", "-h", "--dry-run")]
+    words = [word for word in words if word not in flags]
+    if "--help" in flags or "-h" in flags or not (words or flags):
+        print(_help(stage, words))
+        return 0
+    call, stage_keys, config_path = _parse(stage, words)
+    if "--dry-run" in flags:
+        print(f"# {stage.name} {call.method_name}: {' -> '.join(call.paths)} (keys from {config_path or 'defaults'})")
+        print(yaml.safe_dump(call.config, sort_keys=False, allow_unicode=True), end="")
+        return 0
+    if os.environ.get("NPROC", "1") != "1":
+        raise UserError(f"{stage.name} runs in one process for now: unset NPROC")
+    stage.run(call, **stage_keys)
+    return 0
+
+
+def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path | None]:
+    """Words to a checked call: method name first, then configuration path, keys, values."""
+    unknown = [word for word in words if word.startswith("--")]
+    if unknown:
+        raise UserError(f"unknown option {unknown[0]}: options are --help and --dry-run, all else is key=value")
+    count = len(stage.paths)
+    if len(words) <= count:
+        missing = (*stage.paths, "METHOD")[len(words)]
+        raise UserError(f"{missing} is missing; usage: {_usage(stage)}")
+    name, rest = words[count], words[count + 1 :]
+    method, config_path = load_method(stage, name)
+    stage_keys, method_keys = keys_for(stage, method)
+    if rest and "=" not in rest[0]:
+        config_path, rest = Path(rest[0]), rest[1:]
+        if not config_path.is_file():
+            raise UserError(f"no configuration file {config_path}")
+    bare = [word for word in rest if "=" not in word]
+    if bare:
+        example = next(iter(method_keys or stage_keys))
+        raise UserError(f"unexpected word '{bare[0]}': after CONFIG only key=value, e.g. {example}={bare[0]}")
+    config = resolve(stage_keys | method_keys, config_path, dict(word.split("=", 1) for word in rest))
+    call = Call(
+        stage=stage.name,
+        paths=tuple(words[:count]),
+        method_name=name,
+        method=method,
+        method_keys={key: config[key] for key in method_keys},
+        config=config,
+    )
+    return call, {key: config[key] for key in stage_keys}, config_path
+
+
+def _usage(stage: Stage) -> str:
+    return f"bash {stage.name}/entry.sh {' '.join(stage.paths)} METHOD [CONFIG.yaml] [key=value ...]"
+
+
+def _help(stage: Stage, words: list[str]) -> str:
+    """Help of the stage, or of one method: `METHOD --help` and `PATHS... METHOD --help` both work."""
+    if not words:
+        methods = "\n".join(f"  {name:<24} {_summary(stage.name, name)}" for name in method_names(stage.name))
+        return (
+            f"usage: {_usage(stage)}\n"
+            f"       bash {stage.name}/entry.sh METHOD --help    the keys of a method\n"
+            f"       ... --dry-run                              check the call, print its keys, do nothing\n\n"
+            f"methods:\n{methods}"
+        )
+    name = words[min(len(stage.paths), len(words) - 1)]
+    method, config_path = load_method(stage, name)
+    stage_keys, method_keys = keys_for(stage, method)
+    default = config_path.relative_to(REPOSITORY) if config_path else "none"
+    text = f"usage: {_usage(stage).replace('METHOD', name)}\n\n{_summary(stage.name, name)}\n"
+    text += f"default configuration: {default}\n\nkeys of {name}:\n{describe(method_keys) or '  none'}"
+    return text + (f"\n\nkeys of every method:\n{describe(stage_keys)}" if stage_keys else "")
+
+
+def _summary(stage: str, name: str) -> str:
+    """First line of a method's module docstring, read without importing (and so without torch)."""
+    source = (REPOSITORY / stage / name.replace("-", "_") / "method.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]

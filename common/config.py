@@ -1,0 +1,174 @@
+"""A method's signature is its configuration: YAML and key=value words become checked arguments.
+
+Keyword-only parameters are the keys. The annotation gives type and range (`Annotated[float,
+msgspec.Meta(ge=0, le=1)]`, `Literal[...]`), the default is the default, and the line of that name in the
+docstring's `Args:` section is the help.
+"""
+
+import contextlib
+import difflib
+import inspect
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from common.errors import UserError
+
+METADATA = ("name", "version", "description")  # accepted in every YAML, without effect
+REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Key:
+    """One configuration key: `default` is REQUIRED where the user must set it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+
+
+def keys_of(function: Callable) -> dict[str, Key]:
+    """The configuration keys that `function` (or class) declares by its keyword-only parameters."""
+    signature = inspect.signature(function, eval_str=True)
+    helps = _argument_help(inspect.getdoc(function) or "")
+    return {
+        parameter.name: Key(parameter.name, parameter.annotation, parameter.default, helps.get(parameter.name, ""))
+        for parameter in signature.parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def columns_of(function: Callable) -> list[str]:
+    """Names of the positional parameters of `function`: the columns that a row method reads."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping without the metadata keys. Raises UserError with the place of the fault."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no configuration file {path}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text") from None
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: broken YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: broken YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected `key: value` lines")
+    return {key: value for key, value in content.items() if key not in METADATA}
+
+
+def resolve(keys: Mapping[str, Key], path: Path | None, overrides: Mapping[str, str]) -> dict[str, Any]:
+    """Defaults, then the YAML at `path`, then `overrides` (text after `key=`): one checked value for each key.
+
+    Raises: UserError for an unknown key (with a suggestion), a wrong type, a value out of range, a missing key.
+    """
+    given = {name: (value, f"{path}: ") for name, value in (load_yaml(path) if path else {}).items()}
+    for name, text in overrides.items():
+        given[name] = (text, "")
+    for name, (_, origin) in given.items():
+        if name not in keys:
+            raise UserError(f"{origin}unknown key '{name}'{did_you_mean(str(name), keys)}")
+    values = {}
+    for name, key in keys.items():
+        if name in given:
+            value, origin = given[name]
+            values[name] = _checked(key, value, origin, is_text=name in overrides)
+        elif key.default is REQUIRED:
+            raise UserError(f"{name} is not set: add `{name}: ...` to the configuration or {name}=... to the call")
+        else:
+            values[name] = key.default
+    return values
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest known word, else the list of all."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
+
+
+def describe(keys: Mapping[str, Key]) -> str:
+    """The help text of `keys`: a line with type and default each, and the explanation below it."""
+    lines = []
+    for key in keys.values():
+        default = "required" if key.default is REQUIRED else f"default {_plain(key.default)}"
+        lines.append(f"  {key.name}  ({type_text(key.type)}; {default})")
+        lines += [f"      {key.help}"] if key.help else []
+    return "\n".join(lines)
+
+
+def type_text(annotation: Any) -> str:
+    """A type annotation in words: `float >= 0, <= 1`, `error | drop`, `int | null`."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        base, meta = typing.get_args(annotation)[:2]
+        signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+        limits = [f"{signs[n]} {getattr(meta, n)}" for n in signs if getattr(meta, n) is not None]
+        return f"{type_text(base)} {', '.join(limits)}"
+    if typing.get_origin(annotation) is typing.Literal:
+        return " | ".join(map(str, typing.get_args(annotation)))
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return " | ".join(type_text(part) for part in typing.get_args(annotation))
+    if annotation is type(None):
+        return "null"
+    if typing.get_origin(annotation) is list:
+        return f"list of {type_text(typing.get_args(annotation)[0])}"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _checked(key: Key, value: Any, origin: str, is_text: bool) -> Any:
+    """`value` as the type of `key`. Text of the command line is read as YAML first, then as it stands."""
+    candidates = [value]
+    if is_text:
+        with contextlib.suppress(yaml.YAMLError):
+            candidates = [yaml.safe_load(value), value]
+    failure = ""
+    for candidate in candidates:
+        try:
+            # strict=False: YAML 1.1 reads 6e-4 as text; numbers written that way must still be numbers.
+            checked = msgspec.convert(candidate, key.type, strict=False)
+        except msgspec.ValidationError as error:
+            failure = failure or str(error)
+            continue
+        if isinstance(checked, float) and math.isnan(checked):
+            failure = "NaN is not a value"
+            continue
+        return checked
+    raise UserError(f"{origin}{key.name}: {_plain(value)} is not valid: {failure} (allowed: {type_text(key.type)})")
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _argument_help(docstring: str) -> dict[str, str]:
+    """`name: help` entries of the `Args:` section; deeper lines continue the entry above them."""
+    helps: dict[str, str] = {}
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", docstring, re.MULTILINE)
+    name = None
+    for line in section.group(1).split("\n") if section else []:
+        entry = re.match(r"    (\w+): (.*)", line)
+        if entry:
+            name, helps[entry[1]] = entry[1], entry[2].strip()
+        elif name and line.strip():
+            helps[name] += " " + line.strip()
+    return helps

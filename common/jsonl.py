@@ -1,0 +1,240 @@
+"""The raw-line JSONL engine: decode only the wanted fields of each line, hand the line itself on byte for byte.
+
+A `Source` is one path, a glob or a folder of shards, read as one sequence of lines. Rows are known by the byte
+range of their line; text is never decoded and encoded again, so every field survives as it was written.
+"""
+
+import contextlib
+import glob
+import gzip
+import mmap
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.files import atomic_file
+from common.json_line import BadRow, Decoder, Number
+
+BadRowPolicy = Literal["error", "drop"]
+
+READ_BLOCK = 2**20  # bytes decoded as UTF-8 and split at a time
+WRITE_BLOCK = 2**16  # bytes joined into one write: 4 MB joins cost twice as much
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass
+class Shard:
+    """One input file as plain bytes; `base` is the offset of its first byte in the whole source."""
+
+    name: str
+    file: BinaryIO
+    size: int
+    base: int
+
+
+@dataclass
+class Source:
+    """One or more shards in order. Offsets of rows count through all of them."""
+
+    path: str
+    shards: list[Shard]
+    blank: int = 0
+    dropped: Counter = field(default_factory=Counter)  # reason -> rows that on_bad_row=drop left out
+
+    @property
+    def bytes(self) -> int:
+        return sum(shard.size for shard in self.shards)
+
+    def counts(self) -> dict[str, Any]:
+        """What the last reading left out, for the manifest."""
+        return {"blank_lines": self.blank, "dropped_rows": dict(self.dropped)}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Byte ranges [start, end) of the usable lines of a source (without line ends), and decoded columns."""
+
+    start: np.ndarray
+    end: np.ndarray
+    columns: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+@contextlib.contextmanager
+def open_source(path: str) -> Iterator[Source]:
+    """Open a file, a glob or a folder of `.jsonl`, `.jsonl.gz`, `.jsonl.zst` shards.
+
+    Compressed shards are decompressed once to an unnamed temporary file.
+    Raises: UserError where nothing is there or a file cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        shards, base = [], 0
+        for name in _shard_paths(path):
+            try:
+                file = stack.enter_context(_open_plain(name))
+            except (OSError, EOFError) as error:
+                raise UserError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
+            size = file.seek(0, 2)
+            shards.append(Shard(str(name), file, size, base))
+            base += size
+        yield Source(path, shards)
+
+
+def read_rows(
+    source: Source, fields: Mapping[str, Any], on_bad_row: BadRowPolicy = "error", progress: str | None = None
+) -> Iterator[tuple[int, int, Any]]:
+    """Yield (start, end, values) for each usable row; values is one value for one field, else a tuple.
+
+    fields: name -> `Number`, `Text` or another type that msgspec knows; all of them must be there.
+    Raises: UserError `FILE:LINE: reason` at the first bad row, unless they are dropped (and counted).
+    """
+    decode = Decoder(fields)
+    source.blank, source.dropped = 0, Counter()
+    with tqdm(total=source.bytes, unit="B", unit_scale=True, desc=progress, disable=None if progress else True) as bar:
+        for shard in source.shards:
+            line_number = 0
+            for start, lines, valid_utf8 in _blocks(shard):
+                position = shard.base + start
+                for line in lines:
+                    line_number += 1
+                    begin, position = position, position + len(line) + 1
+                    if line.endswith(b"\r"):
+                        line = line[:-1]
+                    try:
+                        values = decode(line, valid_utf8)
+                    except BadRow as bad:
+                        if not line.strip():
+                            source.blank += 1
+                        elif on_bad_row == "drop":
+                            source.dropped[str(bad)] += 1
+                        else:
+                            raise UserError(f"{shard.name}:{line_number}: {bad}") from None
+                        continue
+                    yield begin, begin + len(line), values
+                bar.update(position - bar.n)
+
+
+def scan(source: Source, fields: Sequence[str], on_bad_row: BadRowPolicy = "error") -> Rows:
+    """Byte ranges of all rows, and the numeric `fields` as float64 columns."""
+    start, end = array("q"), array("q")
+    columns = [array("d") for _ in fields]
+    for begin, stop, values in read_rows(source, dict.fromkeys(fields, Number), on_bad_row, progress="reading"):
+        start.append(begin)
+        end.append(stop)
+        if len(columns) == 1:
+            columns[0].append(values)
+        else:
+            for column, value in zip(columns, values, strict=True):
+                column.append(value)
+    named = {name: np.frombuffer(column) for name, column in zip(fields, columns, strict=True)}
+    return Rows(np.frombuffer(start, np.int64), np.frombuffer(end, np.int64), named)
+
+
+def write_lines(target: str, source: Source, rows: Rows, index: np.ndarray) -> None:
+    """Write the raw lines of `rows` in the order of `index` to `target`, atomically; compressed by its suffix."""
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(open_output(target))
+        bar = stack.enter_context(tqdm(total=len(index), unit="row", unit_scale=True, desc="writing", disable=None))
+        views = [_view(shard) for shard in source.shards]
+        bases = np.array([shard.base for shard in source.shards], dtype=np.int64)
+        mean = (rows.end - rows.start).mean() + 1 if len(rows) else 1
+        step = max(1, int(WRITE_BLOCK / mean))
+        for first in range(0, len(index), step):
+            chunk = index[first : first + step]
+            shard = np.searchsorted(bases, rows.start[chunk], side="right") - 1
+            start = (rows.start[chunk] - bases[shard]).tolist()
+            end = (rows.end[chunk] - bases[shard]).tolist()
+            lines = [views[k][s:e] for k, s, e in zip(shard.tolist(), start, end, strict=True)]
+            out.write(b"\n".join(lines) + b"\n")
+            bar.update(len(chunk))
+
+
+@contextlib.contextmanager
+def open_output(target: str) -> Iterator[BinaryIO]:
+    """A file to write bytes to that becomes `target` when all went well; `.gz` and `.zst` are compressed."""
+    with atomic_file(target) as partial:
+        if target.endswith(".gz"):
+            with open(partial, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
+                yield file
+        elif target.endswith(".zst"):
+            import zstandard
+
+            with open(partial, "wb") as raw, zstandard.ZstdCompressor(level=3).stream_writer(raw) as file:
+                yield file
+        else:
+            with open(partial, "wb") as file:
+                yield file
+
+
+def _blocks(shard: Shard) -> Iterator[tuple[int, list[bytes], bool]]:
+    """(offset of the first line, lines without their newline, all valid UTF-8?) for about a megabyte at a time."""
+    position = 3 if _starts_with_mark(shard) else 0
+    shard.file.seek(position)
+    while block := shard.file.read(READ_BLOCK):
+        if not block.endswith(b"\n"):
+            block += shard.file.readline()
+        try:
+            valid = block.isascii() or bool(block.decode())
+        except UnicodeDecodeError:
+            valid = False
+        lines = block.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        yield position, lines, valid
+        position += len(block)
+
+
+def _starts_with_mark(shard: Shard) -> bool:
+    shard.file.seek(0)
+    return shard.file.read(3) == BYTE_ORDER_MARK
+
+
+def _shard_paths(path: str) -> list[Path]:
+    place = Path(path)
+    if place.is_dir():
+        found = sorted(p for p in place.iterdir() if p.name.endswith(SUFFIXES))
+        if not found:
+            raise UserError(f"no .jsonl, .jsonl.gz or .jsonl.zst files in the folder {path}")
+        return found
+    if place.exists():
+        return [place]
+    if glob.has_magic(path):
+        found = sorted(Path(p) for p in glob.glob(path, recursive=True))
+        if found:
+            return found
+        raise UserError(f"no file matches {path}")
+    raise UserError(f"no such file: {path}")
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    """The bytes of `path`, decompressed to an unnamed temporary file if need be."""
+    if path.name.endswith(".gz"):
+        reader = gzip.open(path)  # noqa: SIM115 (closed below)
+    elif path.name.endswith(".zst"):
+        import zstandard
+
+        reader = zstandard.open(path)
+    else:
+        return open(path, "rb")
+    plain = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    with reader:
+        while block := reader.read(READ_BLOCK):
+            plain.write(block)
+    plain.flush()
+    return plain
+
+
+def _view(shard: Shard) -> memoryview:
+    """The bytes of a shard, mapped (an empty file cannot be); unmapped when the last slice of it is gone."""
+    return memoryview(mmap.mmap(shard.file.fileno(), 0, access=mmap.ACCESS_READ) if shard.size else b"")

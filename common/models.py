@@ -1,0 +1,109 @@
+"""Load a model and its tokenizer from a folder or the hub; pick device and dtype, and say why."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from common.errors import UserError
+
+Dtype = Literal["auto", "float64", "float32", "bfloat16"]
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is a CUDA device, else Apple's MPS, else the CPU. Prints the choice and its reason."""
+    reason = "asked for"
+    if device == "auto":
+        if torch.cuda.is_available():
+            device, reason = "cuda", torch.cuda.get_device_name()
+        elif torch.backends.mps.is_available():
+            device, reason = "mps", "no CUDA, MPS is there"
+        else:
+            device, reason = "cpu", f"no GPU found, {torch.get_num_threads()} threads"
+    try:
+        picked = torch.device(device)
+        torch.empty(0, device=picked)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device} cannot be used: {_first_line(error)}") from None
+    print(f"device: {picked} ({reason})")
+    return picked
+
+
+def pick_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the device computes in it natively, else float32. Prints the choice and its reason."""
+    reason = "asked for"
+    if dtype == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype = "bfloat16" if fast else "float32"
+        reason = "the device has native bfloat16" if fast else "the device has no native bfloat16 that is faster"
+    print(f"dtype: {dtype} ({reason})")
+    return getattr(torch, dtype)
+
+
+def load_tokenizer(path: str):
+    """The tokenizer of a folder or hub id. Raises: UserError where there is none."""
+    with _loading(path, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    if tokenizer.eos_token_id is None and tokenizer.bos_token_id is None:
+        raise UserError(f"the tokenizer of {path} has neither a BOS nor an EOS token")
+    return tokenizer
+
+
+def load_model(path: str, tokenizer, **options: Any) -> torch.nn.Module:
+    """A causal LM with its weights, in evaluation mode. options: of `from_pretrained` (dtype, attn_implementation).
+
+    Raises: UserError where it does not load, has no weights, or has fewer embeddings than the tokenizer has tokens.
+    """
+    if not has_weights(path):
+        raise UserError(f"the model {path} has no weights (a configuration alone can only be trained from scratch)")
+    with _loading(path, "model"):
+        model = AutoModelForCausalLM.from_pretrained(path, **options)
+    check_vocabulary(model, tokenizer, path)
+    return model.eval()
+
+
+def new_model(path: str, tokenizer, seed: int, **options: Any) -> torch.nn.Module:
+    """A causal LM of the architecture of `path` with random weights drawn from `seed`."""
+    with _loading(path, "model configuration"):
+        config = AutoConfig.from_pretrained(path)
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, **options)
+    check_vocabulary(model, tokenizer, path)
+    return model
+
+
+def has_weights(path: str) -> bool:
+    """Whether a folder holds weights; a hub id is taken to have them."""
+    return not Path(path).is_dir() or any(any(Path(path).glob(pattern)) for pattern in WEIGHTS)
+
+
+def check_vocabulary(model: torch.nn.Module, tokenizer, path: str) -> None:
+    """Raises UserError where the tokenizer can give a token for which the model has no embedding."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise UserError(f"tokenizer and model of {path} do not fit: {len(tokenizer)} tokens, {rows} embeddings")
+
+
+@contextlib.contextmanager
+def _loading(path: str, what: str) -> Iterator[None]:
+    """Turn the many ways in which loading fails into one line that says what to do."""
+    local = Path(path).is_dir()
+    if not local and (Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1):
+        raise UserError(f"no model folder {path}")
+    if not local and "HF_TOKEN" not in os.environ:
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
+        hint = "" if local else " (no such folder; as a hub id it could not be had either)"
+        raise UserError(f"cannot load the {what} of {path}{hint}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]

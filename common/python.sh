@@ -1,0 +1,30 @@
+# Sourced by every script: chooses the Python (exported as DELT_PYTHON) and makes the repository importable.
+# Order: DELT_PYTHON if set, the active environment if it has the requirements, .venv of the repository, python3.
+DELT_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+# All packages of the requirements file $2 but kenlm are installed for the Python $1 (looked up, not imported).
+has_requirements() {
+    "$1" - "$2" 2>/dev/null <<'PYTHON'
+import re, sys
+from importlib.metadata import version
+if sys.version_info < (3, 11):
+    sys.exit(1)
+for line in open(sys.argv[1], encoding="utf-8"):
+    name = re.match(r"[A-Za-z0-9._-]+", line)
+    if name and name[0] != "kenlm":
+        version(name[0])
+PYTHON
+}
+
+if [ -z "${DELT_PYTHON:-}" ]; then
+    DELT_PYTHON=python3
+    active="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}"
+    if [ -n "$active" ] && has_requirements "$active/bin/python" "$DELT_ROOT/requirements.txt"; then
+        DELT_PYTHON="$active/bin/python"
+    elif [ -x "$DELT_ROOT/.venv/bin/python" ]; then
+        DELT_PYTHON="$DELT_ROOT/.venv/bin/python"
+    fi
+fi
+export DELT_PYTHON
+# The repository first, and never the working folder: a user's own utils.py must not shadow ours.
+export PYTHONPATH="$DELT_ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1

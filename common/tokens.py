@@ -1,0 +1,143 @@
+"""Text to tokens in a memory-mapped store, and from there to batches and packed blocks.
+
+A document is BOS (where the tokenizer has one) + the tokens of its text + EOS. Scoring, training and
+evaluation all take their tokens from here, so they agree on what a sample is.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+from tqdm import tqdm
+
+IGNORED = -100  # label of a position that is not trained or scored
+ENCODE_BATCH = 256  # texts given to the tokenizer at a time
+
+
+class TokenStore:
+    """Documents as token ids in one memory-mapped file; `store[i]` is document i, an array of (length,)."""
+
+    def __init__(self, tokens: np.ndarray, offsets: np.ndarray):
+        self.tokens, self.offsets = tokens, offsets
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, document: int) -> np.ndarray:
+        return self.tokens[self.offsets[document] : self.offsets[document + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each document, (n,)."""
+        return np.diff(self.offsets)
+
+
+def tokenize(
+    texts: Iterable[str], tokenizer, max_length: int | None = None, total: int | None = None, name: str = "tokenizing"
+) -> TokenStore:
+    """Encode `texts`, each cut to `max_length` tokens (BOS and EOS counted), into an unnamed temporary file.
+
+    total: number of texts, for the progress bar only.
+    """
+    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the mapping)
+    lengths = []
+    with tqdm(total=total, unit="text", desc=name, disable=None) as bar:
+        for batch in _batched(texts, ENCODE_BATCH):
+            for document in encode(batch, tokenizer):
+                document = document[:max_length]
+                file.write(np.asarray(document, dtype).tobytes())
+                lengths.append(len(document))
+            bar.update(len(batch))
+    file.flush()
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    tokens = np.memmap(file, dtype, mode="r") if offsets[-1] else np.empty(0, dtype)
+    return TokenStore(tokens, offsets)
+
+
+def encode(texts: Sequence[str], tokenizer) -> list[list[int]]:
+    """Token ids of each text: BOS (if the tokenizer has one) + text + EOS (if it has one)."""
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return [start + ids + end for ids in encoded]
+
+
+def token_budget_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+    """Group documents of similar length: count times longest of a batch stays within `batch_tokens`.
+
+    A document longer than the budget is a batch of its own. The grouping depends on the lengths alone.
+    lengths: (n,) -> list of arrays of document numbers.
+    """
+    batches, first = [], 0
+    by_length = np.argsort(lengths, kind="stable")
+    for stop in range(1, len(by_length) + 1):
+        full = stop < len(by_length) and (stop + 1 - first) * lengths[by_length[stop]] > batch_tokens
+        if full or stop == len(by_length):
+            batches.append(by_length[first:stop])
+            first = stop
+    return batches
+
+
+def pad(documents: Sequence[np.ndarray], padding: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Stack documents, padded on the right. -> (input ids, labels), both (batch, longest), labels IGNORED on padding.
+
+    With causal attention no real token sees the padding behind it, so no attention mask is needed.
+    """
+    longest = max(map(len, documents))
+    ids = np.full((len(documents), longest), padding, np.int64)
+    labels = np.full((len(documents), longest), IGNORED, np.int64)
+    for row, document in enumerate(documents):
+        ids[row, : len(document)] = labels[row, : len(document)] = document
+    return ids, labels
+
+
+class PackedBlocks:
+    """Sequential packing: the documents one after the other, cut into blocks of `max_length` tokens.
+
+    The stream is repeated in its order until `budget` tokens are predicted. Neighbouring blocks share one token (the
+    last of one is the first of the next), so every token but the very first is predicted exactly once per pass:
+    no reordering, no padding but in the last block, no token lost.
+    """
+
+    def __init__(self, store: TokenStore, max_length: int, budget: int):
+        self.tokens, self.budget, self.step = store.tokens, budget, max_length - 1
+
+    def __len__(self) -> int:
+        return -(-self.budget // self.step)
+
+    def __getitem__(self, block: int) -> np.ndarray:
+        """Token ids of one block, (at most max_length,)."""
+        first = block * self.step
+        stop = min(first + self.step, self.budget) + 1
+        return self.tokens[np.arange(first, stop) % len(self.tokens)]
+
+
+class SeparateDocuments:
+    """No packing: one document a sequence, in order, repeated until `budget` tokens are predicted.
+
+    Documents longer than `max_length` are cut; the last sequence is cut to meet the budget exactly.
+    """
+
+    def __init__(self, store: TokenStore, max_length: int, budget: int):
+        self.store, self.budget, self.max_length = store, budget, max_length
+        predicted = np.minimum(store.lengths, max_length) - 1
+        self.rows = np.flatnonzero(predicted > 0)
+        self.ends = np.cumsum(predicted[self.rows])  # tokens predicted after each usable document of one pass
+
+    def __len__(self) -> int:
+        passes, rest = divmod(self.budget, int(self.ends[-1]))
+        return passes * len(self.rows) + int(np.searchsorted(self.ends, rest)) + (rest > 0)
+
+    def __getitem__(self, sequence: int) -> np.ndarray:
+        """Token ids of one sequence, (at most max_length,)."""
+        number, row = divmod(sequence, len(self.rows))
+        before = number * int(self.ends[-1]) + (int(self.ends[row - 1]) if row else 0)
+        return self.store[self.rows[row]][: min(self.max_length, self.budget - before + 1)]
+
+
+def _batched(items: Iterable, size: int) -> Iterator[list]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

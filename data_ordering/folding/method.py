@@ -1,0 +1,24 @@
+"""Folding Ordering: several passes from low to high score, each over a thinned part of the data.
+
+Folding Ordering of DELT (arXiv 2506.21545, section 3): with the rows sorted by score and L folds, fold l holds
+sorted[l], sorted[l + L], sorted[l + 2 L], ...; the folds follow one another. Each fold is a curriculum of its
+own, so that no range of scores is seen only once and forgotten.
+"""
+
+from typing import Annotated
+
+import numpy as np
+from msgspec import Meta
+
+from data_ordering.patterns import ranked
+
+
+def order(score: np.ndarray, *, folding_layer: Annotated[int, Meta(ge=1)] = 3, ascending: bool = True) -> np.ndarray:
+    """The permutation sorted[0::L], sorted[1::L], ..., sorted[L-1::L]. score: (n,), raw values.
+
+    Args:
+        folding_layer: number of folds L; 1 is plain sorting
+        ascending: each fold goes from low to high raw score, else from high to low
+    """
+    by_score = ranked(score, ascending)
+    return np.concatenate([by_score[fold::folding_layer] for fold in range(min(folding_layer, len(score)))])

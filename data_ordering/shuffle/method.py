@@ -1,0 +1,18 @@
+"""Shuffle the rows: the conventional order, uniform over all permutations.
+
+The conventional training order that DELT (arXiv 2506.21545, section 4) compares with; it needs no score.
+"""
+
+from typing import Annotated
+
+import numpy as np
+from msgspec import Meta
+
+
+def order(n: int, *, seed: Annotated[int, Meta(ge=0)] = 0) -> np.ndarray:
+    """A uniformly random permutation of n rows.
+
+    Args:
+        seed: of the random generator; the same seed gives the same order
+    """
+    return np.random.default_rng(seed).permutation(n)

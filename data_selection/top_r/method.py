@@ -1,0 +1,23 @@
+"""Keep the best share r of the rows.
+
+The selection of DELT (arXiv 2506.21545, section 3): the floor(r n) rows with the best scores.
+"""
+
+import math
+from fractions import Fraction
+from typing import Annotated
+
+import numpy as np
+from msgspec import Meta
+
+from data_selection.ranking import best
+
+
+def select(score: np.ndarray, *, r: Annotated[float, Meta(ge=0, le=1)] = 1.0) -> np.ndarray:
+    """Row numbers of the floor(r n) best scores. score: (n,), higher is better.
+
+    Args:
+        r: share of the rows to keep; 1.0 keeps all
+    """
+    # r as it is written, not as binary floating point: 0.29 of 100 rows is 29, though 100 * 0.29 is 28.999...
+    return best(score, math.floor(Fraction(repr(float(r))) * len(score)))
