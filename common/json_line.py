@@ -16,16 +16,23 @@ class BadRow(Exception):
     """Why a line is no usable row."""
 
 
+class FieldExists(BadRow):
+    """A field is there that must not be: a mistake in the call, so that no row is dropped for it."""
+
+
 class Decoder:
     """Line -> values of the wanted fields. msgspec first; what it refuses gets one try with stdlib json."""
 
     def __init__(self, fields: Mapping[str, Any]):
         self.fields = dict(fields)
         names = [f"field_{number}" for number in range(len(self.fields))]
+        # A field of type UnsetType must be absent: any value of it is refused.
+        defaults = [(msgspec.UNSET,) if wanted is msgspec.UnsetType else () for wanted in self.fields.values()]
         struct = msgspec.defstruct(
             "Row",
-            list(zip(names, self.fields.values(), strict=True)),
+            [(name, wanted, *default) for name, wanted, default in zip(names, fields.values(), defaults, strict=True)],
             rename=dict(zip(names, self.fields, strict=True)),
+            kw_only=True,
             gc=False,
         )
         self.decode = msgspec.json.Decoder(struct).decode
@@ -46,9 +53,14 @@ class Decoder:
 
     def _from_json(self, row: dict, name: str) -> Any:
         """The field of a line that msgspec refused (a lone surrogate or NaN in some other field, say)."""
+        wanted = self.fields[name]
+        if wanted is msgspec.UnsetType:
+            if name in row:
+                raise FieldExists(f"{name} is there already (overwrite=true replaces it)")
+            return msgspec.UNSET
         if name not in row:
             raise BadRow(f"{name} is missing")
-        value, wanted = row[name], self.fields[name]
+        value = row[name]
         if value is None:
             raise BadRow(f"{name} is null")
         if wanted is Number:
@@ -98,19 +110,22 @@ def document_text(value: Any) -> str:
 
 
 def add_field(line: bytes, name: str, value: float) -> bytes:
-    """`line` with `"name": value` added before its closing brace; where the field is there, its value is replaced.
-
-    All other bytes stay as they are.
-    """
-    number = repr(float(value)).encode()
-    spans = _value_spans(line, name)
-    if spans:
-        for begin, end in reversed(spans):
-            line = line[:begin] + number + line[end:]
-        return line
+    """A JSON object with `"name": value` added before its closing brace; all other bytes stay as they are."""
     body = line.rstrip()[:-1]
     comma = b"" if body.rstrip().endswith(b"{") else b", "
-    return body + comma + json.dumps(name, ensure_ascii=False).encode() + b": " + number + b"}"
+    return body + comma + json.dumps(name, ensure_ascii=False).encode() + b": " + _number(value) + b"}"
+
+
+def replace_field(line: bytes, name: str, value: float) -> bytes:
+    """The same, but where the field is there already, its value alone is replaced."""
+    spans = _value_spans(line, name)
+    for begin, end in reversed(spans):
+        line = line[:begin] + _number(value) + line[end:]
+    return line if spans else add_field(line, name, value)
+
+
+def _number(value: float) -> bytes:
+    return repr(float(value)).encode()
 
 
 def _value_spans(line: bytes, name: str) -> list[tuple[int, int]]:

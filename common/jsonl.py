@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from common.errors import UserError
 from common.files import atomic_file
-from common.json_line import BadRow, Decoder, Number
+from common.json_line import BadRow, Decoder, FieldExists, Number
 
 BadRowPolicy = Literal["error", "drop"]
 
@@ -53,6 +53,13 @@ class Source:
     @property
     def bytes(self) -> int:
         return sum(shard.size for shard in self.shards)
+
+    def place(self, start: int) -> str:
+        """`FILE:LINE` of the row that starts at this offset."""
+        shard = next(shard for shard in reversed(self.shards) if shard.base <= start)
+        view = _view(shard)[: start - shard.base]
+        newlines = sum(bytes(view[i : i + READ_BLOCK]).count(b"\n") for i in range(0, len(view), READ_BLOCK))
+        return f"{shard.name}:{newlines + 1}"
 
     def counts(self) -> dict[str, Any]:
         """What the last reading left out, for the manifest."""
@@ -116,7 +123,7 @@ def read_rows(
                     except BadRow as bad:
                         if not line.strip():
                             source.blank += 1
-                        elif on_bad_row == "drop":
+                        elif on_bad_row == "drop" and not isinstance(bad, FieldExists):
                             source.dropped[str(bad)] += 1
                         else:
                             raise UserError(f"{shard.name}:{line_number}: {bad}") from None
@@ -158,6 +165,15 @@ def write_lines(target: str, source: Source, rows: Rows, index: np.ndarray) -> N
             lines = [views[k][s:e] for k, s, e in zip(shard.tolist(), start, end, strict=True)]
             out.write(b"\n".join(lines) + b"\n")
             bar.update(len(chunk))
+
+
+def raw_lines(source: Source, rows: Rows) -> Iterator[bytes]:
+    """The lines of `rows`, without line ends."""
+    views = [_view(shard) for shard in source.shards]
+    bases = np.array([shard.base for shard in source.shards], dtype=np.int64)
+    shards = np.searchsorted(bases, rows.start, side="right") - 1
+    for shard, start, end in zip(shards, rows.start - bases[shards], rows.end - bases[shards], strict=True):
+        yield bytes(views[shard][start:end])
 
 
 @contextlib.contextmanager

@@ -18,19 +18,21 @@ ENCODE_BATCH = 256  # texts given to the tokenizer at a time
 class TokenStore:
     """Documents as token ids in one memory-mapped file; `store[i]` is document i, an array of (length,)."""
 
-    def __init__(self, tokens: np.ndarray, offsets: np.ndarray):
-        self.tokens, self.offsets = tokens, offsets
+    def __init__(self, tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray):
+        """tokens: (all,); starts, lengths: (n,), first token and number of tokens of each document."""
+        self.tokens, self.starts, self.lengths = tokens, starts, lengths
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.starts)
 
     def __getitem__(self, document: int) -> np.ndarray:
-        return self.tokens[self.offsets[document] : self.offsets[document + 1]]
+        if document >= len(self):
+            raise IndexError(document)  # ends iteration
+        return self.tokens[self.starts[document] : self.starts[document] + self.lengths[document]]
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each document, (n,)."""
-        return np.diff(self.offsets)
+    def take(self, documents: np.ndarray) -> "TokenStore":
+        """Only these documents, over the same tokens."""
+        return TokenStore(self.tokens, self.starts[documents], self.lengths[documents])
 
 
 def tokenize(
@@ -42,7 +44,7 @@ def tokenize(
     """
     dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
     file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the mapping)
-    lengths = []
+    lengths: list[int] = []
     with tqdm(total=total, unit="text", desc=name, disable=None) as bar:
         for batch in _batched(texts, ENCODE_BATCH):
             for document in encode(batch, tokenizer):
@@ -51,9 +53,9 @@ def tokenize(
                 lengths.append(len(document))
             bar.update(len(batch))
     file.flush()
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    tokens = np.memmap(file, dtype, mode="r") if offsets[-1] else np.empty(0, dtype)
-    return TokenStore(tokens, offsets)
+    lengths = np.array(lengths, np.int64)
+    tokens = np.memmap(file, dtype, mode="r") if lengths.any() else np.empty(0, dtype)
+    return TokenStore(tokens, np.cumsum(lengths) - lengths, lengths)
 
 
 def encode(texts: Sequence[str], tokenizer) -> list[list[int]]:

@@ -1,0 +1,122 @@
+"""Scoring: add the score of a method to every row, and change nothing else in it."""
+
+import sys
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from common import jsonl
+from common.cli import Call, Stage, main
+from common.errors import UserError
+from common.json_line import Text, add_field, document_text, replace_field
+from common.jsonl import BadRowPolicy
+from common.manifest import Run, quantiles
+
+ShortPolicy = Literal["error", "worst", "drop"]
+
+
+class Corpus:
+    """The texts of the rows that are long enough to score, read from the file whenever they are iterated."""
+
+    def __init__(self, source: jsonl.Source, fields: dict[str, type], on_bad_row: BadRowPolicy):
+        self.source, self.fields, self.on_bad_row = source, fields, on_bad_row
+        starts, ends, blank = [], [], []
+        for start, end, values in jsonl.read_rows(source, fields, on_bad_row, progress="reading"):
+            starts.append(start)
+            ends.append(end)
+            blank.append(not self._text(values).strip())
+        self.rows = jsonl.Rows(np.array(starts, np.int64), np.array(ends, np.int64), {})
+        self.usable = np.flatnonzero(~np.array(blank, bool))
+
+    def __len__(self) -> int:
+        return len(self.usable)
+
+    def __iter__(self) -> Iterator[str]:
+        for _, _, values in jsonl.read_rows(self.source, self.fields, self.on_bad_row):
+            text = self._text(values)
+            if text.strip():
+                yield text
+
+    def _text(self, values) -> str:
+        present = values if isinstance(values, tuple) else (values,)
+        return document_text([value for value in present if value is not msgspec.UNSET])
+
+
+def run(
+    call: Call,
+    *,
+    text_field: str | list[str] = "text",
+    score_field: str = "score",
+    on_short: ShortPolicy = "error",
+    on_bad_row: BadRowPolicy = "error",
+    overwrite: bool = False,
+) -> None:
+    """Score every row of IN.
+
+    Args:
+        text_field: text field of a row, or a list of them, joined by newlines
+        score_field: field that the score is written to
+        on_short: a row with no text to score stops the run, gets the worst score of the corpus, or is dropped
+        on_bad_row: a broken row or one without text field stops the run, or is dropped and counted
+        overwrite: true replaces the value where score_field is there already; else that is an error
+    """
+    scorer = call.method(**call.method_keys)
+    source_path, target = call.paths
+    directions = {score_field: "higher" if scorer.higher_is_better else "lower"}
+    names = [text_field] if isinstance(text_field, str) else text_field
+    fields = dict.fromkeys(names, Text) | ({} if overwrite else {score_field: msgspec.UnsetType})
+    with jsonl.open_source(source_path) as source:
+        inputs = {"data": [shard.name for shard in source.shards]} | scorer.inputs()
+        stage_run = Run(call.stage, call.method_name, call.config, inputs, target, directions)
+        if stage_run.is_done():
+            return
+        corpus = Corpus(source, fields, on_bad_row)
+        if not len(corpus.rows):
+            raise UserError(f"{source_path} holds no rows")
+        scores = np.full(len(corpus.rows), np.nan)
+        short_text(source, corpus.rows, ~np.isin(np.arange(len(scores)), corpus.usable), on_short)
+        scores[corpus.usable] = scorer.score(corpus)
+        short = np.isnan(scores)
+        short_text(source, corpus.rows, short, on_short)
+        scores[short] = np.nan if on_short == "drop" else worst(scores[~short], scorer.higher_is_better)
+        write_scores(target, source, corpus.rows, scores, score_field, overwrite)
+        kept = scores[~np.isnan(scores)]
+        facts = {"rows_in": len(scores), "rows_out": len(kept), "short_rows": int(short.sum())}
+        stage_run.finish(**facts, score=quantiles(kept), **source.counts())
+    print(f"{call.method_name}: scored {len(kept):,} of {len(scores):,} rows ({facts['short_rows']:,} too short)")
+    values = quantiles(kept)
+    print(f"  {score_field}: min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}")
+    print(f"  {directions[score_field]} is better; wrote {target} in {stage_run.seconds():.1f} s")
+
+
+def short_text(source: jsonl.Source, rows: jsonl.Rows, short: np.ndarray, on_short: ShortPolicy) -> None:
+    """Raises UserError with the place of the first row that is too short, where that is an error."""
+    if short.any() and on_short == "error":
+        place = source.place(int(rows.start[np.argmax(short)]))
+        raise UserError(f"{place}: no text to score ({short.sum():,} such rows; on_short=worst|drop goes on)")
+
+
+def worst(scores: np.ndarray, higher_is_better: bool) -> float:
+    """The worst of the scores. Raises UserError where there are none."""
+    if not len(scores):
+        raise UserError("no row has a text that can be scored")
+    return scores.min() if higher_is_better else scores.max()
+
+
+def write_scores(
+    target: str, source: jsonl.Source, rows: jsonl.Rows, scores: np.ndarray, field: str, overwrite: bool
+) -> None:
+    """Write the raw lines with their score added; rows whose score is NaN are left out."""
+    put = replace_field if overwrite else add_field
+    with jsonl.open_output(target) as out:
+        for line, score in zip(jsonl.raw_lines(source, rows), scores.tolist(), strict=True):
+            if score == score:
+                out.write(put(line, field, score) + b"\n")
+
+
+STAGE = Stage("data_scoring", ("IN.jsonl", "OUT.jsonl"), "Scorer", run)
+
+if __name__ == "__main__":
+    sys.exit(main(STAGE))

@@ -1,0 +1,281 @@
+"""LQS against brute force in float64: every gradient by plain autograd, the formulas written out."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from common.cli import main
+from common.tokens import TokenStore
+from data_scoring.entry import STAGE
+from data_scoring.lqs.method import Scorer
+from data_scoring.per_sample_gradients import PerSampleGradients, sample_losses
+from data_scoring.trajectory import Trajectory, annotate, co_states, forward_states, hessian_vector_product
+from tests.models import CONFIGURATIONS, VOCABULARY, random_model, save_model
+
+ROWS, ETA = 9, 0.05
+
+
+def store(seed: int, rows: int, longest: int = 12) -> TokenStore:
+    random = np.random.default_rng(seed)
+    lengths = random.integers(2, longest + 1, rows)
+    return TokenStore(random.integers(0, VOCABULARY, lengths.sum()), np.cumsum(lengths) - lengths, lengths)
+
+
+def flat_gradient(model, loss, create_graph=False):
+    return torch.cat(
+        [g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()), create_graph=create_graph)]
+    )
+
+
+def one_loss(model, document):
+    """Mean token loss of one unpadded document, by the definition."""
+    ids = torch.from_numpy(np.asarray(document, np.int64))[None]
+    log_probabilities = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+    return -log_probabilities[torch.arange(ids.shape[1] - 1), ids[0, 1:]].mean()
+
+
+def mean_loss(model, documents):
+    return sum(one_loss(model, document) for document in documents) / len(documents)
+
+
+def set_flat(model, vector):
+    torch.nn.utils.vector_to_parameters(vector.clone(), model.parameters())
+
+
+def brute_force(model, corpus, target, steps, batch_size, interval, lag):
+    """Equation by equation: all states, all co-states, all per-sample gradients; returns (LQS, PDS)."""
+
+    def batch(t):
+        return [corpus[(t * batch_size + i) % len(corpus)] for i in range(batch_size)]
+
+    theta = [torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()]
+    for t in range(steps):
+        set_flat(model, theta[t])
+        theta.append(theta[t] - ETA * flat_gradient(model, mean_loss(model, batch(t))))
+    co_state = {}
+    set_flat(model, theta[steps])
+    co_state[steps] = flat_gradient(model, mean_loss(model, list(target)))
+    for t in range(steps - 1, 0, -1):
+        set_flat(model, theta[t])
+        slope = flat_gradient(model, mean_loss(model, batch(t)), create_graph=True)
+        product = flat_gradient(model, slope @ co_state[t + 1])
+        co_state[t] = co_state[t + 1] + flat_gradient(model, mean_loss(model, list(target))) - ETA * product
+    lqs, pds = np.zeros(len(corpus)), np.zeros(len(corpus))
+    for t in range(0, steps, interval):
+        if t + lag > steps:
+            continue
+        for n, document in enumerate(corpus):
+            set_flat(model, theta[t])
+            dot = co_state[t + 1] @ flat_gradient(model, one_loss(model, document))
+            set_flat(model, theta[t + lag])
+            lqs[n] += (dot / flat_gradient(model, one_loss(model, document)).norm()).item()
+            pds[n] += dot.item()
+    set_flat(model, theta[0])
+    return lqs, pds
+
+
+def scorer(steps=4, batch_size=2, interval=1, lag="interval", batch_tokens=10**6):
+    return Scorer(
+        annotator_model="unused",
+        target_data="unused",
+        steps=steps,
+        learning_rate=ETA,
+        batch_size=batch_size,
+        interval=interval,
+        lag=lag,
+        batch_tokens=batch_tokens,
+    )
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Brute force differentiates twice, which fused attention cannot."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+@pytest.mark.parametrize("architecture", CONFIGURATIONS)
+def test_dots_and_norms_equal_autograd_sample_by_sample(architecture):
+    model, documents = random_model(architecture), list(store(1, 7))
+    direction = [torch.randn_like(p) for p in model.parameters()]
+    flat = torch.cat([d.flatten() for d in direction])
+    with PerSampleGradients(model) as reader:
+        reader.check_coverage(documents)
+        dots, norms = reader.dots_and_norms(documents, direction)
+    gradients = [flat_gradient(model, one_loss(model, document)) for document in documents]
+    np.testing.assert_allclose(dots, [(g @ flat).item() for g in gradients], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(norms, [g.norm().item() for g in gradients], rtol=1e-9)
+
+
+def test_uncovered_parameter_is_an_error_not_silence():
+    model = random_model("mistral-tied")
+
+    class Scale(torch.nn.Module):  # holds a parameter that its parent uses directly: no hook can see it
+        def __init__(self, inner):
+            super().__init__()
+            self.inner, self.holder = inner, torch.nn.Linear(1, 1, bias=False).double()
+
+        def forward(self, **inputs):
+            output = self.inner(**inputs)
+            output.logits = output.logits * self.holder.weight.sum()
+            return output
+
+    from common.errors import UserError
+
+    with PerSampleGradients(Scale(model)) as reader, pytest.raises(UserError, match=r"holder\.weight"):
+        reader.check_coverage(list(store(1, 2)))
+
+
+@pytest.mark.parametrize("architecture", ["mistral-tied", "gpt2"])
+@pytest.mark.parametrize(("interval", "lag"), [(1, 1), (2, 2), (2, 1), (1, 3)])
+def test_lqs_equals_brute_force(architecture, interval, lag, eager):
+    model, corpus, target = random_model(architecture), store(2, ROWS), store(3, 4)
+    expected, _ = brute_force(model, corpus, target, 4, 2, interval, lag)
+    actual = scorer(interval=interval, lag=lag).gamma(model, corpus, target)
+    np.testing.assert_allclose(actual, expected, rtol=1e-8)
+
+
+def test_lqs_is_the_same_for_sample_batches_of_1_and_8():
+    corpus, target = store(2, 16), store(3, 4)
+    one = scorer(batch_tokens=1).gamma(random_model("mistral-tied"), corpus, target)
+    eight = scorer(batch_tokens=8 * 12).gamma(random_model("mistral-tied"), corpus, target)
+    np.testing.assert_allclose(one, eight, rtol=1e-9)
+
+
+def test_scores_move_with_their_rows(eager):
+    """Beyond the rows of the training stream, permuting the corpus permutes the scores."""
+    corpus, target = store(2, 16), store(3, 4)
+    order = np.concatenate([np.arange(8), 8 + np.random.default_rng(0).permutation(8)])
+    plain = scorer().gamma(random_model("mistral-tied"), corpus, target)
+    permuted = scorer().gamma(random_model("mistral-tied"), corpus.take(order), target)
+    np.testing.assert_allclose(permuted, plain[order], rtol=1e-9)
+
+
+def test_co_states_are_the_derivative_of_the_area_under_the_target_loss(eager):
+    """sum_t lambda_{t+1} . grad l_n = -(1/eta) d/dw sum_{t=1..T} J(theta_t), by central differences.
+
+    On GPT-2: the norms of the Llama family compute in float32 even in a float64 model, too coarse for differences.
+    """
+    corpus, target, steps = store(2, ROWS), store(3, 4), 3
+    plan = Trajectory(steps, ETA, 2, 10**6)
+    model = random_model("gpt2")
+    states = forward_states(model, corpus, plan)
+    pds = np.zeros(ROWS)
+    for _, co_state in co_states(model, states, corpus, target, plan):
+        if co_state is not None:
+            with PerSampleGradients(model) as reader:
+                pds += annotate(reader, corpus, co_state, 10**6, "test")[0]
+    _, expected = brute_force(random_model("gpt2"), corpus, target, steps, 2, 1, 1)
+    np.testing.assert_allclose(pds, expected, rtol=1e-8)
+
+    def area(sample, weight):
+        model = random_model("gpt2")
+        total = 0.0
+        for t in range(steps):
+            loss = mean_loss(model, plan.batch(corpus, t)) + weight * one_loss(model, corpus[sample])
+            vector = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+            set_flat(model, vector - ETA * flat_gradient(model, loss))
+            total += mean_loss(model, list(target)).item()
+        return total
+
+    for sample in (0, 5):
+        slope = (area(sample, 1e-4) - area(sample, -1e-4)) / 2e-4
+        assert pds[sample] == pytest.approx(-slope / ETA, rel=1e-5)
+
+
+def test_hessian_is_symmetric_and_micro_batches_do_not_matter():
+    model, documents = random_model("gpt2"), list(store(4, 6))
+    u, v = ([torch.randn_like(p) for p in model.parameters()] for _ in range(2))
+
+    def inner(a, b):
+        return sum((x * y).sum() for x, y in zip(a, b, strict=True)).item()
+
+    whole = hessian_vector_product(model, documents, v, 10**6)
+    assert inner(u, whole) == pytest.approx(inner(v, hessian_vector_product(model, documents, u, 10**6)), rel=1e-11)
+    assert inner(u, whole) == pytest.approx(inner(u, hessian_vector_product(model, documents, v, 1)), rel=1e-11)
+
+
+def test_padding_changes_no_loss():
+    model, documents = random_model("gpt2"), list(store(5, 6))
+    batched = sample_losses(model, documents).detach().numpy()
+    np.testing.assert_allclose(batched, [one_loss(model, d).item() for d in documents], rtol=1e-12)
+
+
+# The stage
+
+
+@pytest.fixture
+def files(tmp_path):
+    texts = ["alpha beta", "", "gamma " * 30, "delta", "epsilon zeta"]
+    lines = [json.dumps({"id": i, "text": t, "big": 10**25}, ensure_ascii=False) for i, t in enumerate(texts)]
+    (tmp_path / "in.jsonl").write_text("\r\n".join(lines))
+    (tmp_path / "target.jsonl").write_text('{"text": "beta gamma"}\n{"text": "delta"}\n')
+    return tmp_path, save_model(tmp_path / "model")
+
+
+def call(folder, model, *extra):
+    words = [str(folder / "in.jsonl"), str(folder / "out.jsonl"), "lqs", f"annotator_model={model}"]
+    fixed = [f"target_data={folder / 'target.jsonl'}", "steps=4", "interval=2", "batch_size=2", "max_length=24"]
+    return main(STAGE, [*words, *fixed, *extra])
+
+
+def test_stage_adds_one_field_and_nothing_else(files):
+    folder, model = files
+    assert call(folder, model, "on_short=worst") == 0
+    before = (folder / "in.jsonl").read_text().split("\n")
+    after = (folder / "out.jsonl").read_text().split("\n")[:-1]
+    assert len(after) == 5
+    scores = [json.loads(line)["score"] for line in after]
+    for old, new in zip(before, after, strict=True):
+        assert new.startswith(old.rstrip("\r")[:-1] + ', "score": ')
+    assert scores[1] == min(scores) and len(set(scores)) == 4
+    manifest = json.loads((folder / "out.jsonl.manifest.json").read_text())
+    assert manifest["directions"] == {"score": "higher"} and manifest["short_rows"] == 1
+
+
+def test_stage_is_the_same_in_float64_for_any_batch_tokens(files):
+    folder, model = files
+    results = []
+    for tokens in (1, 4096):
+        assert call(folder, model, "on_short=drop", "dtype=float64", f"batch_tokens={tokens}") == 0
+        results.append([json.loads(line)["score"] for line in (folder / "out.jsonl").read_text().split("\n")[:-1]])
+    assert len(results[0]) == 4
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ([], "in.jsonl:2: no text to score"),
+        (["text_field=body"], "in.jsonl:1: body is missing"),
+        (["score_field=id"], "in.jsonl:1: id is there already"),
+        (["score_field=id", "on_bad_row=drop"], "in.jsonl:1: id is there already"),
+        (["on_short=drop", "target_field=body"], "target.jsonl:1: body is missing"),
+        (["on_short=drop", "annotator_model=nowhere/at/all"], "no model folder"),
+        (["on_short=drop", "max_length=100"], "64 positions"),
+        (["on_short=drop", "lag=5"], "no step counts"),
+        (["on_short=drop", "learning_rate=1e30"], "lower learning_rate"),
+        (["on_short=drop", "device=quantum"], "device quantum"),
+        (["on_short=drop", "annotator_mode=x"], "did you mean 'annotator_model'?"),
+    ],
+)
+def test_stage_bad_calls_say_what_to_do(files, capsys, extra, message):
+    folder, model = files
+    assert call(folder, model, *extra) == 2
+    error = capsys.readouterr().err.strip().split("\n")[-1]
+    assert error.startswith("error: ") and message in error
+    assert not (folder / "out.jsonl").exists()
+
+
+def test_overwrite_replaces_the_value_in_place(files):
+    folder, model = files
+    (folder / "in.jsonl").write_text('{"score" : "old", "text": "abc \\u00e9", "x": {"score": 1}}\n{"text": "def"}\n')
+    assert call(folder, model, "overwrite=true") == 0
+    first, second = (folder / "out.jsonl").read_text().split("\n")[:-1]
+    score = json.loads(first)["score"]
+    assert first == '{"score" : ' + repr(score) + ', "text": "abc \\u00e9", "x": {"score": 1}}'
+    assert second.startswith('{"text": "def", "score": ')
