@@ -9,10 +9,13 @@ from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from common.errors import UserError
 
 Dtype = Literal["auto", "float64", "float32", "bfloat16"]
+disable_progress_bar()  # of reading and writing weights; the stages show their own progress
+
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -41,7 +44,7 @@ def pick_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
     if dtype == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         dtype = "bfloat16" if fast else "float32"
-        reason = "the device has native bfloat16" if fast else "the device has no native bfloat16 that is faster"
+        reason = "the device has native bfloat16" if fast else "no native bfloat16 on this device"
     print(f"dtype: {dtype} ({reason})")
     return getattr(torch, dtype)
 
@@ -88,6 +91,13 @@ def check_vocabulary(model: torch.nn.Module, tokenizer, path: str) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise UserError(f"tokenizer and model of {path} do not fit: {len(tokenizer)} tokens, {rows} embeddings")
+
+
+def check_positions(model: torch.nn.Module, max_length: int) -> None:
+    """Raises UserError where the model has fewer positions than a sequence may have tokens."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and positions < max_length:
+        raise UserError(f"max_length={max_length} is more than the {positions} positions of the model")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ for line in open(sys.argv[1], encoding="utf-8"):
 PYTHON
 }
 
-if [ -z "${DELT_PYTHON:-}" ]; then
+DELT_PYTHON_GIVEN="${DELT_PYTHON:-}"
+if [ -z "$DELT_PYTHON_GIVEN" ]; then
     DELT_PYTHON=python3
     active="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}"
     if [ -n "$active" ] && has_requirements "$active/bin/python" "$DELT_ROOT/requirements.txt"; then

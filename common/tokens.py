@@ -98,13 +98,15 @@ def pad(documents: Sequence[np.ndarray], padding: int = 0) -> tuple[np.ndarray, 
 class PackedBlocks:
     """Sequential packing: the documents one after the other, cut into blocks of `max_length` tokens.
 
-    The stream is repeated in its order until `budget` tokens are predicted. Neighbouring blocks share one token (the
-    last of one is the first of the next), so every token but the very first is predicted exactly once per pass:
-    no reordering, no padding but in the last block, no token lost.
+    Neighbouring blocks share one token (the last of one is the first of the next), so every token but the very
+    first is predicted exactly once a pass: no reordering, no padding but in the last block, no token lost.
     """
 
-    def __init__(self, store: TokenStore, max_length: int, budget: int):
-        self.tokens, self.budget, self.step = store.tokens, budget, max_length - 1
+    def __init__(self, store: TokenStore, max_length: int, max_tokens: int | None = None, epochs: float = 1.0):
+        """The stream is repeated in its order until `max_tokens` are predicted; None = `epochs` passes."""
+        self.tokens, self.step = store.tokens, max_length - 1
+        # From one pass to the next the first token is predicted too: only the very first of all never is.
+        self.budget = max_tokens or max(1, round(epochs * len(store.tokens)) - 1)
 
     def __len__(self) -> int:
         return -(-self.budget // self.step)
@@ -117,20 +119,21 @@ class PackedBlocks:
 
 
 class SeparateDocuments:
-    """No packing: one document a sequence, in order, repeated until `budget` tokens are predicted.
+    """No packing: one document a sequence, in order; documents longer than `max_length` are cut."""
 
-    Documents longer than `max_length` are cut; the last sequence is cut to meet the budget exactly.
-    """
-
-    def __init__(self, store: TokenStore, max_length: int, budget: int):
-        self.store, self.budget, self.max_length = store, budget, max_length
+    def __init__(self, store: TokenStore, max_length: int, max_tokens: int | None = None, epochs: float = 1.0):
+        """The file is repeated in its order until `max_tokens` are predicted (the last sequence is cut to meet them
+        exactly); None = `epochs` passes.
+        """
+        self.store, self.max_length = store, max_length
         predicted = np.minimum(store.lengths, max_length) - 1
         self.rows = np.flatnonzero(predicted > 0)
         self.ends = np.cumsum(predicted[self.rows])  # tokens predicted after each usable document of one pass
+        self.budget = max_tokens or max(1, round(epochs * int(self.ends[-1])))
 
     def __len__(self) -> int:
         passes, rest = divmod(self.budget, int(self.ends[-1]))
-        return passes * len(self.rows) + int(np.searchsorted(self.ends, rest)) + (rest > 0)
+        return passes * len(self.rows) + (int(np.searchsorted(self.ends, rest)) + 1 if rest else 0)
 
     def __getitem__(self, sequence: int) -> np.ndarray:
         """Token ids of one sequence, (at most max_length,)."""

@@ -1,47 +1,19 @@
 """Scoring: add the score of a method to every row, and change nothing else in it."""
 
 import sys
-from collections.abc import Iterator
 from typing import Literal
 
-import msgspec
 import numpy as np
 
 from common import jsonl
 from common.cli import Call, Stage, main
 from common.errors import UserError
-from common.json_line import Text, add_field, document_text, replace_field
+from common.json_line import add_field, replace_field
 from common.jsonl import BadRowPolicy
 from common.manifest import Run, quantiles
+from common.texts import Texts
 
 ShortPolicy = Literal["error", "worst", "drop"]
-
-
-class Corpus:
-    """The texts of the rows that are long enough to score, read from the file whenever they are iterated."""
-
-    def __init__(self, source: jsonl.Source, fields: dict[str, type], on_bad_row: BadRowPolicy):
-        self.source, self.fields, self.on_bad_row = source, fields, on_bad_row
-        starts, ends, blank = [], [], []
-        for start, end, values in jsonl.read_rows(source, fields, on_bad_row, progress="reading"):
-            starts.append(start)
-            ends.append(end)
-            blank.append(not self._text(values).strip())
-        self.rows = jsonl.Rows(np.array(starts, np.int64), np.array(ends, np.int64), {})
-        self.usable = np.flatnonzero(~np.array(blank, bool))
-
-    def __len__(self) -> int:
-        return len(self.usable)
-
-    def __iter__(self) -> Iterator[str]:
-        for _, _, values in jsonl.read_rows(self.source, self.fields, self.on_bad_row):
-            text = self._text(values)
-            if text.strip():
-                yield text
-
-    def _text(self, values) -> str:
-        present = values if isinstance(values, tuple) else (values,)
-        return document_text([value for value in present if value is not msgspec.UNSET])
 
 
 def run(
@@ -65,23 +37,19 @@ def run(
     scorer = call.method(**call.method_keys)
     source_path, target = call.paths
     directions = {score_field: "higher" if scorer.higher_is_better else "lower"}
-    names = [text_field] if isinstance(text_field, str) else text_field
-    fields = dict.fromkeys(names, Text) | ({} if overwrite else {score_field: msgspec.UnsetType})
     with jsonl.open_source(source_path) as source:
         inputs = {"data": [shard.name for shard in source.shards]} | scorer.inputs()
         stage_run = Run(call.stage, call.method_name, call.config, inputs, target, directions)
         if stage_run.is_done():
             return
-        corpus = Corpus(source, fields, on_bad_row)
-        if not len(corpus.rows):
-            raise UserError(f"{source_path} holds no rows")
-        scores = np.full(len(corpus.rows), np.nan)
-        short_text(source, corpus.rows, ~np.isin(np.arange(len(scores)), corpus.usable), on_short)
-        scores[corpus.usable] = scorer.score(corpus)
+        texts = Texts(source, text_field, on_bad_row, absent=None if overwrite else score_field)
+        check_short(source, texts.rows, texts.blank, on_short)
+        scores = np.full(len(texts.rows), np.nan)
+        scores[~texts.blank] = scorer.score(texts)
         short = np.isnan(scores)
-        short_text(source, corpus.rows, short, on_short)
+        check_short(source, texts.rows, short, on_short)
         scores[short] = np.nan if on_short == "drop" else worst(scores[~short], scorer.higher_is_better)
-        write_scores(target, source, corpus.rows, scores, score_field, overwrite)
+        write_scores(target, source, texts.rows, scores, score_field, overwrite)
         kept = scores[~np.isnan(scores)]
         facts = {"rows_in": len(scores), "rows_out": len(kept), "short_rows": int(short.sum())}
         stage_run.finish(**facts, score=quantiles(kept), **source.counts())
@@ -91,7 +59,7 @@ def run(
     print(f"  {directions[score_field]} is better; wrote {target} in {stage_run.seconds():.1f} s")
 
 
-def short_text(source: jsonl.Source, rows: jsonl.Rows, short: np.ndarray, on_short: ShortPolicy) -> None:
+def check_short(source: jsonl.Source, rows: jsonl.Rows, short: np.ndarray, on_short: ShortPolicy) -> None:
     """Raises UserError with the place of the first row that is too short, where that is an error."""
     if short.any() and on_short == "error":
         place = source.place(int(rows.start[np.argmax(short)]))

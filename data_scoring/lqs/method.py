@@ -93,7 +93,7 @@ class Scorer:
         device = models.pick_device(self.device)
         dtype = models.pick_dtype(self.dtype, device)
         model = models.load_model(self.annotator_model, tokenizer, dtype=dtype, attn_implementation="sdpa").to(device)
-        self._check_positions(model)
+        models.check_positions(model, self.max_length)
         torch.manual_seed(self.seed)
         scores = np.full(len(texts), np.nan)
         scores[usable] = self.gamma(model, corpus.take(usable), target)
@@ -133,8 +133,3 @@ class Scorer:
             chosen = np.random.default_rng(self.seed).permutation(len(texts))[: self.target_size]
             texts = [texts[number] for number in chosen]
         return texts
-
-    def _check_positions(self, model) -> None:
-        positions = getattr(model.config, "max_position_embeddings", None)
-        if positions is not None and positions < self.max_length:
-            raise UserError(f"max_length={self.max_length} is more than the {positions} positions of the annotator")

@@ -1,0 +1,28 @@
+# Sourced by pipeline.sh and tests/run.sh: makes sure that there is a Python with the requirements.
+# DELT_PYTHON, the active environment or python3 is used if it has them; else a .venv is made in the repository.
+source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
+
+setup_fail() {
+    echo "error: $1" >&2
+    exit 2
+}
+
+make_environment() {
+    local base=python3 venv="$DELT_ROOT/.venv"
+    "$base" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || setup_fail "Python 3.11 or newer is needed as python3"
+    echo "setting up $venv from requirements.txt (a few minutes, once)"
+    [ -x "$venv/bin/python" ] || "$base" -m venv "$venv" || setup_fail "python3 -m venv failed (Debian: apt install python3-venv)"
+    grep -v '^kenlm' "$DELT_ROOT/requirements.txt" >"$venv/requirements.txt"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$venv/requirements.txt" ||
+        setup_fail "installing requirements.txt failed; the lines above say why, a rerun goes on"
+    # kenlm is compiled: where that fails, all but n-gram scoring works. It is tried this one time only.
+    grep '^kenlm' "$DELT_ROOT/requirements.txt" >"$venv/kenlm.txt"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$venv/kenlm.txt" >"$venv/kenlm.log" 2>&1 ||
+        echo "note: kenlm could not be built, n-gram scoring is off (install a C++ compiler, then $venv/bin/pip install kenlm)"
+    DELT_PYTHON="$venv/bin/python"
+}
+
+if ! has_requirements "$DELT_PYTHON" "$DELT_ROOT/requirements.txt"; then
+    [ -z "${DELT_PYTHON_GIVEN:-}" ] || setup_fail "DELT_PYTHON=$DELT_PYTHON lacks packages of requirements.txt: $DELT_PYTHON -m pip install -r $DELT_ROOT/requirements.txt"
+    make_environment
+fi

@@ -1,0 +1,59 @@
+"""The texts of a JSONL source, checked once and then read from the file whenever they are needed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from common.errors import UserError
+from common.json_line import Text, document_text
+from common.jsonl import BadRowPolicy, Rows, Source, read_rows
+
+
+class Texts:
+    """The non-empty texts of the usable rows, as an iterable that can be read again; never all in memory."""
+
+    def __init__(
+        self,
+        source: Source,
+        text_field: str | list[str],
+        on_bad_row: BadRowPolicy,
+        absent: str | None = None,
+        max_rows: int | None = None,
+    ):
+        """Read and check every row.
+
+        text_field: field, or list of fields joined by newlines. absent: a field that must not be there.
+        max_rows: only the first rows of the source.
+        Raises: UserError at the first bad row (unless dropped), or where there is no row.
+        """
+        names = [text_field] if isinstance(text_field, str) else text_field
+        self.fields: dict[str, Any] = dict.fromkeys(names, Text)
+        if absent is not None:
+            self.fields[absent] = msgspec.UnsetType
+        self.source, self.on_bad_row, self.max_rows = source, on_bad_row, max_rows
+        starts, ends, blank = [], [], []
+        for start, end, text in self._read("reading"):
+            starts.append(start)
+            ends.append(end)
+            blank.append(not text.strip())
+        if not starts:
+            raise UserError(f"{source.path} holds no rows")
+        self.rows = Rows(np.array(starts, np.int64), np.array(ends, np.int64), {})
+        self.blank = np.array(blank, bool)  # rows without any text, which iteration leaves out
+
+    def __len__(self) -> int:
+        return int((~self.blank).sum())
+
+    def __iter__(self) -> Iterator[str]:
+        for _, _, text in self._read():
+            if text.strip():
+                yield text
+
+    def _read(self, progress: str | None = None) -> Iterator[tuple[int, int, str]]:
+        for number, (start, end, values) in enumerate(read_rows(self.source, self.fields, self.on_bad_row, progress)):
+            if number == self.max_rows:
+                return
+            parts = values if isinstance(values, tuple) else (values,)
+            yield start, end, document_text([part for part in parts if part is not msgspec.UNSET])

@@ -1,0 +1,90 @@
+"""Packing and batching: nothing lost, nothing reordered, nothing predicted twice."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.tokens import (
+    IGNORED,
+    PackedBlocks,
+    SeparateDocuments,
+    TokenStore,
+    encode,
+    pad,
+    token_budget_batches,
+    tokenize,
+)
+from tests.models import byte_tokenizer
+
+DOCUMENTS = st.lists(st.integers(1, 9), min_size=1, max_size=8)
+
+
+def store_of(lengths):
+    """Documents with all tokens distinct, so that every position can be told from every other."""
+    lengths = np.array(lengths)
+    return TokenStore(np.arange(lengths.sum()), np.cumsum(lengths) - lengths, lengths)
+
+
+def predicted(sequences):
+    return np.concatenate([sequences[i][1:] for i in range(len(sequences))])
+
+
+@given(DOCUMENTS.filter(lambda x: sum(x) > 1), st.integers(2, 7))
+def test_packed_blocks_predict_every_token_but_the_first_once_in_order(lengths, max_length):
+    store = store_of(lengths)
+    blocks = PackedBlocks(store, max_length)
+    np.testing.assert_array_equal(predicted(blocks), store.tokens[1:])
+    assert all(len(blocks[i]) == max_length for i in range(len(blocks) - 1))
+    for i in range(len(blocks) - 1):
+        assert blocks[i][-1] == blocks[i + 1][0]
+
+
+@given(DOCUMENTS, st.integers(2, 7), st.integers(1, 60))
+def test_packed_blocks_meet_a_token_budget_by_repeating_the_stream(lengths, max_length, budget):
+    store = store_of(lengths)
+    stream = np.tile(store.tokens, budget + 1)
+    np.testing.assert_array_equal(predicted(PackedBlocks(store, max_length, budget)), stream[1 : budget + 1])
+
+
+@given(DOCUMENTS.filter(lambda x: max(x) > 1), st.integers(2, 7), st.integers(1, 60))
+def test_separate_documents_meet_a_token_budget_in_file_order(lengths, max_length, budget):
+    store = store_of(lengths)
+    one_pass = np.concatenate([document[:max_length][1:] for document in store])
+    sequences = SeparateDocuments(store, max_length, budget)
+    np.testing.assert_array_equal(predicted(sequences), np.tile(one_pass, budget)[:budget])
+    np.testing.assert_array_equal(predicted(SeparateDocuments(store, max_length)), one_pass)
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))
+def test_token_budget_batches_cover_every_document_within_the_budget(lengths, budget):
+    lengths = np.array(lengths, dtype=int)
+    batches = token_budget_batches(lengths, budget)
+    np.testing.assert_array_equal(np.sort(np.concatenate([*batches, []])), np.arange(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= budget
+
+
+def test_a_document_is_bos_text_eos():
+    assert encode(["ab", ""], byte_tokenizer()) == [[256, *byte_tokenizer()("ab")["input_ids"], 257], [256, 257]]
+
+
+def test_tokenize_cuts_to_max_length_and_streams():
+    texts = ["abc", "é" * 50, "x"]
+    store = tokenize((text for text in texts), byte_tokenizer(), max_length=4)
+    assert store.lengths.tolist() == [4, 4, 3]
+    whole = encode(texts, byte_tokenizer())
+    assert [document.tolist() for document in store] == [ids[:4] for ids in whole]
+    assert store.tokens.dtype == np.uint16
+    assert [d.tolist() for d in store.take(np.array([2, 0]))] == [whole[2], whole[0][:4]]
+
+
+def test_no_texts_give_an_empty_store():
+    assert len(tokenize([], byte_tokenizer())) == 0
+
+
+@pytest.mark.parametrize("padding", [0, 7])
+def test_padding_is_masked(padding):
+    ids, labels = pad([np.array([5, 6]), np.array([0])], padding)
+    assert ids.tolist() == [[5, 6], [0, padding]]
+    assert labels.tolist() == [[5, 6], [0, IGNORED]]

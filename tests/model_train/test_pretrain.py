@@ -1,0 +1,197 @@
+"""Training: the order of the file, real tokens only, exact budgets, golden losses, resuming."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+import model_train.trainer as trainer
+from common.cli import main
+from common.tokens import encode
+from model_train.entry import STAGE
+from tests.models import byte_tokenizer, save_model
+
+GOLDEN = Path(__file__).with_name("golden_loss.json")
+TEXTS = ["the cat sat on the mat", "a", "colourless green ideas sleep furiously", "", "déjà vu " * 6, "end"]
+
+
+@pytest.fixture
+def files(tmp_path):
+    rows = [json.dumps({"id": i, "text": text}) for i, text in enumerate(TEXTS)]
+    (tmp_path / "in.jsonl").write_text("\n".join(rows) + "\n")
+    return tmp_path, save_model(tmp_path / "model")
+
+
+def words(folder, model, *extra):
+    fixed = ["max_length=16", "batch_size=2", "gradient_accumulation_steps=2", "warmup_steps=2", "logging_steps=1"]
+    paths = [str(folder / "in.jsonl"), str(model), str(folder / "out")]
+    return [*paths, "pretrain", *fixed, "learning_rate=0.01", "min_learning_rate=0.001", "device=cpu", *extra]
+
+
+def train(folder, model, *extra):
+    return main(STAGE, words(folder, model, *extra))
+
+
+def losses(folder):
+    return [json.loads(line)["loss"] for line in (folder / "out/train_log.jsonl").read_text().split("\n")[:-1]]
+
+
+def weights(folder):
+    return load_file(folder / "out/model.safetensors")
+
+
+@pytest.mark.parametrize("packing", ["sequential", "none"])
+def test_the_sequence_on_disk_is_the_sequence_the_optimizer_sees(files, monkeypatch, packing):
+    folder, model = files
+    seen = []
+    collate = trainer.collate
+    monkeypatch.setattr(trainer, "collate", lambda batch: seen.extend(batch) or collate(batch))
+    assert train(folder, model, f"packing={packing}") == 0
+    documents = encode([text for text in TEXTS if text], byte_tokenizer())
+    if packing == "sequential":
+        expected = np.concatenate(documents)[1:]
+    else:
+        expected = np.concatenate([document[:16][1:] for document in documents])
+    np.testing.assert_array_equal(np.concatenate([sequence[1:] for sequence in seen]), expected)
+
+
+@pytest.mark.parametrize("packing", ["sequential", "none"])
+def test_first_loss_is_the_mean_over_real_tokens_of_the_first_step(files, packing):
+    """Four sequences in two micro-batches of different token counts: the mean is over tokens, not over batches."""
+    folder, model = files
+    documents = encode([text for text in TEXTS if text], byte_tokenizer())
+    stream = np.concatenate(documents)
+    sequences = [stream[i * 15 : i * 15 + 16] for i in range(4)] if packing == "sequential" else documents[:4]
+    network = AutoModelForCausalLM.from_pretrained(model)
+    total, count = 0.0, 0
+    for sequence in sequences:
+        ids = torch.tensor(np.asarray(sequence[:16], np.int64))[None]
+        logits = network(input_ids=ids).logits[0, :-1]
+        total += torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
+        count += ids.shape[1] - 1
+    assert train(folder, model, f"packing={packing}") == 0
+    assert losses(folder)[0] == pytest.approx(total / count, rel=1e-5)
+
+
+@pytest.mark.parametrize("packing", ["sequential", "none"])
+def test_max_tokens_is_met_exactly(files, packing, monkeypatch):
+    folder, model = files
+    counts = []
+    collate = trainer.collate
+
+    def counting(batch):
+        result = collate(batch)
+        counts.append(int((result["labels"] != -100).sum()))
+        return result
+
+    monkeypatch.setattr(trainer, "collate", counting)
+    assert train(folder, model, f"packing={packing}", "max_tokens=333") == 0
+    assert sum(counts) == 333
+    assert json.loads((folder / "out.manifest.json").read_text())["trained_tokens"] == 333
+
+
+def test_golden_losses(files):
+    """Guards the numbers: a change that should not alter training must reproduce these (delete the file to renew)."""
+    folder, model = files
+    assert train(folder, model, "max_tokens=900", "from_scratch=true", "seed=1") == 0
+    actual = losses(folder)
+    if not GOLDEN.exists():
+        GOLDEN.write_text(json.dumps(actual) + "\n")
+        pytest.fail("golden losses were missing and have been written: look at them and commit them")
+    np.testing.assert_allclose(actual, json.loads(GOLDEN.read_text()), rtol=2e-4)
+    assert actual[-1] < 0.8 * actual[0]
+
+
+def test_from_scratch_depends_on_weights_and_is_printed(files, capsys):
+    folder, model = files
+    assert train(folder, model, "max_tokens=20") == 0
+    assert "weights: from" in capsys.readouterr().out
+    (folder / "model/model.safetensors").unlink()
+    assert train(folder, model, "max_tokens=20") == 0
+    assert "weights: random" in capsys.readouterr().out
+    assert train(folder, model, "max_tokens=20", "from_scratch=false") == 2
+    assert "has no weights" in capsys.readouterr().err
+
+
+def test_model_and_tokenizer_are_complete_and_a_rerun_does_nothing(files, capsys):
+    folder, model = files
+    assert train(folder, model, "max_tokens=50") == 0
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in (folder / "out").iterdir()}
+    before = (folder / "out/model.safetensors").stat().st_mtime_ns
+    capsys.readouterr()
+    assert train(folder, model, "max_tokens=50") == 0
+    assert "up to date" in capsys.readouterr().out
+    assert (folder / "out/model.safetensors").stat().st_mtime_ns == before
+
+
+def test_killed_run_goes_on_to_the_same_weights(files):
+    folder, model = files
+    extra = ["max_tokens=4000", "save_steps=10", "save_total_limit=2"]
+    assert train(folder, model, *extra) == 0
+    expected = weights(folder)
+    import shutil
+
+    shutil.rmtree(folder / "out")
+    environment = os.environ | {"PYTHONPATH": str(Path(trainer.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "model_train.entry", *words(folder, model, *extra)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    work = folder / ".out.partial"
+    for _ in range(600):
+        if list(work.glob("checkpoint-2*/trainer_state.json")) or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert work.exists() and not (folder / "out").exists(), "the run was to be killed half-way"
+    assert train(folder, model, *extra) == 0
+    assert not work.exists()
+    actual = weights(folder)
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["max_length=100"], "64 positions"),
+        (["text_field=body"], "in.jsonl:1: body is missing"),
+        (["packing=best-fit"], "sequential | none"),
+        (["learning_rat=1"], "did you mean 'learning_rate'?"),
+        (["learning_rate=1e30", "warmup_steps=0"], "lower learning_rate"),
+    ],
+)
+def test_bad_calls(files, capsys, extra, message):
+    folder, model = files
+    assert train(folder, model, *extra) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+def test_a_foreign_folder_is_never_replaced(files, capsys):
+    folder, model = files
+    (folder / "out").mkdir()
+    (folder / "out/thesis.txt").write_text("years of work")
+    assert train(folder, model) == 2
+    assert "remove it or choose another" in capsys.readouterr().err
+    assert (folder / "out/thesis.txt").exists()
+
+
+def test_missing_files(files, capsys):
+    folder, model = files
+    assert train(folder, folder / "nowhere") == 2
+    assert "no model folder" in capsys.readouterr().err
+    (folder / "in.jsonl").write_text("")
+    assert train(folder, model) == 2
+    assert "holds no rows" in capsys.readouterr().err

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# bash tests/run.sh [pytest arguments]    runs the tests; sets itself up first where need be
+#   bash tests/run.sh tests/data_ordering -k folding
+#   bash tests/run.sh -m slow              the checks that take minutes
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../common/setup.sh"
+if ! has_requirements "$DELT_PYTHON" "$DELT_ROOT/tests/requirements.txt"; then
+    "$DELT_PYTHON" -m pip install --quiet --disable-pip-version-check -r "$DELT_ROOT/tests/requirements.txt"
+fi
+cd "$DELT_ROOT"
+export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false # tiny models: threads only spin
+exec "$DELT_PYTHON" -m pytest "$@"
