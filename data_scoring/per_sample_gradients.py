@@ -143,9 +143,12 @@ def sample_losses(model: torch.nn.Module, documents: Sequence[np.ndarray]) -> to
     ids, labels = (torch.from_numpy(array).to(device) for array in pad(documents))
     # Positions for every row: shared ones would mix the samples in the gradient of learned positions.
     positions = torch.arange(ids.shape[1], device=device).expand_as(ids)
-    logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[:, :-1]
-    labels = labels[:, 1:]
-    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+    logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits
+    # Labels are shifted rather than logits: a slice of the logits would have to be copied.
+    labels = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    losses = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+    ).view(labels.shape)
     return losses.sum(1) / (labels != IGNORED).sum(1)
 
 

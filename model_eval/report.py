@@ -1,0 +1,128 @@
+"""Side-by-side report of arms: a Markdown table of results and seconds, and a figure.
+
+    python -m model_eval.report REPORT.md ARM=RESULT.yaml [ARM=RESULT.yaml ...] [--stages NAME=OUTPUT ...]
+
+Several results of one arm are joined. Seconds come from the manifests of the stage outputs; the loss curves in
+the figure (REPORT.png) from the train_log.jsonl of the model that each result names.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.errors import UserError
+from common.files import atomic_file
+from common.manifest import manifest_path
+
+Results = dict[str, dict[str, Any]]  # arm -> {"model": ..., "tasks": {name: {metric, value, stderr, n}}}
+
+
+def read_results(words: list[str]) -> Results:
+    """Join the RESULT.yaml files of `ARM=PATH` words by arm. Raises: UserError for a file that is no result."""
+    results: Results = {}
+    for word in words:
+        arm, _, path = word.partition("=")
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            tasks, model = content["tasks"], content["model"]
+        except (OSError, yaml.YAMLError, KeyError, TypeError):
+            raise UserError(f"{path} is no result of model_eval (wanted ARM=RESULT.yaml)") from None
+        joined = results.setdefault(arm, {"model": model, "tasks": {}})
+        joined["tasks"] |= tasks
+    return results
+
+
+def read_seconds(words: list[str]) -> dict[str, float]:
+    """Stage name -> seconds, from the manifest of each `NAME=OUTPUT`."""
+    seconds = {}
+    for word in words:
+        name, _, output = word.partition("=")
+        try:
+            seconds[name] = json.loads(manifest_path(output).read_text(encoding="utf-8"))["seconds"]
+        except (OSError, ValueError, KeyError):
+            raise UserError(f"{output} has no manifest: the stage is not complete") from None
+    return seconds
+
+
+def table(results: Results, seconds: dict[str, float]) -> str:
+    """The report in Markdown: a row a task, a column an arm; then a row a stage."""
+    arms = list(results)
+    names = list(dict.fromkeys(name for arm in arms for name in results[arm]["tasks"]))
+    lines = [f"| task | metric | {' | '.join(arms)} |", "|---|---|" + "---:|" * len(arms)]
+    for name in names:
+        tasks = [results[arm]["tasks"].get(name) for arm in arms]
+        metric = next(task["metric"] for task in tasks if task)
+        better = {"bits_per_byte": "lower", "perplexity": "lower"}.get(metric, "higher")
+        lines.append(f"| {name} | {metric} ({better} is better) | {' | '.join(map(_cell, tasks))} |")
+    if seconds:
+        lines += ["", "| stage | seconds |", "|---|---:|"]
+        lines += [f"| {name} | {value:.1f} |" for name, value in seconds.items()]
+    return "\n".join(lines) + "\n"
+
+
+def figure(results: Results, seconds: dict[str, float], path: Path) -> None:
+    """Loss curves, one panel a task with standard errors, seconds a stage, as PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(name for result in results.values() for name in result["tasks"]))
+    plots, axes = plt.subplots(1, len(names) + 2, figsize=(3.6 * (len(names) + 2), 3.4), layout="constrained")
+    for number, (arm, result) in enumerate(results.items()):
+        steps, losses = _loss_curve(Path(result["model"]))
+        axes[0].plot(steps, losses, label=arm, color=f"C{number}")
+        for axis, name in zip(axes[1:], names, strict=False):
+            task = result["tasks"].get(name)
+            if task:
+                axis.bar(arm, task["value"], yerr=task["stderr"] or 0, color=f"C{number}", capsize=4)
+                axis.set(title=name, ylabel=task["metric"].replace("_", " "))
+    axes[0].set(title="training loss, in training order", xlabel="optimizer step", ylabel="nats per token")
+    axes[0].legend()
+    axes[-1].barh(list(seconds), list(seconds.values()), color="grey")
+    axes[-1].invert_yaxis()
+    axes[-1].set(title="time of each stage", xlabel="seconds")
+    with atomic_file(path) as partial:
+        plots.savefig(partial, dpi=120, format="png")
+
+
+def _cell(task: dict[str, Any] | None) -> str:
+    if task is None:
+        return ""
+    error = "" if task["stderr"] is None else f" ± {task['stderr']:.4f}"
+    return f"{task['value']:.4f}{error} (n = {task['n']:,})"
+
+
+def _loss_curve(model: Path) -> tuple[list[int], list[float]]:
+    log = model / "train_log.jsonl"
+    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").split("\n") if line] if log.exists() else []
+    return [entry["step"] for entry in entries], [entry["loss"] for entry in entries]
+
+
+def main(words: list[str] | None = None) -> int:
+    """Write REPORT.md and REPORT.png, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], prog="python -m model_eval.report")
+    parser.add_argument("report", type=Path, metavar="REPORT.md")
+    parser.add_argument("results", nargs="+", metavar="ARM=RESULT.yaml")
+    parser.add_argument("--stages", nargs="*", default=[], metavar="NAME=OUTPUT")
+    arguments = parser.parse_args(words)
+    try:
+        results, seconds = read_results(arguments.results), read_seconds(arguments.stages)
+        text = table(results, seconds)
+        with atomic_file(arguments.report) as partial:
+            partial.write_text(text, encoding="utf-8")
+        picture = arguments.report.with_suffix(".png")
+        figure(results, seconds, picture)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"\n{text}\nwrote {arguments.report} and {picture}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""Rows are sacred: every line that goes through comes out byte for byte; every bad line has a place."""
+
+import gzip
+import json
+import os
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common import jsonl
+from common.cli import main
+from common.errors import UserError
+from common.json_line import Text, add_field, document_text, replace_field
+from data_ordering.entry import STAGE as ORDERING
+from data_selection.entry import STAGE as SELECTION
+
+ODD_LINES = [
+    b'{"score": 2, "big": 123456789012345678901234567890, "float": 1.50, "exp": 1E+2}',
+    '{"score":1.25,"text":"é \u2028 \x85 日本","z":1,"a":{"b":[null,true]}}'.encode(),
+    b'{ "score" : -3e0 , "escaped": "\\u00e9\\ud83d\\ude00", "score2": "x" }  ',
+    b'{"x": NaN, "lone": "\\ud800", "huge": 1e999, "score": 7}',
+    b'{"score": 1, "score": 4}',
+    b'{"score": 12345678901234567890123}',
+]
+
+
+def run(stage, source, target, *words):
+    assert main(stage, [str(source), str(target), *words]) == 0
+    return target.read_bytes()
+
+
+def test_lines_come_out_byte_for_byte(tmp_path):
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(b"\xef\xbb\xbf" + b"\r\n\n".join(ODD_LINES))  # BOM, CRLF, blank lines, no last newline
+    out = run(SELECTION, source, tmp_path / "out.jsonl", "top-k", "k=99")
+    assert out == b"".join(line + b"\n" for line in ODD_LINES)
+    out = run(ORDERING, source, tmp_path / "out.jsonl", "sorting")
+    order = np.argsort([2, 1.25, -3, 7, 4, 12345678901234567890123], kind="stable")
+    assert out == b"".join(ODD_LINES[i] + b"\n" for i in order)
+    manifest = json.loads((tmp_path / "out.jsonl.manifest.json").read_text())
+    assert manifest["blank_lines"] == 5 and manifest["rows_out"] == 6
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.text(), st.floats(-9, 9)), min_size=1, max_size=30), st.integers(0, 40))
+def test_selection_and_ordering_only_move_lines(tmp_path_factory, rows, k):
+    folder = tmp_path_factory.mktemp("rows")
+    lines = [
+        json.dumps({"text": t, "score": s}, ensure_ascii=not i % 2).encode(errors="surrogatepass")
+        for i, (t, s) in enumerate(rows)
+    ]
+    (folder / "in.jsonl").write_bytes(b"\n".join(lines))
+    kept = run(SELECTION, folder / "in.jsonl", folder / "kept.jsonl", "top-k", f"k={k}").split(b"\n")[:-1]
+    assert len(kept) == min(k, len(rows))
+    remaining = iter(lines)
+    assert all(line in remaining for line in kept)  # a subsequence: the input order is kept
+    ordered = run(ORDERING, folder / "in.jsonl", folder / "ordered.jsonl", "folding").split(b"\n")[:-1]
+    assert sorted(ordered) == sorted(lines)
+
+
+def test_blocks_do_not_split_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonl, "READ_BLOCK", 7)
+    monkeypatch.setattr(jsonl, "WRITE_BLOCK", 5)
+    test_lines_come_out_byte_for_byte(tmp_path)
+
+
+def test_shards_globs_folders_and_compression(tmp_path):
+    lines = [f'{{"score": {i}}}\n'.encode() for i in range(9)]
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards/a.jsonl").write_bytes(b"".join(lines[:3]).rstrip(b"\n"))
+    with gzip.open(tmp_path / "shards/b.jsonl.gz", "wb") as file:
+        file.write(b"".join(lines[3:6]))
+    (tmp_path / "shards/c.jsonl.zst").write_bytes(zstandard.compress(b"".join(lines[6:])))
+    (tmp_path / "shards/notes.txt").write_text("not a shard")
+    wanted = b"".join(reversed(lines))
+    for source in ("shards", "shards/*.jsonl*"):
+        out = run(ORDERING, tmp_path / source, tmp_path / "out.jsonl", "sorting", "ascending=false")
+        assert out == wanted
+    run(ORDERING, tmp_path / "shards", tmp_path / "out.jsonl.zst", "sorting", "ascending=false")
+    with zstandard.open(tmp_path / "out.jsonl.zst", "rb") as file:
+        assert file.read() == wanted
+    run(ORDERING, tmp_path / "shards", tmp_path / "out.jsonl.gz", "sorting", "ascending=false")
+    assert gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes()) == wanted
+
+
+def test_bad_row_in_a_later_shard_names_shard_and_line(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"score": 1}\n')
+    (tmp_path / "b.jsonl").write_text('{"score": 1}\n\n{"scor": 1}\n')
+    assert main(ORDERING, [str(tmp_path), str(tmp_path / "x/out.jsonl"), "sorting"]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/b.jsonl:3: score is missing\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"a": 1}', "score is missing"),
+        (b'{"score": null}', "score is null"),
+        (b'{"score": "1"}', "score is a string, not a number"),
+        (b'{"score": true}', "score is a boolean, not a number"),
+        (b'{"score": [1]}', "score is a list, not a number"),
+        (b'{"score": NaN}', "score is not a finite number"),
+        (b'{"score": -Infinity}', "score is not a finite number"),
+        (b'{"score": 1e999}', "score is not a finite number"),
+        (b'{"score": 1' + b"0" * 400 + b"}", "score is not a finite number"),
+        (b'{"score": 1', "broken JSON"),
+        (b'{"score": 1} {"score": 2}', "broken JSON"),
+        (b"\x00", "broken JSON"),
+        (b"[1]", "a list, not a JSON object"),
+        (b"3", "a number, not a JSON object"),
+        (b'{"score": 1, "t": "\xff"}', "invalid UTF-8"),
+        (b'{"score": 1, "t": "\xed\xa0\x80"}', "invalid UTF-8"),
+        (b'{"score": 1, "t": ' + b"[" * 100000 + b"]" * 100000 + b"}", "nested too deeply"),
+    ],
+    ids=range(17),
+)
+def test_bad_rows_have_a_place_and_a_reason(tmp_path, capsys, line, reason):
+    good = b'{"score": 5}\n'
+    (tmp_path / "in.jsonl").write_bytes(good + line + b"\n" + good)
+    words = [str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "sorting"]
+    assert main(ORDERING, words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path}/in.jsonl:2: {reason}") and error.count("\n") == 1
+    assert not (tmp_path / "out.jsonl").exists() and not list(tmp_path.glob(".*"))
+    assert main(ORDERING, [*words, "on_bad_row=drop"]) == 0
+    assert (tmp_path / "out.jsonl").read_bytes() == good * 2
+    assert "dropped 1 bad rows" in capsys.readouterr().out
+
+
+def test_lone_surrogate_is_bad_only_in_a_field_that_is_read(tmp_path):
+    (tmp_path / "in.jsonl").write_bytes(b'{"text": "\\ud800", "score": 1}\n')
+    with jsonl.open_source(str(tmp_path / "in.jsonl")) as source:
+        assert len(jsonl.scan(source, ["score"])) == 1
+        with pytest.raises(UserError, match=r"in.jsonl:1: text holds a lone surrogate"):
+            list(jsonl.read_rows(source, {"text": Text}))
+
+
+def test_in_may_be_out_and_a_failed_run_leaves_it_alone(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"score": 2}\n{"score": 1}\n')
+    assert run(ORDERING, path, path, "sorting") == b'{"score": 1}\n{"score": 2}\n'
+    path.write_text('{"score": 2}\n{"score": 1\n')
+    assert main(ORDERING, [str(path), str(path), "sorting"]) == 2
+    assert path.read_text() == '{"score": 2}\n{"score": 1\n'
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("nothing.jsonl", "out.jsonl", "no such file: nothing.jsonl"),
+        ("nothing*.jsonl", "out.jsonl", "no file matches nothing*.jsonl"),
+        ("empty.jsonl", "out.jsonl", "empty.jsonl holds no rows"),
+        ("empty_folder", "out.jsonl", "no .jsonl, .jsonl.gz or .jsonl.zst files"),
+        ("broken.jsonl.gz", "out.jsonl", "cannot read broken.jsonl.gz"),
+        ("good.jsonl", "empty_folder", "cannot write empty_folder: it is a folder"),
+        ("good.jsonl", "good.jsonl/out.jsonl", "cannot write good.jsonl/out.jsonl"),
+        ("good.jsonl", "/proc/out.jsonl", "cannot write /proc/out.jsonl"),
+    ],
+)
+def test_bad_paths(tmp_path, monkeypatch, capsys, source, target, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty_folder").mkdir()
+    (tmp_path / "empty.jsonl").write_text("\n\n")
+    (tmp_path / "good.jsonl").write_text('{"score": 1}\n')
+    (tmp_path / "broken.jsonl.gz").write_bytes(b"not gzip")
+    assert main(ORDERING, [source, target, "sorting"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_rerun_is_skipped_until_something_changes(tmp_path, capsys):
+    (tmp_path / "in.jsonl").write_text('{"score": 2}\n{"score": 1}\n')
+    words = [str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "sorting"]
+
+    def is_skipped(*extra):
+        capsys.readouterr()
+        assert main(ORDERING, [*words, *extra]) == 0
+        return "up to date" in capsys.readouterr().out
+
+    assert not is_skipped()
+    assert is_skipped()
+    assert not is_skipped("ascending=false")
+    (tmp_path / "out.jsonl").write_text("damaged")
+    assert not is_skipped("ascending=false")
+    (tmp_path / "in.jsonl").write_text('{"score": 2}\n{"score": 3}\n')
+    assert not is_skipped("ascending=false")
+    os.remove(tmp_path / "out.jsonl.manifest.json")
+    assert not is_skipped("ascending=false")
+
+
+@given(
+    st.dictionaries(st.text(min_size=1), st.recursive(st.none() | st.floats(allow_nan=False) | st.text(), st.lists)),
+    st.floats(-1e9, 1e9),
+)
+def test_added_field_changes_nothing_else(row, score):
+    row.pop("score", None)
+    line = json.dumps(row, indent=None).encode()
+    added = add_field(line, "score", score)
+    assert json.loads(added) == row | {"score": score}
+    assert added.startswith(line[:-1])
+    replaced = replace_field(added, "score", 5.5)
+    assert replaced == add_field(line, "score", 5.5)
+
+
+def test_text_fields_are_joined_by_newlines():
+    assert document_text("a") == "a"
+    assert document_text(["a", "b"]) == "a\nb"
+    assert document_text(("t", ["a", "b"])) == "t\na\nb"

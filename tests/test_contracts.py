@@ -1,0 +1,137 @@
+"""What every method owes, checked for all that are found: a new method is tested the moment its folder exists."""
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from common.cli import REPOSITORY, load_method, main, method_names
+from common.config import METADATA, columns_of, keys_of, resolve
+from data_ordering.entry import STAGE as ORDERING
+from data_ordering.entry import permutation
+from data_scoring.entry import STAGE as SCORING
+from data_selection.entry import STAGE as SELECTION
+from data_selection.entry import in_input_order
+from model_eval.entry import STAGE as EVALUATION
+from model_train.entry import STAGE as TRAINING
+
+STAGES = [SCORING, SELECTION, ORDERING, TRAINING, EVALUATION]
+METHODS = [
+    pytest.param(stage, name, id=f"{stage.name}/{name}") for stage in STAGES for name in method_names(stage.name)
+]
+ROW_METHODS = [
+    pytest.param(stage, name, id=f"{stage.name}/{name}")
+    for stage in (SELECTION, ORDERING)
+    for name in method_names(stage.name)
+]
+SCORES = [[], [0.5], [2.0, 1.0], [3.0, 3.0, 3.0], [1e300, -1e300, 0.0, -0.0, 5e-324]]
+
+
+def values_of(stage, method, config):
+    """The method's checked keys from its own YAML."""
+    stage_keys, method_keys = keys_of(stage.run), keys_of(method)
+    values = resolve(stage_keys | method_keys, config, {})
+    return {key: values[key] for key in method_keys}
+
+
+def apply(stage, name, score):
+    method, config = load_method(stage, name)
+    columns = {"score": np.array(score), "n": len(score), "higher_is_better": True}
+    given = [columns[column] for column in columns_of(method)]
+    return np.asarray(method(*given, **values_of(stage, method, config)), dtype=np.int64)
+
+
+@pytest.mark.parametrize(("stage", "name"), METHODS)
+def test_configuration_binds_and_explains_every_key(stage, name):
+    method, config = load_method(stage, name)
+    assert config is not None, "a method has a YAML of its name (or module.DEFAULT_CONFIG)"
+    values_of(stage, method, config)
+    text = config.read_text(encoding="utf-8")
+    assert text.startswith("#"), "a YAML opens with a comment that says what it is"
+    for key in yaml.safe_load(text):
+        assert key in METADATA or key in keys_of(stage.run) | keys_of(method)
+
+
+@pytest.mark.parametrize("config", sorted(REPOSITORY.glob("*/config/*.yaml")), ids=lambda p: f"{p.parts[-3]}/{p.name}")
+def test_every_shipped_configuration_binds_to_a_method(config):
+    stage = next(stage for stage in STAGES if stage.name == config.parts[-3])
+    failures = []
+    for name in method_names(stage.name):
+        method, _ = load_method(stage, name)
+        try:
+            values_of(stage, method, config)
+            return
+        except Exception as error:
+            failures.append(str(error))
+    pytest.fail(f"{config} binds to no method: {failures}")
+
+
+@pytest.mark.parametrize(("stage", "name"), METHODS)
+def test_keys_have_help_type_and_no_clash(stage, name):
+    method, _ = load_method(stage, name)
+    stage_keys, method_keys = keys_of(stage.run), keys_of(method)
+    assert not stage_keys.keys() & method_keys.keys()
+    for key in (stage_keys | method_keys).values():
+        assert key.help, f"{key.name} has no line in the docstring's Args"
+        assert key.type is not type(None) and key.type != __import__("inspect").Parameter.empty
+
+
+@pytest.mark.parametrize(("stage", "name"), METHODS)
+def test_docstring_says_what_and_whence(stage, name):
+    path = REPOSITORY / stage.name / name.replace("-", "_") / "method.py"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstring = ast.get_docstring(tree)
+    assert docstring and len(docstring.split("\n")[0]) <= 110
+    assert re.search(r"arXiv|https?://|ACL|NeurIPS|ICML|ICLR", docstring), "the module names its source"
+
+
+@pytest.mark.parametrize(("stage", "name"), METHODS)
+def test_readme_lists_the_method(stage, name):
+    assert f"`{name}`" in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("stage", "name"), METHODS)
+def test_help_needs_no_heavy_import(stage, name, capsys):
+    assert main(stage, [name, "--help"]) == 0
+    assert f"keys of {name}" in capsys.readouterr().out
+    path = REPOSITORY / stage.name / name.replace("-", "_") / "method.py"
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0]
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert not imported & {"torch", "transformers", "datasets", "lm_eval", "matplotlib"}
+
+
+@pytest.mark.parametrize("score", SCORES, ids=str)
+@pytest.mark.parametrize(("stage", "name"), ROW_METHODS)
+def test_row_methods_give_a_subset_or_a_permutation_twice_the_same(stage, name, score):
+    index = apply(stage, name, score)
+    check = in_input_order if stage is SELECTION else permutation
+    check(index, len(score))
+    np.testing.assert_array_equal(index, apply(stage, name, score))
+
+
+@pytest.mark.parametrize("bad", ["null", '"3"', "true", "NaN", "Infinity", "1e999", "[1]"])
+@pytest.mark.parametrize(("stage", "name"), ROW_METHODS)
+def test_bad_scores_never_reach_a_method(stage, name, bad, tmp_path, capsys):
+    method, _ = load_method(stage, name)
+    if "score" not in columns_of(method):
+        pytest.skip("reads no score")
+    source = tmp_path / "in.jsonl"
+    source.write_text(f'{{"score": 1}}\n{{"score": {bad}}}\n')
+    words = [str(source), str(tmp_path / "out.jsonl"), name]
+    assert main(stage, words) == 2
+    assert "in.jsonl:2: score is" in capsys.readouterr().err.split("\n")[-2]
+    assert main(stage, [*words, "on_bad_row=drop"]) == 0
+    assert '"score": 1}' in (tmp_path / "out.jsonl").read_text() or name == "threshold"
+
+
+def test_every_method_has_a_test():
+    tests = {path.name for path in Path(REPOSITORY, "tests").rglob("test_*.py")}
+    for stage in STAGES:
+        for name in method_names(stage.name):
+            assert f"test_{name.replace('-', '_')}.py" in tests
