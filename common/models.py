@@ -38,10 +38,15 @@ def pick_device(device: str) -> torch.device:
     return picked
 
 
-def pick_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the device computes in it natively, else float32. Prints the choice and its reason."""
+def pick_dtype(dtype: Dtype, device: torch.device, default: str | None = None) -> torch.dtype:
+    """`auto` is `default`; without one, bfloat16 where the device computes in it natively, else float32.
+
+    Prints the choice and its reason.
+    """
     reason = "asked for"
-    if dtype == "auto":
+    if dtype == "auto" and default:
+        dtype, reason = default, "what the method needs"
+    elif dtype == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         dtype = "bfloat16" if fast else "float32"
         reason = "the device has native bfloat16" if fast else "no native bfloat16 on this device"

@@ -21,4 +21,5 @@ def order(score: np.ndarray, *, folding_layer: Annotated[int, Meta(ge=1)] = 3, a
         ascending: each fold goes from low to high raw score, else from high to low
     """
     by_score = ranked(score, ascending)
-    return np.concatenate([by_score[fold::folding_layer] for fold in range(min(folding_layer, len(score)))])
+    folds = range(max(1, min(folding_layer, len(score))))  # further folds would be empty
+    return np.concatenate([by_score[fold::folding_layer] for fold in folds])

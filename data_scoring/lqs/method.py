@@ -65,7 +65,7 @@ class Scorer:
         self.target_fields = [target_field] if isinstance(target_field, str) else target_field
         self.max_length, self.steps, self.learning_rate, self.batch_size = max_length, steps, learning_rate, batch_size
         self.batch_tokens, self.seed, self.device = batch_tokens, seed, device
-        self.dtype = "float32" if dtype == "auto" else dtype
+        self.dtype = dtype
         self.lag = interval if lag == "interval" else lag
         self.visited = [step for step in range(0, steps, interval) if step + self.lag <= steps]
         if not self.visited:
@@ -91,7 +91,7 @@ class Scorer:
         if not len(target) or not len(usable):
             raise UserError(f"{'target set' if len(usable) else 'corpus'}: no row has a token to predict")
         device = models.pick_device(self.device)
-        dtype = models.pick_dtype(self.dtype, device)
+        dtype = models.pick_dtype(self.dtype, device, default="float32")
         model = models.load_model(self.annotator_model, tokenizer, dtype=dtype, attn_implementation="sdpa").to(device)
         models.check_positions(model, self.max_length)
         torch.manual_seed(self.seed)

@@ -1,0 +1,126 @@
+"""The command lines as a user calls them: from anywhere, with mistakes, killed half-way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from common.cli import REPOSITORY, main
+from data_ordering.entry import STAGE as ORDERING
+from data_selection.entry import STAGE as SELECTION
+
+ROW_STAGES = ["data_scoring", "data_selection", "data_ordering"]
+STAGES = [*ROW_STAGES, "model_train", "model_eval"]
+
+
+def bash(*words, cwd):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"DELT_PYTHON": sys.executable}
+    return subprocess.run(["bash", *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_from_anywhere_beside_a_foreign_utils_py(stage, tmp_path):
+    (tmp_path / "utils.py").write_text("raise SystemExit('the wrong utils.py')")
+    (tmp_path / "common.py").write_text("raise SystemExit('the wrong common.py')")
+    done = bash(REPOSITORY / stage / "entry.sh", "--help", cwd=tmp_path)
+    assert done.returncode == 0 and f"usage: bash {stage}/entry.sh" in done.stdout and not done.stderr
+
+
+@pytest.mark.parametrize("stage", ["data_selection", "data_ordering"])
+def test_row_stages_never_import_torch(stage, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"score": 1}\n')
+    method = {"data_selection": "top-r", "data_ordering": "folding"}[stage]
+    code = f"""import sys
+from {stage}.entry import STAGE
+from common.cli import main
+assert main(STAGE, ["in.jsonl", "out.jsonl", "{method}"]) == 0
+assert main(STAGE, ["--help"]) == 0
+print(sorted({{"torch", "transformers", "datasets", "matplotlib", "scipy"}} & sys.modules.keys()))"""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip().endswith("[]"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["in.jsonl"], "OUT.jsonl is missing; usage: bash data_ordering/entry.sh"),
+        (["in.jsonl", "out.jsonl"], "METHOD is missing"),
+        (["in.jsonl", "out.jsonl", "foldign"], "did you mean 'folding'?"),
+        (["in.jsonl", "out.jsonl", "folding", "nowhere.yaml"], "no configuration file nowhere.yaml"),
+        (["in.jsonl", "out.jsonl", "folding", "my.yaml", "5"], "e.g. folding_layer=5"),
+        (["in.jsonl", "out.jsonl", "folding", "foldinglayer=5"], "did you mean 'folding_layer'?"),
+        (["in.jsonl", "out.jsonl", "folding", "folding_layer=0"], "folding_layer: 0 is not valid"),
+        (["in.jsonl", "out.jsonl", "folding", "folding_layer=2.5"], "folding_layer: 2.5 is not valid"),
+        (["in.jsonl", "out.jsonl", "folding", "ascending=perhaps"], "ascending: perhaps is not valid"),
+        (["in.jsonl", "out.jsonl", "folding", "on_bad_row=ignore"], "error | drop"),
+        (["in.jsonl", "out.jsonl", "folding", "--verbose"], "unknown option --verbose"),
+        (["in.jsonl", "out.jsonl", "folding", "broken.yaml"], "broken.yaml:2: broken YAML"),
+        (["in.jsonl", "out.jsonl", "folding", "list.yaml"], "expected `key: value` lines"),
+        (["in.jsonl", "out.jsonl", "folding", "unknown.yaml"], "unknown.yaml: unknown key 'layers'"),
+    ],
+)
+def test_mistakes_get_one_line(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.yaml").write_text("folding_layer: 2\n")
+    (tmp_path / "broken.yaml").write_text("a: 1\nb: ]\n")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "unknown.yaml").write_text("name: x\nlayers: 3\n")
+    assert main(ORDERING, words) == 2  # before IN is looked for: it is not there
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_yaml_then_words_override(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.yaml").write_text("name: mine\nversion: 2\ndescription: x\nfolding_layer: 2\nascending: false\n")
+    assert main(ORDERING, ["a", "b", "folding", "my.yaml", "folding_layer=7", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "folding_layer: 7" in shown and "ascending: false" in shown and "score_field: score" in shown
+
+
+def test_numbers_that_yaml_takes_for_text(capsys):
+    assert main(SELECTION, ["a", "b", "threshold", "threshold=1e-3", "--dry-run"]) == 0
+    assert "threshold: 0.001" in capsys.readouterr().out
+
+
+def test_killing_a_stage_leaves_the_old_output(tmp_path):
+    rows = 200_000
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(f'{{"score": {(i * 7919) % rows}, "text": "{"x" * 100}"}}\n' for i in range(rows)))
+    target.write_text("the old output\n")
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "data_ordering.entry", str(source), str(target), "sorting"]
+    for delay in (0.1, 0.3, 0.45, 0.6):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        if process.wait() == 0:
+            break  # a fast machine was done before the kill
+        assert target.read_text() == "the old output\n"
+    assert main(ORDERING, [str(source), str(target), "sorting"]) == 0
+    scores = [json.loads(line)["score"] for line in target.read_text().split("\n")[:-1]]
+    assert scores == list(range(rows))
+    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.jsonl", "out.jsonl.manifest.json"}
+
+
+def test_several_processes_are_refused_rather_than_ignored(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NPROC", "2")
+    assert main(ORDERING, ["a", "b", "sorting"]) == 2
+    assert "one process" in capsys.readouterr().err
+
+
+def test_dry_run_of_the_pipeline_prints_every_stage(tmp_path):
+    environment = os.environ | {"DRY_RUN": "1"}
+    done = subprocess.run(
+        ["bash", REPOSITORY / "pipeline.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for stage in STAGES:
+        assert f"{stage}/entry.sh" in done.stdout
+    assert "corpus_scored-lqs_selected-r0.5_ordered-folding-l3.jsonl" in done.stdout
+    assert not list(tmp_path.iterdir())
