@@ -2,17 +2,18 @@
 # Order: DELT_PYTHON if set, the active environment if it has the requirements, .venv of the repository, python3.
 DELT_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
-# All packages of the requirements file $2 but kenlm are installed for the Python $1 (looked up, not imported).
+# Whether the Python $1 has all that the requirements file $2 asks for, kenlm aside (looked up, not imported).
 has_requirements() {
     "$1" - "$2" 2>/dev/null <<'PYTHON'
-import re, sys
+import sys
 from importlib.metadata import version
-if sys.version_info < (3, 11):
-    sys.exit(1)
+from packaging.requirements import Requirement
+assert sys.version_info >= (3, 11)
 for line in open(sys.argv[1], encoding="utf-8"):
-    name = re.match(r"[A-Za-z0-9._-]+", line)
-    if name and name[0] != "kenlm":
-        version(name[0])
+    text = line.split("#")[0].strip()
+    if text and not text.startswith("kenlm"):
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(version(requirement.name), prereleases=True)
 PYTHON
 }
 
