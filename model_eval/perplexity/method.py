@@ -1,0 +1,81 @@
+"""Perplexity and bits per byte of held-out text, each token predicted exactly once."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from msgspec import Meta
+
+from common.errors import UserError
+from common.jsonl import SUFFIXES, BadRowPolicy, Source, open_source
+from common.texts import Texts
+
+
+def evaluate(
+    model: str,
+    *,
+    data: str | list[str],
+    text_field: str | list[str] = "text",
+    max_length: Annotated[int, Meta(ge=2)] = 1024,
+    batch_tokens: Annotated[int, Meta(ge=1)] = 4096,
+    device: str = "auto",
+    dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
+    on_bad_row: BadRowPolicy = "error",
+) -> dict[str, dict[str, Any]]:
+    """The mean loss of `model` on every file of `data`, as bits per byte, nats per token and perplexity.
+
+    A document is BOS + its text; EOS is neither predicted nor counted. With a tokenizer that has no BOS the first
+    token of a document is context only, while its bytes do count.
+
+    Args:
+        data: held-out text; JSONL file, glob or folder, or a list of them; every file is a task of its own
+        text_field: text field of a row, or a list of them, joined by newlines
+        max_length: tokens of a window; a longer document is read in windows that overlap by one token
+        batch_tokens: padded tokens of one forward pass; memory against speed, not the result
+        device: auto, cpu, cuda, cuda:1, mps, ...
+        dtype: of the weights; auto is bfloat16 where the device computes in it natively, else float32
+        on_bad_row: a broken row or one without text stops the run, or is dropped and counted
+
+    Returns: {file's name without .jsonl: metric `bits_per_byte`, value, stderr (over documents), n (documents),
+        loss (nats per token), perplexity (exp of loss), tokens (predicted), bytes (UTF-8), dropped_rows}.
+    Raises: UserError for missing files, bad rows, and a model that cannot be loaded.
+    """
+    files = inputs({"data": data})["data"]
+    names = [task_name(file) for file in files]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"two files of data are called {twice}: rename one, or evaluate them one at a time")
+    with ExitStack() as stack:
+        sources = [stack.enter_context(open_source(file)) for file in files]
+        corpora = [checked_texts(source, text_field, on_bad_row) for source in sources]
+        from model_eval.perplexity.loss import measure  # imports torch, which help and bad rows need not wait for
+
+        results = measure(model, dict(zip(names, corpora, strict=True)), max_length, batch_tokens, device, dtype)
+        for name, texts in zip(names, corpora, strict=True):
+            results[name]["dropped_rows"] = sum(texts.source.dropped.values()) + int(texts.blank.sum())
+    return results
+
+
+def inputs(keys: dict[str, Any]) -> dict[str, list[str]]:
+    """The files of `data`, in order. Raises: UserError where nothing is there."""
+    paths = [keys["data"]] if isinstance(keys["data"], str) else keys["data"]
+    with ExitStack() as stack:
+        sources = [stack.enter_context(open_source(path)) for path in paths]
+        return {"data": [shard.name for source in sources for shard in source.shards]}
+
+
+def task_name(file: str) -> str:
+    """The name of a file without the suffix of a JSONL file."""
+    name = Path(file).name
+    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
+
+
+def checked_texts(source: Source, text_field: str | list[str], on_bad_row: BadRowPolicy) -> Texts:
+    """The texts of a file, all rows checked. Raises: UserError at a bad row (unless dropped), or where none is left."""
+    texts = Texts(source, text_field, on_bad_row)
+    if texts.blank.any() and on_bad_row == "error":
+        raise UserError(f"{source.place(int(texts.rows.start[np.argmax(texts.blank)]))}: no text")
+    if not len(texts):
+        raise UserError(f"{source.path}: no row has any text")
+    return texts

@@ -1,0 +1,125 @@
+"""The stage as a user calls it: result, manifest, skipping, and errors in one line."""
+
+import json
+import math
+
+import pytest
+import yaml
+
+from common.cli import main
+from model_eval.entry import STAGE
+from tests.models import save_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder with held-out text and a task."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"text": f"text number {i}"} for i in range(5)]
+    (tmp_path / "held.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "task").mkdir()
+    choices = [{"q": f"{i} or", "options": ["one", "another"], "answer": i % 2} for i in range(6)]
+    (tmp_path / "task" / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in choices))
+    (tmp_path / "task" / "pairs.yaml").write_text(
+        "task: pairs\ndataset_path: json\ndataset_kwargs: {data_files: {test: pairs.jsonl}}\ntest_split: test\n"
+        "output_type: multiple_choice\ndoc_to_text: q\ndoc_to_choice: options\ndoc_to_target: answer\n"
+        "metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
+    )
+    return tmp_path
+
+
+def test_perplexity_result(here, model, capsys):
+    assert main(STAGE, [model, "out/result.yaml", "perplexity", "data=held.jsonl", "max_length=32"]) == 0
+    result = yaml.safe_load((here / "out/result.yaml").read_text())
+    assert list(result) == ["model", "method", "tasks", "summary_average"]
+    assert (result["model"], result["method"], result["summary_average"]) == (model, "perplexity", None)
+    held = result["tasks"]["held"]
+    assert (held["metric"], held["n"], held["dropped_rows"]) == ("bits_per_byte", 5, 0)
+    assert held["perplexity"] == pytest.approx(math.exp(held["loss"]))
+    manifest = json.loads((here / "out/result.yaml.manifest.json").read_text())
+    assert manifest["tasks"] == result["tasks"]
+    assert manifest["config"]["max_length"] == 32
+    shown = capsys.readouterr().out
+    assert "held  bits_per_byte" in shown and "wrote out/result.yaml" in shown and "average" not in shown
+
+
+def test_lm_evaluation_harness_result(here, model, capsys):
+    assert main(STAGE, [model, "result.yaml", "lm_evaluation_harness", "tasks=task"]) == 0
+    result = yaml.safe_load((here / "result.yaml").read_text())
+    pairs = result["tasks"]["pairs"]
+    assert (pairs["metric"], pairs["n"], result["summary_average"]) == ("acc", 6, pairs["value"])
+    assert isinstance(pairs["stderr"], float)
+    assert "average accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, data", [(["perplexity", "data=held.jsonl"], "held.jsonl"),
+                    (["lm_evaluation_harness", "tasks=task"], "task/pairs.jsonl")],
+)  # fmt: skip
+def test_a_run_that_is_done_is_skipped(here, model, capsys, words, data):
+    call = [model, "result.yaml", *words]
+    assert main(STAGE, call) == main(STAGE, call) == 0
+    assert "up to date" in capsys.readouterr().out
+    file = here / data
+    file.write_text(file.read_text() * 2)
+    assert main(STAGE, call) == 0
+    assert "up to date" not in capsys.readouterr().out
+
+
+def test_dropped_rows_are_shown(here, model, capsys):
+    with open("held.jsonl", "a") as file:
+        file.write('{"text": 3}\n{"text": ""}\n')
+    assert main(STAGE, [model, "result.yaml", "perplexity", "data=held.jsonl", "on_bad_row=drop"]) == 0
+    assert "dropped 2 bad rows of held" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["MODEL", "r.yaml", "perplexty"], "no method 'perplexty'; did you mean 'perplexity'"),
+        (["MODEL", "r.yaml", "perplexity", "no.yaml"], "no configuration file no.yaml"),
+        (["MODEL", "r.yaml", "perplexity", "dta=held.jsonl"], "unknown key 'dta'; did you mean 'data'"),
+        (["MODEL", "r.yaml", "perplexity", "max_length=1"], "max_length: 1 is not valid"),
+        (["MODEL", "r.yaml", "perplexity", "data=none.jsonl"], "no such file: none.jsonl"),
+        (["MODEL", "r.yaml", "perplexity", "data=held.jsonl", "text_field=txt"], "held.jsonl:1: txt is missing"),
+        (["no/model/here", "r.yaml", "perplexity", "data=held.jsonl"], "no model folder no/model/here"),
+        (["bare", "r.yaml", "perplexity", "data=held.jsonl"], "bare has no weights"),
+        (["MODEL", "held.jsonl/r.yaml", "perplexity", "data=held.jsonl"], "cannot write held.jsonl/r.yaml"),
+        (["MODEL", "task", "perplexity", "data=held.jsonl"], "cannot write task: it is a folder"),
+        (["MODEL", "r.yaml", "lm_evaluation_harness", "tasks=task", "batch_size=0"], "batch_size: 0 is not valid"),
+        (["MODEL", "r.yaml", "lm_evaluation_harness", "tasks=no/task"], "cannot read the task file"),
+        (["bare", "r.yaml", "lm_evaluation_harness", "tasks=task"], "bare has no weights"),
+        (["MODEL", "r.yaml", "lm_evaluation_harness", "tasks=task", "max_length=999"], "64 positions"),
+    ],
+)
+def test_bad_input_is_one_line(here, model, capsys, words, message):
+    save_model(here / "bare")
+    (here / "bare" / "model.safetensors").unlink()
+    capsys.readouterr()
+    assert main(STAGE, [model if word == "MODEL" else word for word in words]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and message in lines[0]
+    assert not list(here.glob("r.yaml*"))
+
+
+def test_broken_row_has_its_place(here, model, capsys):
+    (here / "held.jsonl").write_text('{"text": "fine"}\n\n{"text": \n')
+    assert main(STAGE, [model, "r.yaml", "perplexity", "data=held.jsonl"]) == 2
+    assert "error: held.jsonl:3: broken JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["perplexity", "lm_evaluation_harness"])
+def test_shipped_configurations_name_every_key(method, capsys):
+    assert main(STAGE, ["m", "r.yaml", method, "--dry-run"]) == 0
+    from common.cli import REPOSITORY, keys_for, load_method
+
+    function, default = load_method(STAGE, method)
+    keys = set(keys_for(STAGE, function)[1])
+    names = {default.name} | ({"tiny.yaml"} if method == "lm_evaluation_harness" else set())
+    for name in names:
+        assert set(yaml.safe_load((REPOSITORY / "model_eval/config" / name).read_text())) - {"name"} == keys
