@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.errors import UserError
+from common.errors import UserError, exit_code
 from common.files import partial_path, replace_folder
 
 BUILT_IN = {"python-stdlib": "dataset", "tiny": "model"}  # id -> its content
@@ -33,15 +33,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--split-name", help="split of a data set (default: train)")
     parser.add_argument("--sample-size", type=int, help="only the first so many rows (default: all)")
     parser.add_argument("--data", help="the corpus that the tokenizer of tiny is learned from")
-    try:
-        fetch(parser.parse_args(words))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: fetch(parser.parse_args(words)))
 
 
 def fetch(asked: argparse.Namespace) -> None:

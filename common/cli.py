@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from common.config import Key, describe, did_you_mean, keys_of, resolve
-from common.errors import UserError
+from common.errors import UserError, exit_code
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -42,14 +42,7 @@ class Call:
 def main(stage: Stage, words: list[str] | None = None) -> int:
     """Run `stage` for the words of a command line; returns the exit code (0, 2 for what the user can cure)."""
     words = sys.argv[1:] if words is None else words
-    try:
-        return _dispatch(stage, words)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _dispatch(stage, words))
 
 
 def method_names(stage: str) -> list[str]:
@@ -83,21 +76,20 @@ def keys_for(stage: Stage, method: Callable) -> tuple[dict[str, Key], dict[str, 
     return keys_of(stage.run), keys_of(method)
 
 
-def _dispatch(stage: Stage, words: list[str]) -> int:
+def _dispatch(stage: Stage, words: list[str]) -> None:
     flags = [word for word in words if word in ("--help", "-h", "--dry-run")]
     words = [word for word in words if word not in flags]
     if "--help" in flags or "-h" in flags or not (words or flags):
         print(_help(stage, words))
-        return 0
+        return
     call, stage_keys, config_path = _parse(stage, words)
     if "--dry-run" in flags:
         print(f"# {stage.name} {call.method_name}: {' -> '.join(call.paths)} (keys from {config_path or 'defaults'})")
         print(yaml.safe_dump(call.config, sort_keys=False, allow_unicode=True), end="")
-        return 0
+        return
     if os.environ.get("NPROC", "1") != "1":
         raise UserError(f"{stage.name} runs in one process for now: unset NPROC")
     stage.run(call, **stage_keys)
-    return 0
 
 
 def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path | None]:

@@ -1,5 +1,26 @@
-"""The one exception that a user is meant to see."""
+"""The one exception that a user is meant to see, and the exit code that follows from it."""
+
+import sys
+from collections.abc import Callable
 
 
 class UserError(Exception):
     """Something the user can cure: printed as one `error: ...` line, exit code 2, no traceback."""
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Run `work`: 0 where it went well, 2 with one line on stderr for what the user can cure, 130 for Ctrl-C."""
+    try:
+        work()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if type(error).__name__ not in ("OutOfMemoryError", "MemoryError"):  # torch's, without importing torch
+            raise
+        print("error: out of memory: lower batch_size, batch_tokens or max_length", file=sys.stderr)
+        return 2
+    return 0

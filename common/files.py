@@ -42,6 +42,15 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
         partial.unlink(missing_ok=True) if partial.parent.is_dir() else None
 
 
+def check_writable(path: Path) -> None:
+    """Raises UserError where `path` cannot be written: better known before the work than after it."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write {path}: {folder} is no folder that can be written")
+
+
 def replace_folder(partial: Path, folder: Path) -> None:
     """Put the finished folder `partial` in the place of `folder` (removed first, if there)."""
     old = folder.with_name(f".{folder.name}.old")

@@ -76,6 +76,12 @@ def load_model(path: str, tokenizer, **options: Any) -> torch.nn.Module:
     return model.eval()
 
 
+def load_on_device(path: str, tokenizer, device: str, dtype: Dtype, default: str | None = None) -> torch.nn.Module:
+    """`load_model` on the device and in the dtype that `pick_device` and `pick_dtype` choose."""
+    picked = pick_device(device)
+    return load_model(path, tokenizer, dtype=pick_dtype(dtype, picked, default), attn_implementation="sdpa").to(picked)
+
+
 def new_model(path: str, tokenizer, seed: int, **options: Any) -> torch.nn.Module:
     """A causal LM of the architecture of `path` with random weights drawn from `seed`."""
     with _loading(path, "model configuration"):

@@ -1,6 +1,7 @@
 """What selection and ordering share: read the columns a method names, ask it for row numbers, copy those lines."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from common import jsonl
 from common.cli import Call
 from common.config import columns_of
 from common.errors import UserError
+from common.files import check_writable
 from common.manifest import Run, quantiles, read_manifest
 
 SPECIAL = ("n", "higher_is_better")  # positional parameters that are no columns of the file
@@ -31,6 +33,7 @@ def copy_rows(
         run = Run(call.stage, call.method_name, call.config, inputs, target, directions)
         if run.is_done():
             return
+        check_writable(Path(target))
         names = columns_of(call.method)
         fields = {name: score_field if name == "score" else name for name in names if name not in SPECIAL}
         rows = jsonl.scan(source, list(fields.values()), on_bad_row)

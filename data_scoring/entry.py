@@ -1,6 +1,7 @@
 """Scoring: add the score of a method to every row, and change nothing else in it."""
 
 import sys
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from common import jsonl
 from common.cli import Call, Stage, main
 from common.errors import UserError
+from common.files import check_writable
 from common.json_line import add_field, replace_field
 from common.jsonl import BadRowPolicy
 from common.manifest import Run, quantiles
@@ -42,6 +44,7 @@ def run(
         stage_run = Run(call.stage, call.method_name, call.config, inputs, target, directions)
         if stage_run.is_done():
             return
+        check_writable(Path(target))
         texts = Texts(source, text_field, on_bad_row, absent=None if overwrite else score_field)
         check_short(source, texts.rows, texts.blank, on_short)
         scores = np.full(len(texts.rows), np.nan)

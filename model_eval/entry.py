@@ -4,7 +4,6 @@ A method.py of this stage defines `evaluate(model, *, keys) -> {task: {metric, v
 `inputs(keys) -> {name: paths}`, the files that the result depends on beside the model.
 """
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +12,7 @@ from typing import Any
 import yaml
 
 from common.cli import Call, Stage, main
-from common.errors import UserError
-from common.files import atomic_file
+from common.files import atomic_file, check_writable
 from common.manifest import Run
 from model_eval.accuracy import summary_average
 
@@ -37,15 +35,6 @@ def run(call: Call) -> None:
     if summary["summary_average"] is not None:
         print(f"average accuracy: {summary['summary_average']:.4f}")
     print(f"  wrote {result} in {stage_run.seconds():.1f} s")
-
-
-def check_writable(path: Path) -> None:
-    """Raises UserError where `path` cannot be written: better known before the evaluation than after it."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder")
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"cannot write {path}: {folder} is no folder that can be written")
 
 
 def table(tasks: Mapping[str, Mapping[str, Any]]) -> str:

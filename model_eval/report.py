@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from common.errors import UserError
+from common.errors import UserError, exit_code
 from common.files import atomic_file
 from common.manifest import manifest_path
 
@@ -103,25 +103,24 @@ def _loss_curve(model: Path) -> tuple[list[int], list[float]]:
     return [entry["step"] for entry in entries], [entry["loss"] for entry in entries]
 
 
-def main(words: list[str] | None = None) -> int:
+def write_report(report: Path, results_words: list[str], stage_words: list[str]) -> None:
     """Write REPORT.md and REPORT.png, print the table."""
+    results, seconds = read_results(results_words), read_seconds(stage_words)
+    text, picture = table(results, seconds), report.with_suffix(".png")
+    with atomic_file(report) as partial:
+        partial.write_text(text, encoding="utf-8")
+    figure(results, seconds, picture)
+    print(f"\n{text}\nwrote {report} and {picture}")
+
+
+def main(words: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], prog="python -m model_eval.report")
     parser.add_argument("report", type=Path, metavar="REPORT.md")
     parser.add_argument("results", nargs="+", metavar="ARM=RESULT.yaml")
     parser.add_argument("--stages", nargs="*", default=[], metavar="NAME=OUTPUT")
     arguments = parser.parse_args(words)
-    try:
-        results, seconds = read_results(arguments.results), read_seconds(arguments.stages)
-        text = table(results, seconds)
-        with atomic_file(arguments.report) as partial:
-            partial.write_text(text, encoding="utf-8")
-        picture = arguments.report.with_suffix(".png")
-        figure(results, seconds, picture)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"\n{text}\nwrote {arguments.report} and {picture}")
-    return 0
+    return exit_code(lambda: write_report(arguments.report, arguments.results, arguments.stages))
 
 
 if __name__ == "__main__":

@@ -90,9 +90,7 @@ class Scorer:
         target = target.take(np.flatnonzero(target.lengths >= 2))
         if not len(target) or not len(usable):
             raise UserError(f"{'target set' if len(usable) else 'corpus'}: no row has a token to predict")
-        device = models.pick_device(self.device)
-        dtype = models.pick_dtype(self.dtype, device, default="float32")
-        model = models.load_model(self.annotator_model, tokenizer, dtype=dtype, attn_implementation="sdpa").to(device)
+        model = models.load_on_device(self.annotator_model, tokenizer, self.device, self.dtype, default="float32")
         models.check_positions(model, self.max_length)
         torch.manual_seed(self.seed)
         scores = np.full(len(texts), np.nan)

@@ -62,8 +62,7 @@ def load_language_model(
     add_bos_token = add_bos_token and tokenizer.bos_token_id is not None
     if add_bos_token:
         start_with_bos(tokenizer, path)
-    picked = models.pick_device(device)
-    model = models.load_model(path, tokenizer, dtype=models.pick_dtype(dtype, picked)).to(picked)
+    model = models.load_on_device(path, tokenizer, device, dtype)
     if max_length is not None:
         models.check_positions(model, max_length)
     return HFLM(

@@ -1,4 +1,7 @@
-"""Benchmarks by lm-evaluation-harness: tasks by name, from the hub, or of your own, from local files."""
+"""Benchmarks by lm-evaluation-harness: tasks by name, from the hub, or of your own, from local files.
+
+The harness (https://github.com/EleutherAI/lm-evaluation-harness) and the choice of metrics of DELT (arXiv 2506.21545).
+"""
 
 from typing import Annotated, Any, Literal
 

@@ -26,8 +26,7 @@ def measure(
     for name, store in documents.items():
         if not (store.lengths > 1).any():
             raise UserError(f"{name} has no token to predict")
-    picked = models.pick_device(device)
-    model = models.load_model(model_path, tokenizer, dtype=models.pick_dtype(dtype, picked)).to(picked)
+    model = models.load_on_device(model_path, tokenizer, device, dtype)
     models.check_positions(model, min(max_length, max(int(store.lengths.max()) for store in documents.values())))
     results = {}
     for name, store in documents.items():

@@ -1,4 +1,7 @@
-"""Perplexity and bits per byte of held-out text, each token predicted exactly once."""
+"""Perplexity and bits per byte of held-out text, each token predicted exactly once.
+
+Bits per byte as in The Pile (arXiv 2101.00027, section 3.1): it compares models of different tokenizers.
+"""
 
 from contextlib import ExitStack
 from pathlib import Path
