@@ -18,6 +18,9 @@ def exit_code(work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        print(f"error: {error}: {sys.executable} -m pip install -r requirements.txt", file=sys.stderr)
+        return 2
     except Exception as error:
         if type(error).__name__ not in ("OutOfMemoryError", "MemoryError"):  # torch's, without importing torch
             raise

@@ -30,3 +30,12 @@ fi
 export DELT_PYTHON
 # The repository first, and never the working folder: a user's own utils.py must not shadow ours.
 export PYTHONPATH="$DELT_ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
+
+# Become the Python of a stage: run_stage STAGE [words of the call ...]
+run_stage() {
+    if [ "$DELT_PYTHON" = python3 ] && ! python3 -c 'import msgspec, numpy, tqdm, xxhash, yaml' 2>/dev/null; then
+        echo "error: python3 lacks packages of requirements.txt: install them, or run bash $DELT_ROOT/pipeline.sh once, which makes a .venv" >&2
+        exit 2
+    fi
+    exec "$DELT_PYTHON" -m "$1.entry" "${@:2}"
+}

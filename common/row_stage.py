@@ -17,14 +17,14 @@ SPECIAL = ("n", "higher_is_better")  # positional parameters that are no columns
 
 
 def copy_rows(
-    call: Call, *, score_field: str, on_bad_row: str, arguments: Callable, check: Callable, ranges: str
+    call: Call, *, score_field: str, on_bad_row: str, arguments: Callable, check: Callable, verb: str
 ) -> None:
     """Write the lines of IN that `call.method` asks for to OUT, and the manifest.
 
     arguments: (column name, column, directions of the input's manifest) -> the argument given to the method
         for that positional parameter; it may raise UserError.
     check: (index, n) -> the index as it is written; raises AssertionError where the method broke its contract.
-    ranges: the word for what happened, for the summary ("kept", "ordered").
+    verb: what happened to the rows, for the summary ("kept", "ordered").
     """
     source_path, target = call.paths
     with jsonl.open_source(source_path) as source:
@@ -45,7 +45,7 @@ def copy_rows(
         jsonl.write_lines(target, source, rows, index)
         facts = _facts(rows, index, fields.get("score"))
         run.finish(**facts, **source.counts())
-    _summary(call, ranges, facts, source, run)
+    _summary(call, verb, facts, source, run)
 
 
 def _facts(rows: jsonl.Rows, index: np.ndarray, score_field: str | None) -> dict[str, Any]:
@@ -56,9 +56,9 @@ def _facts(rows: jsonl.Rows, index: np.ndarray, score_field: str | None) -> dict
     return facts
 
 
-def _summary(call: Call, ranges: str, facts: dict[str, Any], source: jsonl.Source, run: Run) -> None:
+def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source, run: Run) -> None:
     share = facts["rows_out"] / facts["rows_in"]
-    print(f"{call.method_name}: {ranges} {facts['rows_out']:,} of {facts['rows_in']:,} rows ({share:.1%})")
+    print(f"{call.method_name}: {verb} {facts['rows_out']:,} of {facts['rows_in']:,} rows ({share:.1%})")
     if source.dropped:
         print(f"  dropped {sum(source.dropped.values()):,} bad rows: {dict(source.dropped)}")
     for side in ("in", "out"):

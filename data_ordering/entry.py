@@ -22,7 +22,7 @@ def run(call: Call, *, score_field: str = "score", on_bad_row: BadRowPolicy = "e
         on_bad_row=on_bad_row,
         arguments=lambda name, column, directions: column,
         check=permutation,
-        ranges="ordered",
+        verb="ordered",
     )
 
 

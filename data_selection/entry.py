@@ -41,7 +41,7 @@ def run(
 
     takes_direction = "higher_is_better" in columns_of(call.method)
     copy_rows(
-        call, score_field=score_field, on_bad_row=on_bad_row, arguments=arguments, check=in_input_order, ranges="kept"
+        call, score_field=score_field, on_bad_row=on_bad_row, arguments=arguments, check=in_input_order, verb="kept"
     )
 
 

@@ -2,4 +2,4 @@
 # bash data_selection/entry.sh IN.jsonl OUT.jsonl METHOD [CONFIG.yaml] [key=value ...] [--help] [--dry-run]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../common/python.sh"
-exec "$DELT_PYTHON" -m data_selection.entry "$@"
+run_stage data_selection "$@"

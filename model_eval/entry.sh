@@ -2,4 +2,4 @@
 # bash model_eval/entry.sh MODEL RESULT.yaml METHOD [CONFIG.yaml] [key=value ...] [--help] [--dry-run]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../common/python.sh"
-exec "$DELT_PYTHON" -m model_eval.entry "$@"
+run_stage model_eval "$@"

@@ -271,6 +271,23 @@ def test_stage_bad_calls_say_what_to_do(files, capsys, extra, message):
     assert not (folder / "out.jsonl").exists()
 
 
+def test_in_may_be_out(files):
+    folder, model = files
+    before = (folder / "in.jsonl").read_text().split("\n")
+    words = [str(folder / "in.jsonl")] * 2 + ["lqs", f"annotator_model={model}", f"target_data={folder}/target.jsonl"]
+    assert main(STAGE, [*words, "steps=2", "interval=1", "max_length=24", "on_short=drop"]) == 0
+    after = (folder / "in.jsonl").read_text().split("\n")[:-1]
+    assert [json.loads(line)["id"] for line in after] == [0, 2, 3, 4]
+    assert all(new.startswith(before[i].rstrip("\r")[:-1]) for i, new in zip([0, 2, 3, 4], after, strict=True))
+
+
+def test_unwritable_out_is_known_before_the_work(files, capsys):
+    folder, _ = files
+    (folder / "out.jsonl").mkdir()
+    assert call(folder, "nowhere/at/all", "on_short=drop") == 2
+    assert "it is a folder" in capsys.readouterr().err
+
+
 def test_overwrite_replaces_the_value_in_place(files):
     folder, model = files
     (folder / "in.jsonl").write_text('{"score" : "old", "text": "abc \\u00e9", "x": {"score": 1}}\n{"text": "def"}\n')
