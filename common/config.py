@@ -37,14 +37,21 @@ class Key:
 
 
 def keys_of(function: Callable) -> dict[str, Key]:
-    """The configuration keys that `function` (or class) declares by its keyword-only parameters."""
-    signature = inspect.signature(function, eval_str=True)
-    helps = _argument_help(inspect.getdoc(function) or "")
-    return {
-        parameter.name: Key(parameter.name, parameter.annotation, parameter.default, helps.get(parameter.name, ""))
-        for parameter in signature.parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    """The configuration keys that `function` (or class) declares by its keyword-only parameters.
+
+    Of a class: those of its base classes too, which it passes on as `**keys`.
+    """
+    keys: dict[str, Key] = {}
+    owners = [owner for owner in reversed(function.__mro__[:-1])] if inspect.isclass(function) else [function]
+    for owner in owners:
+        helps = _argument_help(inspect.cleandoc(owner.__doc__ or ""))
+        if inspect.isclass(owner) and "__init__" not in vars(owner):
+            continue
+        for parameter in inspect.signature(owner, eval_str=True).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                name, text = parameter.name, helps.get(parameter.name, "")
+                keys[name] = Key(name, parameter.annotation, parameter.default, text)
+    return keys
 
 
 def columns_of(function: Callable) -> list[str]:

@@ -88,14 +88,11 @@ class PerSampleGradients:
 
     def check_coverage(self, documents: Sequence[np.ndarray]) -> None:
         """Raises UserError if plain autograd finds a gradient for a parameter that no hook saw."""
-        self.dots_and_norms(documents, None)
+        with self:
+            self.dots_and_norms(documents, None)
         names = [name for name, _ in self.model.named_parameters()]
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)
         loss = sample_losses(self.model, documents).sum()
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-        for parameter in self.parameters:
-            parameter.requires_grad_(False)
         missed = [n for i, n in enumerate(names) if i not in self.seen and gradients[i] is not None]
         if missed:
             raise UserError(f"per-sample gradients of this architecture are not known for: {', '.join(missed)}")

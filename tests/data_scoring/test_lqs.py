@@ -10,8 +10,9 @@ from common.cli import main
 from common.tokens import TokenStore
 from data_scoring.entry import STAGE
 from data_scoring.lqs.method import Scorer
+from data_scoring.pds.method import Scorer as PdsScorer
 from data_scoring.per_sample_gradients import PerSampleGradients, sample_losses
-from data_scoring.trajectory import Trajectory, annotate, co_states, forward_states, hessian_vector_product
+from data_scoring.trajectory import StoredStates, Trajectory, copy, exact_product, finite_difference_product
 from tests.models import CONFIGURATIONS, VOCABULARY, random_model, save_model
 
 ROWS, ETA = 9, 0.05
@@ -76,17 +77,15 @@ def brute_force(model, corpus, target, steps, batch_size, interval, lag):
     return lqs, pds
 
 
-def scorer(steps=4, batch_size=2, interval=1, lag="interval", batch_tokens=10**6):
-    return Scorer(
-        annotator_model="unused",
-        target_data="unused",
-        steps=steps,
-        learning_rate=ETA,
-        batch_size=batch_size,
-        interval=interval,
-        lag=lag,
-        batch_tokens=batch_tokens,
-    )
+COMMON = {"annotator_model": "unused", "target_data": "unused", "learning_rate": ETA, "batch_size": 2}
+
+
+def scorer(steps=4, interval=1, batch_tokens=10**6, **keys):
+    return Scorer(**COMMON, steps=steps, interval=interval, batch_tokens=batch_tokens, **keys)
+
+
+def pds_scorer(steps=4, interval=1, batch_tokens=10**6, **keys):
+    return PdsScorer(**COMMON, steps=steps, interval=interval, batch_tokens=batch_tokens, **keys)
 
 
 @pytest.fixture
@@ -103,8 +102,9 @@ def test_dots_and_norms_equal_autograd_sample_by_sample(architecture):
     model, documents = random_model(architecture), list(store(1, 7))
     direction = [torch.randn_like(p) for p in model.parameters()]
     flat = torch.cat([d.flatten() for d in direction])
-    with PerSampleGradients(model) as reader:
-        reader.check_coverage(documents)
+    reader = PerSampleGradients(model)
+    reader.check_coverage(documents)
+    with reader:
         dots, norms = reader.dots_and_norms(documents, direction)
     gradients = [flat_gradient(model, one_loss(model, document)) for document in documents]
     np.testing.assert_allclose(dots, [(g @ flat).item() for g in gradients], rtol=1e-9, atol=1e-12)
@@ -126,8 +126,8 @@ def test_uncovered_parameter_is_an_error_not_silence():
 
     from common.errors import UserError
 
-    with PerSampleGradients(Scale(model)) as reader, pytest.raises(UserError, match=r"holder\.weight"):
-        reader.check_coverage(list(store(1, 2)))
+    with pytest.raises(UserError, match=r"holder\.weight"):
+        PerSampleGradients(Scale(model)).check_coverage(list(store(1, 2)))
 
 
 @pytest.mark.parametrize("architecture", ["mistral-tied", "gpt2"])
@@ -162,15 +162,7 @@ def test_co_states_are_the_derivative_of_the_area_under_the_target_loss(eager):
     """
     corpus, target, steps = store(2, ROWS), store(3, 4), 3
     plan = Trajectory(steps, ETA, 2, 10**6)
-    model = random_model("gpt2")
-    states = forward_states(model, corpus, plan)
-    pds = np.zeros(ROWS)
-    for _, co_state in co_states(model, states, corpus, target, plan):
-        if co_state is not None:
-            with PerSampleGradients(model) as reader:
-                pds += annotate(reader, corpus, co_state, 10**6, "test")[0]
-    _, expected = brute_force(random_model("gpt2"), corpus, target, steps, 2, 1, 1)
-    np.testing.assert_allclose(pds, expected, rtol=1e-8)
+    pds = pds_scorer(steps).gamma(random_model("gpt2"), corpus, target)
 
     def area(sample, weight):
         model = random_model("gpt2")
@@ -187,6 +179,43 @@ def test_co_states_are_the_derivative_of_the_area_under_the_target_loss(eager):
         assert pds[sample] == pytest.approx(-slope / ETA, rel=1e-5)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 10])
+def test_pds_with_states_trained_again_equals_all_states_in_memory(steps, eager):
+    corpus, target = store(2, ROWS), store(3, 4)
+    _, expected = brute_force(random_model("gpt2"), corpus, target, steps, 2, 1, 0)
+    np.testing.assert_allclose(pds_scorer(steps).gamma(random_model("gpt2"), corpus, target), expected, rtol=1e-8)
+
+
+def test_stored_and_held_states_grow_as_the_square_root_of_the_steps(monkeypatch):
+    """25 steps: 5 states on disk, and at most 5 trained again at a time."""
+    saved, held = [], []
+    monkeypatch.setattr(
+        StoredStates,
+        "save",
+        lambda self, step, model, save=StoredStates.save: saved.append(step) or save(self, step, model),
+    )
+    segment = Trajectory._segment
+
+    def counting(*arguments):
+        result = segment(*arguments)
+        held.append(len(result))
+        return result
+
+    monkeypatch.setattr(Trajectory, "_segment", counting)
+    pds_scorer(25, interval=5).gamma(random_model("mistral-tied"), store(2, ROWS), store(3, 4))
+    assert saved == [0, 5, 10, 15, 20] and held == [5, 5, 5, 5, 5]
+
+
+def test_finite_difference_is_near_the_exact_hessian_and_none_is_not():
+    corpus, target = store(2, ROWS), store(3, 4)
+    exact, near, without = (
+        scorer(10, hessian=hessian).gamma(random_model("gpt2"), corpus, target)
+        for hessian in ("exact", "finite-difference", "none")
+    )
+    scale = np.abs(exact).max()
+    assert np.abs(near - exact).max() < 1e-4 * scale < 1e-2 * scale < np.abs(without - exact).max()
+
+
 def test_hessian_is_symmetric_and_micro_batches_do_not_matter():
     model, documents = random_model("gpt2"), list(store(4, 6))
     u, v = ([torch.randn_like(p) for p in model.parameters()] for _ in range(2))
@@ -194,9 +223,13 @@ def test_hessian_is_symmetric_and_micro_batches_do_not_matter():
     def inner(a, b):
         return sum((x * y).sum() for x, y in zip(a, b, strict=True)).item()
 
-    whole = hessian_vector_product(model, documents, v, 10**6)
-    assert inner(u, whole) == pytest.approx(inner(v, hessian_vector_product(model, documents, u, 10**6)), rel=1e-11)
-    assert inner(u, whole) == pytest.approx(inner(u, hessian_vector_product(model, documents, v, 1)), rel=1e-11)
+    whole = exact_product(model, documents, v, 10**6)
+    assert inner(u, whole) == pytest.approx(inner(v, exact_product(model, documents, u, 10**6)), rel=1e-11)
+    assert inner(u, whole) == pytest.approx(inner(u, exact_product(model, documents, v, 1)), rel=1e-11)
+    before = copy(model)
+    near = finite_difference_product(model, documents, v, 10**6)
+    assert inner(u, near) == pytest.approx(inner(u, whole), rel=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(before, copy(model), strict=True))  # the model is put back exactly
 
 
 def test_padding_changes_no_loss():

@@ -1,0 +1,21 @@
+"""PMP-based Data Selection: how much training on a row lowers the area under the target loss.
+
+The score of PDS (arXiv 2410.07064, theorem 2.1 and algorithm 1), every row scored directly.
+README.md beside this file has the formula, the choices and the cost.
+"""
+
+import numpy as np
+
+from data_scoring.influence import InfluenceScorer
+
+
+class Scorer(InfluenceScorer):
+    """gamma_n = sum_t lambda_{t+1} . grad l(x_n, theta_t) over the visited steps 0, interval, ... < T."""
+
+    def gamma(self, model, corpus, target) -> np.ndarray:
+        """The score of every document of the token store `corpus`, (n,)."""
+        gamma = np.zeros(len(corpus))
+        for step, annotate in self.reverse_sweep(model, corpus, target):
+            if step < self.steps and step % self.interval == 0:
+                gamma += annotate()[0]
+        return gamma
