@@ -92,7 +92,7 @@ class InfluenceScorer:
     def reverse_sweep(self, model, corpus, target) -> Iterator[tuple[int, Annotate]]:
         """Train forward, then yield (t, annotate) for t = T .. 0 with the model at theta_t.
 
-        annotate() gives lambda_{t+1} . grad l(x_n, theta_t), zeros for t = T, and || grad l(x_n, theta_t) ||, (n,) each.
+        annotate() gives lambda_{t+1} . grad l(x_n, theta_t), zeros for t = T, and || grad l(x_n, theta_t) ||; (n,).
         """
         from data_scoring.per_sample_gradients import PerSampleGradients
         from data_scoring.trajectory import Trajectory, annotate
