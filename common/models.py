@@ -1,8 +1,6 @@
 """Load a model and its tokenizer from a folder or the hub; pick device and dtype, and say why."""
 
 import contextlib
-import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from common.errors import UserError
+from common.network import hub_answers
 
 Dtype = Literal["auto", "float64", "float32", "bfloat16"]
 disable_progress_bar()  # of reading and writing weights; the stages show their own progress
@@ -57,7 +56,7 @@ def pick_dtype(dtype: Dtype, device: torch.device, default: str | None = None) -
 def load_tokenizer(path: str):
     """The tokenizer of a folder or hub id. Raises: UserError where there is none."""
     with _loading(path, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, **source_options(path))
     if tokenizer.eos_token_id is None and tokenizer.bos_token_id is None:
         raise UserError(f"the tokenizer of {path} has neither a BOS nor an EOS token")
     return tokenizer
@@ -71,7 +70,7 @@ def load_model(path: str, tokenizer, **options: Any) -> torch.nn.Module:
     if not has_weights(path):
         raise UserError(f"the model {path} has no weights (a configuration alone can only be trained from scratch)")
     with _loading(path, "model"):
-        model = AutoModelForCausalLM.from_pretrained(path, **options)
+        model = AutoModelForCausalLM.from_pretrained(path, **source_options(path), **options)
     check_vocabulary(model, tokenizer, path)
     return model.eval()
 
@@ -85,7 +84,7 @@ def load_on_device(path: str, tokenizer, device: str, dtype: Dtype, default: str
 def new_model(path: str, tokenizer, seed: int, **options: Any) -> torch.nn.Module:
     """A causal LM of the architecture of `path` with random weights drawn from `seed`."""
     with _loading(path, "model configuration"):
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, **source_options(path))
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, **options)
     check_vocabulary(model, tokenizer, path)
@@ -111,14 +110,17 @@ def check_positions(model: torch.nn.Module, max_length: int) -> None:
         raise UserError(f"max_length={max_length} is more than the {positions} positions of the model")
 
 
+def source_options(path: str) -> dict[str, bool]:
+    """Options of `from_pretrained`: a hub id is looked for only among earlier downloads where the hub is out of reach."""
+    return {} if Path(path).is_dir() or hub_answers() else {"local_files_only": True}
+
+
 @contextlib.contextmanager
 def _loading(path: str, what: str) -> Iterator[None]:
     """Turn the many ways in which loading fails into one line that says what to do."""
     local = Path(path).is_dir()
     if not local and (Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1):
         raise UserError(f"no model folder {path}")
-    if not local and "HF_TOKEN" not in os.environ:
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:

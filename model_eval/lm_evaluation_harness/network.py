@@ -1,11 +1,10 @@
 """Whether the hub is asked at all: libraries that try an unreachable hub cost minutes of retries."""
 
 import os
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-TIMEOUT = 3  # seconds until the hub counts as unreachable
+from common.network import hub_answers
+
 SWITCHES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")  # read when the libraries of the hub are imported
 
 
@@ -20,15 +19,3 @@ def settle(model: str, needs_hub: bool) -> None:
     if needs_hub:
         print("the hub does not answer: using only what is local or was downloaded before")
     os.environ.update(dict.fromkeys(SWITCHES, "1"))
-
-
-def hub_answers() -> bool:
-    """Whether the hub (HF_ENDPOINT) can be reached, through the proxy of the environment if there is one."""
-    request = urllib.request.Request(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=TIMEOUT).close()
-    except urllib.error.HTTPError:  # an answer, if not a kind one
-        return True
-    except (OSError, ValueError):
-        return False
-    return True

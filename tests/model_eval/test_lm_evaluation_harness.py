@@ -248,7 +248,9 @@ def test_the_hub_is_asked_only_where_needed(tmp_path, monkeypatch, capsys, local
 
 
 def test_hub_that_is_not_there(monkeypatch):
-    from model_eval.lm_evaluation_harness.network import hub_answers
+    from common.network import hub_answers
 
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    hub_answers.cache_clear()
     assert not hub_answers()
+    hub_answers.cache_clear()

@@ -1,0 +1,84 @@
+"""Loading: one clear line, and soon, for whatever does not load; the choice of device and dtype."""
+
+import time
+
+import pytest
+import torch
+
+from common import models
+from common.errors import UserError
+from tests.models import CONFIGURATIONS, byte_tokenizer, random_model, save_model
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("./nowhere", "no model folder ./nowhere"),
+        ("/a/b/c", "no model folder /a/b/c"),
+        ("models/mistyped", "cannot load the tokenizer of models/mistyped (no such folder"),
+    ],
+)
+def test_a_mistyped_path_is_refused_at_once(path, message, monkeypatch):
+    monkeypatch.setattr(models, "hub_answers", lambda: False)
+    start = time.monotonic()
+    with pytest.raises(UserError) as error:
+        models.load_tokenizer(path)
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+    assert time.monotonic() - start < 5
+
+
+def test_a_folder_that_is_no_model(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot load the tokenizer"):
+        models.load_tokenizer(str(tmp_path))
+
+
+def test_weights_and_vocabulary_must_be_there_and_fit(tmp_path):
+    folder = save_model(tmp_path / "model")
+    tokenizer = models.load_tokenizer(folder)
+    assert models.has_weights(folder)
+    tokenizer.add_tokens(["<one-more>"])
+    with pytest.raises(UserError, match="259 tokens, 258 embeddings"):
+        models.load_model(folder, tokenizer)
+    (tmp_path / "model/model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="cannot load the model"):
+        models.load_model(folder, byte_tokenizer())
+    (tmp_path / "model/model.safetensors").unlink()
+    with pytest.raises(UserError, match="has no weights"):
+        models.load_model(folder, byte_tokenizer())
+
+
+def test_new_weights_follow_the_seed(tmp_path):
+    CONFIGURATIONS["mistral-tied"].save_pretrained(tmp_path)
+    one, same, other = (models.new_model(str(tmp_path), byte_tokenizer(), seed) for seed in (1, 1, 2))
+    pairs = list(zip(one.parameters(), same.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert any(not torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_positions():
+    models.check_positions(random_model("gpt2"), 64)
+    with pytest.raises(UserError, match="64 positions"):
+        models.check_positions(random_model("gpt2"), 65)
+
+
+@pytest.mark.parametrize(
+    ("device", "native", "asked", "default", "picked"),
+    [
+        ("cpu", True, "auto", None, torch.float32),
+        ("cuda", True, "auto", None, torch.bfloat16),
+        ("cuda", False, "auto", None, torch.float32),
+        ("cuda", True, "auto", "float32", torch.float32),
+        ("cuda", True, "float64", None, torch.float64),
+    ],
+)
+def test_dtype(device, native, asked, default, picked, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native)
+    assert models.pick_dtype(asked, torch.device(device), default) is picked
+    assert capsys.readouterr().out.startswith("dtype: ")
+
+
+def test_device():
+    assert models.pick_device("cpu").type == "cpu"
+    with pytest.raises(UserError, match="device quantum cannot be used"):
+        models.pick_device("quantum")
