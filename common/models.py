@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
@@ -111,7 +112,7 @@ def check_positions(model: torch.nn.Module, max_length: int) -> None:
 
 
 def source_options(path: str) -> dict[str, bool]:
-    """Options of `from_pretrained`: a hub id is looked for only among earlier downloads where the hub is out of reach."""
+    """Options of `from_pretrained`: where the hub is out of reach, a hub id can only be an earlier download."""
     return {} if Path(path).is_dir() or hub_answers() else {"local_files_only": True}
 
 
@@ -123,7 +124,7 @@ def _loading(path: str, what: str) -> Iterator[None]:
         raise UserError(f"no model folder {path}")
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, SafetensorError) as error:
         hint = "" if local else " (no such folder; as a hub id it could not be had either)"
         raise UserError(f"cannot load the {what} of {path}{hint}: {_first_line(error)}") from error
 
