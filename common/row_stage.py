@@ -21,8 +21,8 @@ def copy_rows(
 ) -> None:
     """Write the lines of IN that `call.method` asks for to OUT, and the manifest.
 
-    arguments: (column name, column, directions of the input's manifest) -> the argument given to the method
-        for that positional parameter; it may raise UserError.
+    arguments: (columns by name, directions of the input's manifest) -> the columns as the method gets them, with all
+        that it asks for; it may raise UserError.
     check: (index, n) -> the index as it is written; raises AssertionError where the method broke its contract.
     verb: what happened to the rows, for the summary ("kept", "ordered").
     """
@@ -40,8 +40,9 @@ def copy_rows(
         if not len(rows):
             raise UserError(f"{source_path} holds no rows")
         columns = {name: rows.columns[field] for name, field in fields.items()} | {"n": len(rows)}
-        given = [arguments(name, columns.get(name), directions) for name in names]
-        index = check(np.asarray(call.method(*given, **call.method_keys), dtype=np.int64), len(rows))
+        columns = arguments(columns, directions)
+        picked = call.method(*(columns[name] for name in names), **call.method_keys)
+        index = check(np.asarray(picked, dtype=np.int64), len(rows))
         jsonl.write_lines(target, source, rows, index)
         facts = _facts(rows, index, fields.get("score"))
         run.finish(**facts, **source.counts())

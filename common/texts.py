@@ -1,5 +1,6 @@
 """The texts of a JSONL source, checked once and then read from the file whenever they are needed."""
 
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,15 +34,15 @@ class Texts:
         if absent is not None:
             self.fields[absent] = msgspec.UnsetType
         self.source, self.on_bad_row, self.max_rows = source, on_bad_row, max_rows
-        starts, ends, blank = [], [], []
+        starts, ends, blank = array("q"), array("q"), bytearray()
         for start, end, text in self._read("reading"):
             starts.append(start)
             ends.append(end)
             blank.append(not text.strip())
         if not starts:
             raise UserError(f"{source.path} holds no rows")
-        self.rows = Rows(np.array(starts, np.int64), np.array(ends, np.int64), {})
-        self.blank = np.array(blank, bool)  # rows without any text, which iteration leaves out
+        self.rows = Rows(np.frombuffer(starts, np.int64), np.frombuffer(ends, np.int64), {})
+        self.blank = np.frombuffer(blank, bool)  # rows without any text, which iteration leaves out
 
     def __len__(self) -> int:
         return int((~self.blank).sum())

@@ -20,7 +20,7 @@ def run(call: Call, *, score_field: str = "score", on_bad_row: BadRowPolicy = "e
         call,
         score_field=score_field,
         on_bad_row=on_bad_row,
-        arguments=lambda name, column, directions: column,
+        arguments=lambda columns, directions: columns,
         check=permutation,
         verb="ordered",
     )

@@ -30,16 +30,16 @@ def run(
         on_bad_row: a row without a usable score stops the run, or is dropped and counted
     """
 
-    def arguments(name: str, column: Any, directions: dict[str, str]) -> Any:
-        if name not in ("score", "higher_is_better"):
-            return column
-        higher = higher_is_better(score_field, direction, directions)
-        if name == "higher_is_better":
-            return higher
-        # A method that does not ask for the direction gets scores turned so that higher is better.
-        return column if takes_direction or higher else -column
+    names = columns_of(call.method)
 
-    takes_direction = "higher_is_better" in columns_of(call.method)
+    def arguments(columns: dict[str, Any], directions: dict[str, str]) -> dict[str, Any]:
+        if "score" not in columns:
+            return columns
+        higher = higher_is_better(score_field, direction, directions)
+        # A method that does not ask for the direction gets scores turned so that higher is better.
+        score = columns["score"] if higher or "higher_is_better" in names else -columns["score"]
+        return columns | {"score": score, "higher_is_better": higher}
+
     copy_rows(
         call, score_field=score_field, on_bad_row=on_bad_row, arguments=arguments, check=in_input_order, verb="kept"
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +74,13 @@ def load_for_training(
     return network
 
 
+def drop_unfinished_checkpoints(folder: Path) -> None:
+    """Remove checkpoints in whose writing a run was killed: the trainer's state, written last, is missing."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not (checkpoint / "trainer_state.json").exists():
+            shutil.rmtree(checkpoint)
+
+
 def fit(
     model: torch.nn.Module,
     tokenizer,
@@ -100,6 +108,7 @@ def fit(
         **options,
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one process is one device: no silent DataParallel
+    drop_unfinished_checkpoints(output)
     trainer = Trainer(model, arguments, data_collator=collate, train_dataset=Sequences(data), callbacks=[StopOnNaN()])
     result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)))
     trainer.save_model(str(output))

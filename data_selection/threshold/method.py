@@ -22,15 +22,16 @@ def select(
 
     Args:
         threshold: the bound that a score must reach
-        upper: keep only scores up to this bound too (null = no such bound)
+        upper: keep only scores up to this bound too, where higher is better (null = no such bound)
         strict: true excludes scores equal to a bound
 
-    Raises: UserError where `upper` leaves nothing by definition.
+    Raises: UserError where `upper` leaves nothing by definition, or bounds the side that `threshold` bounds already.
     """
     at_least, at_most = (np.greater, np.less) if strict else (np.greater_equal, np.less_equal)
-    keep = at_least(score, threshold) if higher_is_better else at_most(score, threshold)
-    if upper is not None:
-        if higher_is_better and upper < threshold:
-            raise UserError(f"upper={upper:g} is below threshold={threshold:g}: no row can pass both")
-        keep &= at_most(score, upper)
-    return np.flatnonzero(keep)
+    if upper is None:
+        return np.flatnonzero(at_least(score, threshold) if higher_is_better else at_most(score, threshold))
+    if not higher_is_better:
+        raise UserError("lower scores are better, so threshold is the upper bound already: leave upper out")
+    if upper < threshold:
+        raise UserError(f"upper={upper:g} is below threshold={threshold:g}: no row can pass both")
+    return np.flatnonzero(at_least(score, threshold) & at_most(score, upper))

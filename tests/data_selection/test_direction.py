@@ -45,6 +45,8 @@ def test_the_direction_travels_onward(rows):
 def test_without_manifest_higher_with_a_warning(rows, capsys):
     assert kept(rows, "k=1") == [5]
     assert capsys.readouterr().err.count("warning: no manifest tells the direction of 'score'") == 1
+    assert kept(rows, "threshold=3", name="threshold") == [5, 3]
+    assert capsys.readouterr().err.count("warning: no manifest tells the direction of 'score'") == 1
 
 
 @pytest.mark.parametrize("field", ["ppl", "perplexity", "nll", "mean_loss", "bpb", "kenlm-ppl"])

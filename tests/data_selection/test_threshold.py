@@ -23,6 +23,11 @@ def test_truth_table(higher, keys, kept):
     assert select(SCORE, higher, **keys).tolist() == kept
 
 
+def test_upper_where_lower_is_better_is_refused():
+    with pytest.raises(UserError, match="leave upper out"):
+        select(SCORE, False, threshold=3, upper=4)
+
+
 def test_bounds_that_exclude_each_other():
     with pytest.raises(UserError, match="no row can pass both"):
         select(SCORE, True, threshold=3, upper=2)

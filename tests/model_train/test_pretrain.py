@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,8 +139,6 @@ def test_killed_run_goes_on_to_the_same_weights(files):
     extra = ["max_tokens=4000", "save_steps=10", "save_total_limit=2"]
     assert train(folder, model, *extra) == 0
     expected = weights(folder)
-    import shutil
-
     shutil.rmtree(folder / "out")
     environment = os.environ | {"PYTHONPATH": str(Path(trainer.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -156,6 +155,7 @@ def test_killed_run_goes_on_to_the_same_weights(files):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert work.exists() and not (folder / "out").exists(), "the run was to be killed half-way"
+    (work / "checkpoint-9999").mkdir()  # as if killed while it wrote a checkpoint
     assert train(folder, model, *extra) == 0
     assert not work.exists()
     actual = weights(folder)
