@@ -23,7 +23,7 @@ if [ -z "$DELT_PYTHON_GIVEN" ]; then
     active="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}"
     if [ -n "$active" ] && has_requirements "$active/bin/python" "$DELT_ROOT/requirements.txt"; then
         DELT_PYTHON="$active/bin/python"
-    elif [ -x "$DELT_ROOT/.venv/bin/python" ]; then
+    elif [ -e "$DELT_ROOT/.venv/complete" ]; then
         DELT_PYTHON="$DELT_ROOT/.venv/bin/python"
     fi
 fi

@@ -15,6 +15,7 @@ make_environment() {
     grep -v '^kenlm' "$DELT_ROOT/requirements.txt" >"$venv/requirements.txt"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$venv/requirements.txt" ||
         setup_fail "installing requirements.txt failed; the lines above say why, a rerun goes on"
+    touch "$venv/complete" # an interrupted installation is not taken for an environment
     # kenlm is compiled: where that fails, all but n-gram scoring works. It is tried this one time only.
     grep '^kenlm' "$DELT_ROOT/requirements.txt" >"$venv/kenlm.txt"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$venv/kenlm.txt" >"$venv/kenlm.log" 2>&1 ||

@@ -66,6 +66,20 @@ def encode(texts: Sequence[str], tokenizer) -> list[list[int]]:
     return [start + ids + end for ids in encoded]
 
 
+def windows(documents: TokenStore, max_length: int, overlap: int = 0) -> tuple[TokenStore, np.ndarray]:
+    """Cut every document into windows of at most `max_length` tokens, neighbours sharing `overlap` tokens.
+
+    With an overlap of 1, every token but the first of a document is predicted exactly once.
+    -> (windows, document of each window).
+    """
+    step = max_length - overlap
+    counts = -(-np.maximum(documents.lengths - overlap, 0) // step)
+    document = np.repeat(np.arange(len(documents)), counts)
+    offset = step * (np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts))
+    lengths = np.minimum(max_length, documents.lengths[document] - offset)
+    return TokenStore(documents.tokens, documents.starts[document] + offset, lengths), document
+
+
 def token_budget_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     """Group documents of similar length: count times longest of a batch stays within `batch_tokens`.
 

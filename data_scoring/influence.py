@@ -23,7 +23,8 @@ class InfluenceScorer:
         target_field: text field(s) of the target set; a list is joined by newlines
         target_size: number of target rows, the first after a seeded shuffle; null = all
         max_length: tokens of a sample, BOS and EOS counted
-        long_rows: cut = a longer row is represented by its first max_length tokens
+        long_rows: cut = a longer row is represented by its first max_length tokens; mean = all its chunks of max_length
+            are samples, and it gets the mean of their scores weighted by tokens
         steps: T, steps of the simulated training
         learning_rate: eta of its plain SGD
         batch_size: rows of one step, in file order
@@ -45,7 +46,7 @@ class InfluenceScorer:
         target_field: str | list[str] = "text",
         target_size: Positive | None = None,
         max_length: Annotated[int, Meta(ge=2)] = 1024,
-        long_rows: Literal["cut"] = "cut",
+        long_rows: Literal["cut", "mean"] = "cut",
         steps: Positive = 100,
         learning_rate: Annotated[float, Meta(gt=0)] = 0.008,
         batch_size: Positive = 16,
@@ -58,7 +59,8 @@ class InfluenceScorer:
     ):
         self.annotator_model, self.target_data, self.target_size = annotator_model, target_data, target_size
         self.target_fields = [target_field] if isinstance(target_field, str) else target_field
-        self.max_length, self.steps, self.learning_rate, self.batch_size = max_length, steps, learning_rate, batch_size
+        self.max_length, self.long_rows = max_length, long_rows
+        self.steps, self.learning_rate, self.batch_size = steps, learning_rate, batch_size
         self.interval, self.hessian, self.batch_tokens, self.seed = interval, hessian, batch_tokens, seed
         self.device, self.dtype = device, dtype
 
@@ -69,21 +71,21 @@ class InfluenceScorer:
     def score(self, texts: Sequence[str]) -> np.ndarray:
         """gamma of every text, (n,); NaN for a text without a token to predict."""
         from common import models
-        from common.tokens import tokenize
+        from common.tokens import tokenize, windows
 
         target_texts = self._target_texts()
         tokenizer = models.load_tokenizer(self.annotator_model)
-        corpus = tokenize(texts, tokenizer, self.max_length, len(texts), "tokenizing corpus")
+        longest = self.max_length if self.long_rows == "cut" else None
+        rows = tokenize(texts, tokenizer, longest, len(texts), "tokenizing corpus")
+        corpus, row = windows(rows, self.max_length)
         target = tokenize(target_texts, tokenizer, self.max_length, len(target_texts), "tokenizing target")
-        usable = np.flatnonzero(corpus.lengths >= 2)
+        row, corpus = row[corpus.lengths >= 2], corpus.take(np.flatnonzero(corpus.lengths >= 2))
         target = target.take(np.flatnonzero(target.lengths >= 2))
-        if not len(target) or not len(usable):
-            raise UserError(f"{'target set' if len(usable) else 'corpus'}: no row has a token to predict")
+        if not len(target) or not len(corpus):
+            raise UserError(f"{'target set' if len(corpus) else 'corpus'}: no row has a token to predict")
         model = models.load_on_device(self.annotator_model, tokenizer, self.device, self.dtype, default="float32")
         models.check_positions(model, self.max_length)
-        scores = np.full(len(texts), np.nan)
-        scores[usable] = self.gamma(model, corpus.take(usable), target)
-        return scores
+        return weighted_mean(self.gamma(model, corpus, target), corpus.lengths - 1, row, len(texts))
 
     def gamma(self, model, corpus, target) -> np.ndarray:
         """The score of every document of the token store `corpus`, (n,): the method's formula."""
@@ -116,3 +118,9 @@ class InfluenceScorer:
             chosen = np.random.default_rng(self.seed).permutation(len(texts))[: self.target_size]
             texts = [texts[number] for number in chosen]
         return texts
+
+
+def weighted_mean(values: np.ndarray, weights: np.ndarray, row: np.ndarray, rows: int) -> np.ndarray:
+    """Mean of the values of each row, (rows,); NaN for a row without values. values, weights, row: (chunks,)."""
+    total = np.bincount(row, weights, rows)
+    return np.divide(np.bincount(row, values * weights, rows), total, out=np.full(rows, np.nan), where=total > 0)

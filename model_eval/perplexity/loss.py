@@ -11,7 +11,7 @@ from tqdm import tqdm
 from common import models
 from common.errors import UserError
 from common.texts import Texts
-from common.tokens import IGNORED, TokenStore, pad, token_budget_batches, tokenize
+from common.tokens import IGNORED, TokenStore, pad, token_budget_batches, tokenize, windows
 
 
 def measure(
@@ -42,25 +42,13 @@ def tokenize_without_eos(texts: Iterable[str], tokenizer, name: str) -> TokenSto
     return TokenStore(store.tokens, store.starts, store.lengths - (tokenizer.eos_token_id is not None))
 
 
-def windows(documents: TokenStore, max_length: int) -> tuple[TokenStore, np.ndarray]:
-    """Cut the documents into windows of at most `max_length` tokens that overlap by one token.
-
-    Every token but the first of a document is predicted exactly once. -> (windows, document of each window).
-    """
-    step = max_length - 1
-    counts = -(-np.maximum(documents.lengths - 1, 0) // step)
-    document = np.repeat(np.arange(len(documents)), counts)
-    offset = step * (np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts))
-    lengths = np.minimum(max_length, documents.lengths[document] - offset)
-    return TokenStore(documents.tokens, documents.starts[document] + offset, lengths), document
-
-
 @torch.inference_mode()
 def document_losses(
     model: torch.nn.Module, documents: TokenStore, max_length: int, batch_tokens: int, name: str
 ) -> np.ndarray:
     """Nats of all predicted tokens of each document, (n,), float64; the log-softmax is at least in float32."""
-    parts, document = windows(documents, max_length)
+    # Windows share one token, so that every token but the first of a document is predicted exactly once.
+    parts, document = windows(documents, max_length, overlap=1)
     nats = np.zeros(len(parts))
     total = int(parts.lengths.sum() - len(parts))
     with tqdm(total=total, unit="token", unit_scale=True, desc=name, disable=None) as bar:

@@ -14,6 +14,7 @@ from common.tokens import (
     pad,
     token_budget_batches,
     tokenize,
+    windows,
 )
 from tests.models import byte_tokenizer
 
@@ -54,6 +55,20 @@ def test_separate_documents_meet_a_token_budget_in_file_order(lengths, max_lengt
     sequences = SeparateDocuments(store, max_length, budget)
     np.testing.assert_array_equal(predicted(sequences), np.tile(one_pass, budget)[:budget])
     np.testing.assert_array_equal(predicted(SeparateDocuments(store, max_length)), one_pass)
+
+
+@given(DOCUMENTS, st.integers(2, 7), st.integers(0, 1))
+def test_windows_cover_every_document(lengths, max_length, overlap):
+    store = store_of(lengths)
+    parts, document = windows(store, max_length, overlap)
+    for number, whole in enumerate(store):
+        mine = [parts[i] for i in np.flatnonzero(document == number)]
+        assert all(len(part) <= max_length for part in mine)
+        if overlap:
+            assert all(len(part) >= 2 for part in mine)
+            np.testing.assert_array_equal(np.concatenate([part[1:] for part in mine] or [whole[1:]]), whole[1:])
+        else:
+            np.testing.assert_array_equal(np.concatenate(mine), whole)
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))

@@ -5,15 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from common.cli import main
-from common.tokens import TokenStore
+from common.tokens import TokenStore, encode
 from data_scoring.entry import STAGE
 from data_scoring.lqs.method import Scorer
 from data_scoring.pds.method import Scorer as PdsScorer
 from data_scoring.per_sample_gradients import PerSampleGradients, sample_losses
 from data_scoring.trajectory import StoredStates, Trajectory, copy, exact_product, finite_difference_product
-from tests.models import CONFIGURATIONS, VOCABULARY, random_model, save_model
+from tests.models import CONFIGURATIONS, VOCABULARY, byte_tokenizer, random_model, save_model
 
 ROWS, ETA = 9, 0.05
 
@@ -315,6 +316,31 @@ def test_unwritable_out_is_known_before_the_work(files, capsys):
     (folder / "out.jsonl").mkdir()
     assert call(folder, "nowhere/at/all", "on_short=drop") == 2
     assert "it is a folder" in capsys.readouterr().err
+
+
+def test_long_rows_mean_is_the_weighted_mean_of_the_chunks(files):
+    """The same chunks as rows of their own: the same samples, so the same scores."""
+    folder, model = files
+    texts, length = ["x" * 61, "abc", "hello world, hello moon"], 16
+    tokenizer = byte_tokenizer()
+    (folder / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    assert call(folder, model, "long_rows=mean", f"max_length={length}", "dtype=float64") == 0
+    scores = [json.loads(line)["score"] for line in (folder / "out.jsonl").read_text().split("\n")[:-1]]
+    documents = encode(texts, tokenizer)
+    chunks = [(row, ids[i : i + length]) for row, ids in enumerate(documents) for i in range(0, len(ids), length)]
+    chunks = [(row, np.array(ids)) for row, ids in chunks if len(ids) > 1]
+    lengths = np.array([len(ids) for _, ids in chunks])
+    corpus = TokenStore(np.concatenate([ids for _, ids in chunks]), np.cumsum(lengths) - lengths, lengths)
+    target = [np.array(ids[:length]) for ids in encode(["beta gamma", "delta"], tokenizer)]
+    sizes = np.array([len(ids) for ids in target])
+    target = TokenStore(np.concatenate(target), np.cumsum(sizes) - sizes, sizes)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64)
+    gamma = Scorer(
+        annotator_model=model, target_data="unused", steps=4, interval=2, batch_size=2, max_length=length
+    ).gamma(network, corpus, target)
+    for row, score in enumerate(scores):
+        mine = [number for number, (owner, _) in enumerate(chunks) if owner == row]
+        assert score == pytest.approx(np.average(gamma[mine], weights=lengths[mine] - 1), rel=1e-9)
 
 
 def test_overwrite_replaces_the_value_in_place(files):

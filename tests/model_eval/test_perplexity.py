@@ -6,15 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from tokenizers import Tokenizer, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import AutoModelForCausalLM, MistralConfig, PreTrainedTokenizerFast
 
 from common.errors import UserError
-from common.tokens import TokenStore
-from model_eval.perplexity.loss import statistics, windows
+from model_eval.perplexity.loss import statistics
 from model_eval.perplexity.method import evaluate
 from tests.models import SHAPE
 
@@ -118,20 +115,6 @@ def test_batches_do_not_change_the_result(tmp_path, model):
     for result in results:
         assert result.pop("metric") == "bits_per_byte"
         assert result == pytest.approx(results[0], rel=1e-12)
-
-
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=8), st.integers(2, 9))
-def test_windows_predict_every_token_once(lengths, max_length):
-    lengths = np.array(lengths)
-    documents = TokenStore(np.arange(lengths.sum()), np.cumsum(lengths) - lengths, lengths)
-    parts, document = windows(documents, max_length)
-    predicted: dict[int, list[int]] = {number: [] for number in range(len(lengths))}
-    for part, number in zip(parts, document, strict=True):
-        assert 2 <= len(part) <= max_length
-        predicted[number] += part[1:].tolist()
-    for number, tokens in predicted.items():
-        assert tokens == documents[number][1:].tolist()
-    assert all(parts[i][0] == parts[i - 1][-1] for i in range(1, len(parts)) if document[i] == document[i - 1])
 
 
 def test_standard_error_is_that_of_a_ratio():
