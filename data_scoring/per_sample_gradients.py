@@ -129,9 +129,9 @@ class PerSampleGradients:
                 gradient += use.gradients(samples)
             gradient = gradient.flatten(1)
             # Float64 from tensor to tensor: one float32 sum over a large model loses percents.
-            self.squares[samples] += gradient.square().sum(1).double()
             if self.direction is not None:
                 self.dots[samples] += (gradient @ self.direction[number].flatten()).double()
+            self.squares[samples] += gradient.square_().sum(1).double()
 
 
 def sample_losses(model: torch.nn.Module, documents: Sequence[np.ndarray]) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Packing and batching: nothing lost, nothing reordered, nothing predicted twice."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -66,6 +68,7 @@ def test_windows_cover_every_document(lengths, max_length, overlap):
         assert all(len(part) <= max_length for part in mine)
         if overlap:
             assert all(len(part) >= 2 for part in mine)
+            assert all(left[-1] == right[0] for left, right in itertools.pairwise(mine))
             np.testing.assert_array_equal(np.concatenate([part[1:] for part in mine] or [whole[1:]]), whole[1:])
         else:
             np.testing.assert_array_equal(np.concatenate(mine), whole)
