@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xxhash
 
+from common.errors import UserError
 from common.files import atomic_file
 
 WHOLE = 64 * 2**20  # files up to this many bytes are hashed whole, larger ones in BLOCKS samples
@@ -65,6 +66,20 @@ def read_manifest(output: str | Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return content if described else None
+
+
+def declared_directions(path: str, shards: Sequence[str]) -> dict[str, str]:
+    """Score field -> "higher" or "lower", from the manifest of an input, or from those of its shards.
+
+    Raises: UserError where shards contradict one another.
+    """
+    own = read_manifest(path)
+    directions: dict[str, str] = {}
+    for manifest in [own] if own else map(read_manifest, shards):
+        for field, direction in (manifest or {}).get("directions", {}).items():
+            if directions.setdefault(field, direction) != direction:
+                raise UserError(f"the shards of {path} disagree on whether a higher {field} is better")
+    return directions
 
 
 class Run:

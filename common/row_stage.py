@@ -11,7 +11,7 @@ from common.cli import Call
 from common.config import columns_of
 from common.errors import UserError
 from common.files import check_writable
-from common.manifest import Run, quantiles, read_manifest
+from common.manifest import Run, declared_directions, quantiles
 
 SPECIAL = ("n", "higher_is_better")  # positional parameters that are no columns of the file
 
@@ -28,9 +28,9 @@ def copy_rows(
     """
     source_path, target = call.paths
     with jsonl.open_source(source_path) as source:
-        directions = (read_manifest(source_path) or {}).get("directions", {})
-        inputs = {"data": [shard.name for shard in source.shards]}
-        run = Run(call.stage, call.method_name, call.config, inputs, target, directions)
+        shards = [shard.name for shard in source.shards]
+        directions = declared_directions(source_path, shards)
+        run = Run(call.stage, call.method_name, call.config, {"data": shards}, target, directions)
         if run.is_done():
             return
         check_writable(Path(target))

@@ -12,7 +12,7 @@ from common.errors import UserError
 from common.files import check_writable
 from common.json_line import add_field, replace_field
 from common.jsonl import BadRowPolicy
-from common.manifest import Run, quantiles
+from common.manifest import Run, declared_directions, quantiles
 from common.texts import Texts
 
 ShortPolicy = Literal["error", "worst", "drop"]
@@ -38,17 +38,22 @@ def run(
     """
     scorer = call.method(**call.method_keys)
     source_path, target = call.paths
-    directions = {score_field: "higher" if scorer.higher_is_better else "lower"}
+    better = "higher" if scorer.higher_is_better else "lower"
     with jsonl.open_source(source_path) as source:
-        inputs = {"data": [shard.name for shard in source.shards]} | scorer.inputs()
+        shards = [shard.name for shard in source.shards]
+        directions = declared_directions(source_path, shards) | {score_field: better}
+        inputs = {"data": shards} | scorer.inputs()
         stage_run = Run(call.stage, call.method_name, call.config, inputs, target, directions)
         if stage_run.is_done():
             return
         check_writable(Path(target))
         texts = Texts(source, text_field, on_bad_row, absent=None if overwrite else score_field)
         check_short(source, texts.rows, texts.blank, on_short)
+        if not len(texts):
+            raise UserError(f"{source_path}: no row has any text")
         scores = np.full(len(texts.rows), np.nan)
         scores[~texts.blank] = scorer.score(texts)
+        assert not np.isinf(scores).any(), "the scorer gave an infinite score"
         short = np.isnan(scores)
         check_short(source, texts.rows, short, on_short)
         scores[short] = np.nan if on_short == "drop" else worst(scores[~short], scorer.higher_is_better)
@@ -57,9 +62,11 @@ def run(
         facts = {"rows_in": len(scores), "rows_out": len(kept), "short_rows": int(short.sum())}
         stage_run.finish(**facts, score=quantiles(kept), **source.counts())
     print(f"{call.method_name}: scored {len(kept):,} of {len(scores):,} rows ({facts['short_rows']:,} too short)")
+    if source.dropped:
+        print(f"  dropped {sum(source.dropped.values()):,} bad rows: {dict(source.dropped)}")
     values = quantiles(kept)
     print(f"  {score_field}: min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}")
-    print(f"  {directions[score_field]} is better; wrote {target} in {stage_run.seconds():.1f} s")
+    print(f"  {better} is better; wrote {target} in {stage_run.seconds():.1f} s")
 
 
 def check_short(source: jsonl.Source, rows: jsonl.Rows, short: np.ndarray, on_short: ShortPolicy) -> None:

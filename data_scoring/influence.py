@@ -85,7 +85,10 @@ class InfluenceScorer:
             raise UserError(f"{'target set' if len(corpus) else 'corpus'}: no row has a token to predict")
         model = models.load_on_device(self.annotator_model, tokenizer, self.device, self.dtype, default="float32")
         models.check_positions(model, self.max_length)
-        return weighted_mean(self.gamma(model, corpus, target), corpus.lengths - 1, row, len(texts))
+        gamma = self.gamma(model, corpus, target)
+        if not np.isfinite(gamma).all():
+            raise UserError(f"{(~np.isfinite(gamma)).sum():,} scores are no finite numbers: lower learning_rate")
+        return weighted_mean(gamma, corpus.lengths - 1, row, len(texts))
 
     def gamma(self, model, corpus, target) -> np.ndarray:
         """The score of every document of the token store `corpus`, (n,): the method's formula."""

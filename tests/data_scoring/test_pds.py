@@ -19,3 +19,8 @@ def test_stage_scores_and_a_target_row_helps_the_target(tmp_path):
     scores = [json.loads(line)["score"] for line in (tmp_path / "out.jsonl").read_text().split("\n")[:-1]]
     assert np.argmax(scores) == 0 and scores[0] > 0
     assert json.loads((tmp_path / "out.jsonl.manifest.json").read_text())["directions"] == {"score": "higher"}
+
+    words = [str(tmp_path / "out.jsonl"), str(tmp_path / "both.jsonl"), "pds"]
+    assert main(STAGE, [*words, *keys, "steps=1", "interval=1", "max_length=24", "score_field=short_run"]) == 0
+    both = json.loads((tmp_path / "both.jsonl.manifest.json").read_text())["directions"]
+    assert both == {"score": "higher", "short_run": "higher"}  # a second score does not lose the first one's direction

@@ -66,3 +66,18 @@ def test_manifest_of_another_file_content_is_not_trusted(rows):
     declare(rows, "score", "lower")
     rows.write_text(rows.read_text() + '{"ppl": 9, "score": 9}\n')
     assert kept(rows, "k=1") == [9]
+
+
+def test_shards_declare_for_themselves_and_must_agree(rows, capsys):
+    other = rows.with_name("in2.jsonl")
+    other.write_text('{"ppl": 0, "score": 0}\n')
+    declare(rows, "ppl", "lower")
+    declare(other, "ppl", "lower")
+    target = rows.with_name("out.jsonl")
+    words = [str(rows.with_name("in*.jsonl")), str(target), "top-k", "k=1", "score_field=ppl"]
+    assert main(STAGE, words) == 0
+    assert target.read_text() == other.read_text()
+    assert json.loads(target.with_name("out.jsonl.manifest.json").read_text())["directions"] == {"ppl": "lower"}
+    declare(other, "ppl", "higher")
+    assert main(STAGE, words) == 2
+    assert "disagree on whether a higher ppl is better" in capsys.readouterr().err
