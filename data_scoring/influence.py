@@ -103,8 +103,7 @@ class InfluenceScorer:
         from data_scoring.trajectory import Trajectory, annotate
 
         plan = Trajectory(self.steps, self.learning_rate, self.batch_size, self.batch_tokens, self.hessian)
-        reader = PerSampleGradients(model)
-        reader.check_coverage([corpus[0]])
+        reader = PerSampleGradients(model, [corpus[0], corpus[len(corpus) - 1]])
         with plan.forward(model, corpus) as states:
             for step, co_state in plan.co_states(model, states, corpus, target):
                 name = f"annotating at step {step}"

@@ -15,7 +15,6 @@ import torch
 from torch.func import functional_call, vjp, vmap
 from transformers.pytorch_utils import Conv1D
 
-from common.errors import UserError
 from common.tokens import IGNORED, pad
 
 CHUNK = 2**23  # numbers of per-sample gradient that are formed at a time
@@ -39,24 +38,31 @@ class Use:
 class PerSampleGradients:
     """Reads per-sample gradients of a causal LM by hooks; a context manager, since hooks must come off again."""
 
-    def __init__(self, model: torch.nn.Module):
+    def __init__(self, model: torch.nn.Module, examples: Sequence[np.ndarray]):
+        """examples: a few documents, by which every rule is compared with plain autograd on this very model.
+
+        A parameter that no rule reaches, or reaches wrongly, is read one sample at a time instead, exactly; its name
+        is printed.
+        """
         self.model = model
         self.parameters = list(model.parameters())
         self.device = self.parameters[0].device
         self.index = {id(p): number for number, p in enumerate(self.parameters)}
-        modules = [m for m in model.modules() if next(m.parameters(recurse=False), None) is not None]
-        names = [(module, name) for module in modules for name, _ in module.named_parameters(recurse=False)]
+        self.modules = [m for m in model.modules() if next(m.parameters(recurse=False), None) is not None]
+        owners = [self.index[id(p)] for module in self.modules for p in module.parameters(recurse=False)]
         # A weight in several layers (tied embeddings) is reduced only when all its uses are known.
-        self.expected = torch.bincount(torch.tensor([self.index[id(getattr(m, n))] for m, n in names]))
-        self.modules = modules
+        self.expected = np.bincount(owners, minlength=len(self.parameters))
         self.waiting: dict[int, list[Use]] = {}
-        self.seen: set[int] = set()
         self.listening = False  # hooks act in the one forward pass that is read, not when a rule runs a layer alone
+        self.reading = False  # ... and in the one backward pass of all samples
+        self.sums: dict[int, torch.Tensor] | None = None  # gradients summed over samples, while rules are compared
+        self.one_by_one: list[int] = []
+        self._compare_rules(examples)
 
     def __enter__(self) -> "PerSampleGradients":
         self.required = [p.requires_grad for p in self.parameters]
-        for parameter in self.parameters:
-            parameter.requires_grad_(False)
+        for number, parameter in enumerate(self.parameters):
+            parameter.requires_grad_(number in self.one_by_one)
         self.handles = [m.register_forward_hook(self._after_forward, with_kwargs=True) for m in self.modules]
         return self
 
@@ -65,6 +71,7 @@ class PerSampleGradients:
             handle.remove()
         for parameter, required in zip(self.parameters, self.required, strict=True):
             parameter.requires_grad_(required)
+            parameter.grad = None
 
     def dots_and_norms(
         self, documents: Sequence[np.ndarray], direction: Sequence[torch.Tensor] | None
@@ -77,40 +84,59 @@ class PerSampleGradients:
         self.direction = direction
         self.dots = torch.zeros(len(documents), dtype=torch.float64, device=self.device)
         self.squares = torch.zeros_like(self.dots)
-        self.seen.clear()
         self.listening = True
-        loss = sample_losses(self.model, documents).sum()
+        losses = sample_losses(self.model, documents)
         self.listening = False
-        loss.backward()
+        self._read_one_by_one(losses)
+        if losses.requires_grad:
+            self.reading = True
+            losses.sum().backward()
+            self.reading = False
         for parameter in list(self.waiting):  # tied, but one of the layers was not used
             self._reduce(parameter)
         return self.dots.cpu().numpy(), self.squares.sqrt().cpu().numpy()
 
-    def check_coverage(self, documents: Sequence[np.ndarray]) -> None:
-        """Raises UserError if plain autograd finds a gradient for a parameter that no hook saw."""
+    def _compare_rules(self, examples: Sequence[np.ndarray]) -> None:
+        """Find the parameters whose per-sample gradients by rule do not add up to the gradient by autograd."""
+        self.sums = {}
         with self:
-            self.dots_and_norms(documents, None)
-        names = [name for name, _ in self.model.named_parameters()]
-        loss = sample_losses(self.model, documents).sum()
-        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-        missed = [n for i, n in enumerate(names) if i not in self.seen and gradients[i] is not None]
-        if missed:
-            raise UserError(f"per-sample gradients of this architecture are not known for: {', '.join(missed)}")
+            self.dots_and_norms(examples, None)
+        loss = sample_losses(self.model, examples).sum()
+        wanted = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+        # Rounding alone can be all there is to a gradient that is zero in theory (of key biases, say).
+        noise = 1e-6 * max(gradient.norm() for gradient in wanted)
+        for number, gradient in enumerate(wanted):
+            formed = self.sums.get(number, torch.zeros_like(gradient).flatten())
+            if (formed - gradient.flatten()).norm() > 1e-3 * gradient.norm() + noise:
+                self.one_by_one.append(number)
+        self.sums = None
+        if self.one_by_one:
+            names = [name for name, _ in self.model.named_parameters()]
+            slow = ", ".join(names[number] for number in self.one_by_one)
+            print(f"note: no rule for per-sample gradients of {slow}: read one sample at a time, which is slow")
+
+    def _read_one_by_one(self, losses: torch.Tensor) -> None:
+        """Exact gradients of the parameters that no rule reaches, from one backward pass a sample."""
+        parameters = [self.parameters[number] for number in self.one_by_one]
+        for sample, loss in enumerate(losses if parameters else ()):
+            gradients = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+            for number, gradient in zip(self.one_by_one, gradients, strict=True):
+                self._add(number, slice(sample, sample + 1), gradient.reshape(1, -1))
 
     def _after_forward(self, module: torch.nn.Module, args: tuple, kwargs: dict, output: torch.Tensor) -> None:
-        if not self.listening:
-            return
         tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
-        if len(tensors) != 1 or not isinstance(output, torch.Tensor) or len(output) != len(self.dots):
-            raise UserError(f"per-sample gradients of a layer of type {type(module).__name__} are not known")
-        if not output.requires_grad:
-            output.requires_grad_(True)
-        output.register_hook(partial(self._after_backward, module, tensors[0].detach()))
+        known = len(tensors) == 1 and isinstance(output, torch.Tensor) and len(output) == len(self.dots)
+        if self.listening and known:
+            if not output.requires_grad:
+                output.requires_grad_(True)
+            output.register_hook(partial(self._after_backward, module, tensors[0].detach()))
 
     @torch.no_grad()
     def _after_backward(self, module: torch.nn.Module, inputs: torch.Tensor, gradient: torch.Tensor) -> None:
         for name, parameter in module.named_parameters(recurse=False):
             number = self.index[id(parameter)]
+            if not self.reading or number in self.one_by_one:
+                continue
             uses = self.waiting.setdefault(number, [])
             uses.append(Use(module, name, inputs, gradient))
             if len(uses) >= self.expected[number]:
@@ -120,18 +146,22 @@ class PerSampleGradients:
     def _reduce(self, number: int) -> None:
         """Form the gradient of one parameter for a few samples at a time, add up its dot products and squares."""
         uses = self.waiting.pop(number)
-        self.seen.add(number)
         step = max(1, CHUNK // self.parameters[number].numel())
         for first in range(0, len(self.dots), step):
             samples = slice(first, first + step)
             gradient = uses[0].gradients(samples)
             for use in uses[1:]:
                 gradient += use.gradients(samples)
-            gradient = gradient.flatten(1)
-            # Float64 from tensor to tensor: one float32 sum over a large model loses percents.
-            if self.direction is not None:
-                self.dots[samples] += (gradient @ self.direction[number].flatten()).double()
-            self.squares[samples] += gradient.square_().sum(1).double()
+            self._add(number, samples, gradient.flatten(1))
+
+    def _add(self, number: int, samples: slice, gradient: torch.Tensor) -> None:
+        """Add one parameter's part to dots and squares of `samples`; gradient, (samples, numbers), is used up."""
+        if self.sums is not None:
+            self.sums[number] = self.sums.get(number, 0) + gradient.sum(0)
+        # Float64 from tensor to tensor: one float32 sum over a large model loses percents.
+        if self.direction is not None:
+            self.dots[samples] += (gradient @ self.direction[number].flatten()).double()
+        self.squares[samples] += gradient.square_().sum(1).double()
 
 
 def sample_losses(model: torch.nn.Module, documents: Sequence[np.ndarray]) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """LQS against brute force in float64: every gradient by plain autograd, the formulas written out."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -103,32 +104,47 @@ def test_dots_and_norms_equal_autograd_sample_by_sample(architecture):
     model, documents = random_model(architecture), list(store(1, 7))
     direction = [torch.randn_like(p) for p in model.parameters()]
     flat = torch.cat([d.flatten() for d in direction])
-    reader = PerSampleGradients(model)
-    reader.check_coverage(documents)
-    with reader:
+    with PerSampleGradients(model, documents[:2]) as reader:
         dots, norms = reader.dots_and_norms(documents, direction)
     gradients = [flat_gradient(model, one_loss(model, document)) for document in documents]
     np.testing.assert_allclose(dots, [(g @ flat).item() for g in gradients], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(norms, [g.norm().item() for g in gradients], rtol=1e-9)
 
 
-def test_uncovered_parameter_is_an_error_not_silence():
-    model = random_model("mistral-tied")
+class Wrapped(torch.nn.Module):
+    """Uses two parameters behind the back of any hook: a scale, and the input embedding as the output layer."""
 
-    class Scale(torch.nn.Module):  # holds a parameter that its parent uses directly: no hook can see it
-        def __init__(self, inner):
-            super().__init__()
-            self.inner, self.holder = inner, torch.nn.Linear(1, 1, bias=False).double()
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.holder = inner, torch.nn.Linear(1, 1, bias=False).double()
 
-        def forward(self, **inputs):
-            output = self.inner(**inputs)
-            output.logits = output.logits * self.holder.weight.sum()
-            return output
+    def forward(self, **inputs):
+        hidden = self.inner.model(**inputs).last_hidden_state
+        logits = torch.nn.functional.linear(hidden, self.inner.model.embed_tokens.weight)
+        return SimpleNamespace(logits=logits * (1 + self.holder.weight.sum()))
 
-    from common.errors import UserError
 
-    with pytest.raises(UserError, match=r"holder\.weight"):
-        PerSampleGradients(Scale(model)).check_coverage(list(store(1, 2)))
+def test_parameters_that_no_rule_reaches_are_exact_all_the_same(capsys):
+    model, documents = Wrapped(random_model("llama-untied")), list(store(1, 5))
+    direction = [torch.randn_like(p) for p in model.parameters()]
+    with PerSampleGradients(model, documents[:2]) as reader:
+        dots, norms = reader.dots_and_norms(documents, direction)
+    slow = capsys.readouterr().out
+    assert "holder.weight" in slow and "embed_tokens.weight" in slow and "q_proj" not in slow
+    flat = torch.cat([d.flatten() for d in direction])
+    for number, document in enumerate(documents):
+        parts = torch.autograd.grad(one_loss(model, document), list(model.parameters()), materialize_grads=True)
+        gradient = torch.cat([part.flatten() for part in parts])
+        assert dots[number] == pytest.approx((gradient @ flat).item(), rel=1e-9)
+        assert norms[number] == pytest.approx(gradient.norm().item(), rel=1e-9)
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("architecture", CONFIGURATIONS)
+def test_known_architectures_need_no_slow_way(architecture, dtype, capsys):
+    assert not PerSampleGradients(random_model(architecture, dtype), list(store(1, 2))).one_by_one
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("architecture", ["mistral-tied", "gpt2"])
