@@ -56,7 +56,7 @@ selected="${scored%.jsonl}_selected-$SELECTION_TAG.jsonl"
 ordered="${selected%.jsonl}_ordered-$ORDERING_TAG.jsonl"
 shuffled="$OUT/data/${name}_ordered-shuffle.jsonl"
 scoring_keys=()
-if [ "$SCORING" = lqs ]; then scoring_keys=(annotator_model="$annotator" target_data="$TARGET"); fi
+case "$SCORING" in lqs | pds) scoring_keys=(annotator_model="$annotator" target_data="$TARGET") ;; esac
 run bash "$root/data_scoring/entry.sh" "$INPUT" "$scored" "$SCORING" "$SCORING_CONFIG" "${scoring_keys[@]}"
 # shellcheck disable=SC2086 # the keys are words
 run bash "$root/data_selection/entry.sh" "$scored" "$selected" "$SELECTION" "$SELECTION_CONFIG" $SELECTION_KEYS

@@ -39,7 +39,8 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
             raise
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True) if partial.parent.is_dir() else None
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def check_writable(path: Path) -> None:

@@ -149,7 +149,7 @@ def mean_loss_gradient(
     for batch in _batches(samples, batch_tokens):
         part = sample_losses(model, batch).sum() / len(samples)
         loss += part.item()
-        for sum_, gradient in zip(total, torch.autograd.grad(part, parameters), strict=True):
+        for sum_, gradient in zip(total, torch.autograd.grad(part, parameters, materialize_grads=True), strict=True):
             sum_ += gradient
     return loss, total
 
@@ -161,9 +161,11 @@ def exact_product(model: torch.nn.Module, samples: Sequence[np.ndarray], vector:
     with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels cannot be differentiated twice
         for batch in _batches(samples, batch_tokens):
             part = sample_losses(model, batch).sum() / len(samples)
-            slope = torch.autograd.grad(part, parameters, create_graph=True)
+            slope = torch.autograd.grad(part, parameters, create_graph=True, materialize_grads=True)
             product = sum((g * v).sum() for g, v in zip(slope, vector, strict=True))
-            for sum_, curvature in zip(total, torch.autograd.grad(product, parameters), strict=True):
+            for sum_, curvature in zip(
+                total, torch.autograd.grad(product, parameters, materialize_grads=True), strict=True
+            ):
                 sum_ += curvature
     return total
 

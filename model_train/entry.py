@@ -17,6 +17,8 @@ from common.jsonl import BadRowPolicy
 from common.manifest import Run, read_manifest
 from common.texts import Texts
 
+RECORD = "run.json"  # in the folder of a run: which call it belongs to
+
 
 def run(
     call: Call,
@@ -41,7 +43,7 @@ def run(
         stage_run = Run(call.stage, call.method_name, config, inputs, model_out)
         if stage_run.is_done():
             return
-        check_output(Path(model_out))
+        check_output(Path(model_out), stage_run.identity)
         texts = Texts(source, text_field, on_bad_row, max_rows=max_rows)
         if not len(texts):
             raise UserError(f"{source_path}: no row has any text")
@@ -55,25 +57,36 @@ def run(
     print(f"  wrote {model_out} in {stage_run.seconds():.1f} s")
 
 
-def check_output(folder: Path) -> None:
-    """Raises UserError where a folder (or file) is in the way that this stage did not make: it is never deleted."""
+def check_output(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Raises UserError where a folder (or file) is in the way that this stage did not make: it is never deleted.
+
+    A run that was killed between putting its folder in place and writing the manifest is known by its record.
+    """
     occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if occupied and (read_manifest(folder) or {}).get("stage") != STAGE.name:
+    ours = (read_manifest(folder) or {}).get("stage") == STAGE.name or is_of_this_call(folder, identity)
+    if occupied and not ours:
         raise UserError(f"{folder} exists and is no unchanged result of {STAGE.name}: remove it or choose another")
 
 
 def work_folder(output: Path, identity: Mapping[str, Any], resume: str) -> Path:
     """The folder beside `output` that a run works in: kept from an interrupted run of the same call, else new."""
     work = partial_path(output)
-    record, wanted = work / "run.json", json.dumps(identity, indent=2, sort_keys=True)
     try:
-        if resume == "never" or not record.exists() or record.read_text(encoding="utf-8") != wanted:
+        if resume == "never" or not is_of_this_call(work, identity):
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)
-            record.write_text(wanted, encoding="utf-8")
+            (work / RECORD).write_text(json.dumps(identity, indent=2), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror}") from error
     return work
+
+
+def is_of_this_call(folder: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether `folder` was begun by a run of the same data, model, method and configuration."""
+    try:
+        return json.loads((folder / RECORD).read_text(encoding="utf-8")) == identity
+    except (OSError, ValueError):
+        return False
 
 
 def _fact(item: tuple[str, Any]) -> str:

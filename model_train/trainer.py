@@ -36,7 +36,8 @@ class StopOnNaN(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **_: Any) -> None:
         """Raises UserError with the step."""
-        if not np.isfinite((logs or {}).get("loss", 0.0)) or not np.isfinite((logs or {}).get("grad_norm", 0.0)):
+        values = [logs[name] for name in ("loss", "grad_norm") if name in logs]
+        if not np.isfinite(values).all():
             raise UserError(f"loss or gradient is no number at step {state.global_step}: lower learning_rate")
 
 
@@ -111,6 +112,8 @@ def fit(
     drop_unfinished_checkpoints(output)
     trainer = Trainer(model, arguments, data_collator=collate, train_dataset=Sequences(data), callbacks=[StopOnNaN()])
     result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)))
+    if not np.isfinite(result.training_loss):  # in the steps after the last log
+        raise UserError(f"the mean training loss is {result.training_loss}: lower learning_rate")
     trainer.save_model(str(output))
     tokenizer.save_pretrained(output)
     log = [entry for entry in trainer.state.log_history if "loss" in entry]

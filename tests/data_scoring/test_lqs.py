@@ -140,6 +140,14 @@ def test_parameters_that_no_rule_reaches_are_exact_all_the_same(capsys):
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
+def test_a_parameter_that_is_never_used_changes_no_score():
+    corpus, target = store(2, ROWS), store(3, 4)
+    plain = scorer().gamma(random_model("gpt2"), corpus, target)
+    model = random_model("gpt2")
+    model.unused = torch.nn.Linear(3, 3).double()
+    np.testing.assert_allclose(scorer().gamma(model, corpus, target), plain, rtol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("architecture", CONFIGURATIONS)
 def test_known_architectures_need_no_slow_way(architecture, dtype, capsys):

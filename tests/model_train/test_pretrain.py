@@ -134,6 +134,15 @@ def test_model_and_tokenizer_are_complete_and_a_rerun_does_nothing(files, capsys
     assert (folder / "out/model.safetensors").stat().st_mtime_ns == before
 
 
+def test_run_killed_just_before_its_manifest_can_be_repeated(files):
+    folder, model = files
+    assert train(folder, model, "max_tokens=50") == 0
+    (folder / "out.manifest.json").unlink()
+    assert train(folder, model, "max_tokens=60") == 2  # another call must not replace it
+    assert train(folder, model, "max_tokens=50") == 0
+    assert (folder / "out.manifest.json").exists()
+
+
 def test_killed_run_goes_on_to_the_same_weights(files):
     folder, model = files
     extra = ["max_tokens=4000", "save_steps=10", "save_total_limit=2"]
@@ -170,6 +179,7 @@ def test_killed_run_goes_on_to_the_same_weights(files):
         (["packing=best-fit"], "sequential | none"),
         (["learning_rat=1"], "did you mean 'learning_rate'?"),
         (["learning_rate=1e30", "warmup_steps=0"], "lower learning_rate"),
+        (["learning_rate=1e30", "warmup_steps=0", "logging_steps=500"], "lower learning_rate"),
     ],
 )
 def test_bad_calls(files, capsys, extra, message):
