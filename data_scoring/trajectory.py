@@ -75,13 +75,11 @@ class Trajectory:
             if step == 0:
                 return
             _, slope = mean_loss_gradient(model, samples, self.batch_tokens)
-            for part, gradient in zip(co_state, slope, strict=True):
-                gradient += part
+            accumulate(slope, co_state)
             if self.hessian != "none":
                 product = exact_product if self.hessian == "exact" else finite_difference_product
                 curvature = product(model, self.batch(corpus, step), co_state, self.batch_tokens)
-                for gradient, part in zip(slope, curvature, strict=True):
-                    gradient -= self.learning_rate * part
+                accumulate(slope, curvature, -self.learning_rate)
             co_state = slope
 
     def _segment(self, model: torch.nn.Module, states: "StoredStates", corpus: TokenStore, last: int) -> list[Tensors]:
@@ -149,8 +147,7 @@ def mean_loss_gradient(
     for batch in _batches(samples, batch_tokens):
         part = sample_losses(model, batch).sum() / len(samples)
         loss += part.item()
-        for sum_, gradient in zip(total, torch.autograd.grad(part, parameters, materialize_grads=True), strict=True):
-            sum_ += gradient
+        accumulate(total, torch.autograd.grad(part, parameters, materialize_grads=True))
     return loss, total
 
 
@@ -163,10 +160,7 @@ def exact_product(model: torch.nn.Module, samples: Sequence[np.ndarray], vector:
             part = sample_losses(model, batch).sum() / len(samples)
             slope = torch.autograd.grad(part, parameters, create_graph=True, materialize_grads=True)
             product = sum((g * v).sum() for g, v in zip(slope, vector, strict=True))
-            for sum_, curvature in zip(
-                total, torch.autograd.grad(product, parameters, materialize_grads=True), strict=True
-            ):
-                sum_ += curvature
+            accumulate(total, torch.autograd.grad(product, parameters, materialize_grads=True))
     return total
 
 
@@ -187,6 +181,12 @@ def finite_difference_product(
     return [(a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
 
 
+def accumulate(total: Tensors, parts: Sequence[torch.Tensor], factor: float = 1.0) -> None:
+    """total += factor * parts, tensor by tensor."""
+    for sum_, part in zip(total, parts, strict=True):
+        sum_.add_(part, alpha=factor)
+
+
 @torch.no_grad()
 def norm(tensors: Sequence[torch.Tensor]) -> float:
     """Euclidean norm of all numbers together, added up in float64."""
@@ -196,8 +196,7 @@ def norm(tensors: Sequence[torch.Tensor]) -> float:
 @torch.no_grad()
 def shift(model: torch.nn.Module, direction: Tensors, amount: float) -> None:
     """theta += amount * direction."""
-    for parameter, part in zip(model.parameters(), direction, strict=True):
-        parameter.add_(part, alpha=amount)
+    accumulate(list(model.parameters()), direction, amount)
 
 
 @torch.no_grad()
