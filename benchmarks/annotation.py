@@ -9,7 +9,6 @@ Prints a Markdown table: medians of alternating runs in one process for time, on
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import torch
 from torch.func import functional_call, grad, vmap
 from transformers import AutoModelForCausalLM, MistralConfig
 
-from data_scoring.per_sample_gradients import PerSampleGradients, sample_losses
+from data_scoring.influence.per_sample_gradients import PerSampleGradients, sample_losses
 
 SIZES = {  # hidden, feed-forward, layers, heads, vocabulary
     "160m": (768, 3072, 12, 12, 32000),
@@ -95,10 +94,17 @@ def measure_memory(way: str, arguments: argparse.Namespace, answer) -> None:
         return
     small = argparse.Namespace(size="tiny", batch=2, tokens=8)
     WAYS[way](*prepare(way, small))
-    with open("/proc/self/status", encoding="ascii") as status:
-        before = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as reset:
+        reset.write("5")  # the peak is counted from here
+    before = resident("VmRSS")
     WAYS[way](*inputs)
-    answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+    answer.put(resident("VmHWM") - before)
+
+
+def resident(name: str) -> int:
+    """Bytes of resident memory: VmRSS now, VmHWM at the peak."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
 
 
 def run_once(way: str, inputs: tuple) -> tuple[float, float, np.ndarray | None]:

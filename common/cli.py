@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import yaml
 
 from common.config import Key, describe, did_you_mean, keys_of, resolve
 from common.errors import UserError, exit_code
+from common.launch import launch, wanted
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -87,8 +87,11 @@ def _dispatch(stage: Stage, words: list[str]) -> None:
         print(f"# {stage.name} {call.method_name}: {' -> '.join(call.paths)} (keys from {config_path or 'defaults'})")
         print(yaml.safe_dump(call.config, sort_keys=False, allow_unicode=True), end="")
         return
-    if os.environ.get("NPROC", "1") != "1":
-        raise UserError(f"{stage.name} runs in one process for now: unset NPROC")
+    if wanted():
+        if not getattr(call.method, "shares_work", False):
+            raise UserError(f"{call.method_name} runs in one process: unset NPROC")
+        launch(f"{stage.name}.entry", words)
+        return
     stage.run(call, **stage_keys)
 
 

@@ -111,6 +111,10 @@ class Run:
             "directions": dict(directions or {}),
         }
 
+    def contents(self) -> dict[str, Any]:
+        """Name -> fingerprint of each input, wherever it lies."""
+        return _without_paths(self.identity)["inputs"]
+
     def is_done(self) -> bool:
         """Whether OUT is the complete result of this very call; says so if it is."""
         before = read_manifest(self.output)

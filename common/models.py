@@ -1,30 +1,36 @@
 """Load a model and its tokenizer from a folder or the hub; pick device and dtype, and say why."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as verbosity
 
+from common import world
 from common.errors import UserError
 from common.network import hub_answers
+from common.tokens import special_tokens
 
 Dtype = Literal["auto", "float64", "float32", "bfloat16"]
-disable_progress_bar()  # of reading and writing weights; the stages show their own progress
+verbosity.disable_progress_bar()  # of reading and writing weights; the stages show their own progress
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is a CUDA device, else Apple's MPS, else the CPU. Prints the choice and its reason."""
+    """`auto` is a CUDA device, else Apple's MPS, else the CPU. Prints the choice and its reason, once.
+
+    Of several processes on a machine (NPROC) each gets a CUDA device of its own.
+    """
     reason = "asked for"
     if device == "auto":
         if torch.cuda.is_available():
-            device, reason = "cuda", torch.cuda.get_device_name()
+            device, reason = f"cuda:{world.local_rank()}", torch.cuda.get_device_name()
         elif torch.backends.mps.is_available():
             device, reason = "mps", "no CUDA, MPS is there"
         else:
@@ -34,14 +40,14 @@ def pick_device(device: str) -> torch.device:
         torch.empty(0, device=picked)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {device} cannot be used: {_first_line(error)}") from None
-    print(f"device: {picked} ({reason})")
+    _say_once(f"device: {picked} ({reason})")
     return picked
 
 
 def pick_dtype(dtype: Dtype, device: torch.device, default: str | None = None) -> torch.dtype:
     """`auto` is `default`; without one, bfloat16 where the device computes in it natively, else float32.
 
-    Prints the choice and its reason.
+    Prints the choice and its reason, once.
     """
     reason = "asked for"
     if dtype == "auto" and default:
@@ -50,16 +56,19 @@ def pick_dtype(dtype: Dtype, device: torch.device, default: str | None = None) -
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         dtype = "bfloat16" if fast else "float32"
         reason = "the device has native bfloat16" if fast else "no native bfloat16 on this device"
-    print(f"dtype: {dtype} ({reason})")
+    _say_once(f"dtype: {dtype} ({reason})")
     return getattr(torch, dtype)
+
+
+_say_once = functools.cache(print)
 
 
 def load_tokenizer(path: str):
     """The tokenizer of a folder or hub id. Raises: UserError where there is none."""
-    with _loading(path, "tokenizer"):
+    with loading(path, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(path, **source_options(path))
-    if tokenizer.eos_token_id is None and tokenizer.bos_token_id is None:
-        raise UserError(f"the tokenizer of {path} has neither a BOS nor an EOS token")
+    if not any(special_tokens(tokenizer)):
+        raise UserError(f"the tokenizer of {path} has neither BOS nor EOS, neither CLS nor SEP")
     return tokenizer
 
 
@@ -68,12 +77,20 @@ def load_model(path: str, tokenizer, **options: Any) -> torch.nn.Module:
 
     Raises: UserError where it does not load, has no weights, or has fewer embeddings than the tokenizer has tokens.
     """
-    if not has_weights(path):
-        raise UserError(f"the model {path} has no weights (a configuration alone can only be trained from scratch)")
-    with _loading(path, "model"):
-        model = AutoModelForCausalLM.from_pretrained(path, **source_options(path), **options)
-    check_vocabulary(model, tokenizer, path)
-    return model.eval()
+    return _load_weights(AutoModelForCausalLM, path, tokenizer, options)
+
+
+def load_backbone(path: str, tokenizer, **options: Any) -> torch.nn.Module:
+    """An encoder or a causal LM without its head, in evaluation mode; its output has `last_hidden_state`.
+
+    options: of `from_pretrained`. Raises: UserError as `load_model`, and for an encoder-decoder.
+    """
+    model = _load_weights(AutoModel, path, tokenizer, options)
+    if model.config.is_encoder_decoder:
+        raise UserError(f"the model {path} is an encoder-decoder: an encoder or a causal language model is needed")
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # not behind the hidden states, and often without trained weights
+    return model
 
 
 def load_on_device(path: str, tokenizer, device: str, dtype: Dtype, default: str | None = None) -> torch.nn.Module:
@@ -84,7 +101,7 @@ def load_on_device(path: str, tokenizer, device: str, dtype: Dtype, default: str
 
 def new_model(path: str, tokenizer, seed: int, **options: Any) -> torch.nn.Module:
     """A causal LM of the architecture of `path` with random weights drawn from `seed`."""
-    with _loading(path, "model configuration"):
+    with loading(path, "model configuration"):
         config = AutoConfig.from_pretrained(path, **source_options(path))
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, **options)
@@ -104,11 +121,16 @@ def check_vocabulary(model: torch.nn.Module, tokenizer, path: str) -> None:
         raise UserError(f"tokenizer and model of {path} do not fit: {len(tokenizer)} tokens, {rows} embeddings")
 
 
-def check_positions(model: torch.nn.Module, max_length: int) -> None:
-    """Raises UserError where the model has fewer positions than a sequence may have tokens."""
+def check_positions(model: torch.nn.Module, max_length: int, key: str = "max_length") -> None:
+    """Raises UserError where the model has fewer positions than a sequence may have tokens, which `key` sets."""
     positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and positions < max_length:
-        raise UserError(f"max_length={max_length} is more than the {positions} positions of the model")
+    if positions is None:
+        return
+    for name, module in model.named_modules():  # RoBERTa and its kin never use the positions up to that of padding
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            positions = module.num_embeddings - module.padding_idx - 1
+    if positions < max_length:
+        raise UserError(f"{key}={max_length} is more than the {positions} positions of the model")
 
 
 def source_options(path: str) -> dict[str, bool]:
@@ -116,8 +138,32 @@ def source_options(path: str) -> dict[str, bool]:
     return {} if Path(path).is_dir() or hub_answers() else {"local_files_only": True}
 
 
+def _load_weights(architecture: type, path: str, tokenizer, options: dict[str, Any]) -> torch.nn.Module:
+    if not has_weights(path):
+        raise UserError(f"the model {path} has no weights (a configuration alone can only be trained from scratch)")
+    with loading(path, "model"), _quiet_transformers():
+        options = source_options(path) | options
+        model, report = architecture.from_pretrained(path, output_loading_info=True, **options)
+    random = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if random:
+        raise UserError(f"the weights of {path} do not fit its configuration: {len(random)} are missing ({random[0]})")
+    check_vocabulary(model, tokenizer, path)
+    return model.eval()
+
+
 @contextlib.contextmanager
-def _loading(path: str, what: str) -> Iterator[None]:
+def _quiet_transformers() -> Iterator[None]:
+    """Without the table of weights that are not needed (the head of a model of which only the backbone is taken)."""
+    level = verbosity.get_verbosity()
+    verbosity.set_verbosity_error()
+    try:
+        yield
+    finally:
+        verbosity.set_verbosity(level)
+
+
+@contextlib.contextmanager
+def loading(path: str, what: str) -> Iterator[None]:
     """Turn the many ways in which loading fails into one line that says what to do."""
     local = Path(path).is_dir()
     if not local and (Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1):

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from common.errors import UserError
-from common.json_line import Text, document_text
-from common.jsonl import BadRowPolicy, Rows, Source, read_rows
+from common.json_line import Decoder, Text, document_text
+from common.jsonl import BadRowPolicy, Rows, Source, raw_lines, read_rows
 
 
 class Texts:
@@ -19,7 +19,7 @@ class Texts:
         self,
         source: Source,
         text_field: str | list[str],
-        on_bad_row: BadRowPolicy,
+        on_bad_row: BadRowPolicy = "error",
         absent: str | None = None,
         max_rows: int | None = None,
     ):
@@ -52,9 +52,19 @@ class Texts:
             if text.strip():
                 yield text
 
+    def text(self, row: int) -> str:
+        """The text of one usable row."""
+        one = Rows(self.rows.start[row : row + 1], self.rows.end[row : row + 1], {})
+        [line] = raw_lines(self.source, one)
+        return self._text(Decoder(self.fields)(line, valid_utf8=True))
+
     def _read(self, progress: str | None = None) -> Iterator[tuple[int, int, str]]:
         for number, (start, end, values) in enumerate(read_rows(self.source, self.fields, self.on_bad_row, progress)):
             if number == self.max_rows:
                 return
-            parts = values if isinstance(values, tuple) else (values,)
-            yield start, end, document_text([part for part in parts if part is not msgspec.UNSET])
+            yield start, end, self._text(values)
+
+    @staticmethod
+    def _text(values: Any) -> str:
+        parts = values if isinstance(values, tuple) else (values,)
+        return document_text([part for part in parts if part is not msgspec.UNSET])

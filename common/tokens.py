@@ -1,7 +1,7 @@
 """Text to tokens in a memory-mapped store, and from there to batches and packed blocks.
 
-A document is BOS (where the tokenizer has one) + the tokens of its text + EOS. Scoring, training and
-evaluation all take their tokens from here, so they agree on what a sample is.
+A document is BOS (where the tokenizer has one) + the tokens of its text + EOS; the tokenizers of encoders have CLS
+and SEP instead. Scoring, training and evaluation all take their tokens from here, so they agree on what a sample is.
 """
 
 import tempfile
@@ -42,11 +42,11 @@ def tokenize(
 
     total: number of texts, for the progress bar only.
     """
-    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
+    dtype = token_type(tokenizer)
     file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the mapping)
     lengths: list[int] = []
     with tqdm(total=total, unit="text", desc=name, disable=None) as bar:
-        for batch in _batched(texts, ENCODE_BATCH):
+        for batch in batched(texts, ENCODE_BATCH):
             for document in encode(batch, tokenizer):
                 document = document[:max_length]
                 file.write(np.asarray(document, dtype).tobytes())
@@ -59,11 +59,22 @@ def tokenize(
 
 
 def encode(texts: Sequence[str], tokenizer) -> list[list[int]]:
-    """Token ids of each text: BOS (if the tokenizer has one) + text + EOS (if it has one)."""
-    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    """Token ids of each text with `special_tokens` around it."""
+    start, end = special_tokens(tokenizer)
     encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     return [start + ids + end for ids in encoded]
+
+
+def special_tokens(tokenizer) -> tuple[list[int], list[int]]:
+    """What stands before and after a text: BOS or CLS, EOS or SEP, each where the tokenizer has one."""
+    starts = [tokenizer.bos_token_id, tokenizer.cls_token_id]
+    ends = [tokenizer.eos_token_id, tokenizer.sep_token_id]
+    return tuple([token for token in tokens if token is not None][:1] for tokens in (starts, ends))
+
+
+def token_type(tokenizer) -> type:
+    """The smallest integer type that holds every token id."""
+    return np.uint16 if len(tokenizer) <= 2**16 else np.uint32
 
 
 def windows(documents: TokenStore, max_length: int, overlap: int = 0) -> tuple[TokenStore, np.ndarray]:
@@ -156,7 +167,8 @@ class SeparateDocuments:
         return self.store[self.rows[row]][: min(self.max_length, self.budget - before + 1)]
 
 
-def _batched(items: Iterable, size: int) -> Iterator[list]:
+def batched(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of `size` items, the last one shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -1,12 +1,15 @@
 """Scoring: add the score of a method to every row, and change nothing else in it."""
 
+import contextlib
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from common import jsonl
+from common import jsonl, world
 from common.cli import Call, Stage, main
 from common.errors import UserError
 from common.files import check_writable
@@ -14,6 +17,8 @@ from common.json_line import add_field, replace_field
 from common.jsonl import BadRowPolicy
 from common.manifest import Run, declared_directions, quantiles
 from common.texts import Texts
+from common.work_folder import WorkFolder
+from data_scoring.report import write_report
 
 ShortPolicy = Literal["error", "worst", "drop"]
 
@@ -26,6 +31,7 @@ def run(
     on_short: ShortPolicy = "error",
     on_bad_row: BadRowPolicy = "error",
     overwrite: bool = False,
+    work_dir: str | None = None,
 ) -> None:
     """Score every row of IN.
 
@@ -35,38 +41,74 @@ def run(
         on_short: a row with no text to score stops the run, gets the worst score of the corpus, or is dropped
         on_bad_row: a broken row or one without text field stops the run, or is dropped and counted
         overwrite: true replaces the value where score_field is there already; else that is an error
+        work_dir: folder of the report, and of what long work can be gone on from; null = OUT.work
     """
     scorer = call.method(**call.method_keys)
     source_path, target = call.paths
     better = "higher" if scorer.higher_is_better else "lower"
-    with jsonl.open_source(source_path) as source:
+    absent = None if overwrite else score_field
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(jsonl.open_source(source_path))
         shards = [shard.name for shard in source.shards]
         directions = declared_directions(source_path, shards) | {score_field: better}
         inputs = {"data": shards} | scorer.inputs()
-        stage_run = Run(call.stage, call.method_name, call.config, inputs, target, directions)
+        config = {key: value for key, value in call.config.items() if key != "work_dir"}
+        stage_run = Run(call.stage, call.method_name, config, inputs, target, directions)
         if stage_run.is_done():
             return
         check_writable(Path(target))
-        texts = Texts(source, text_field, on_bad_row, absent=None if overwrite else score_field)
+        contents = stage_run.contents() | {"reading": [text_field, on_bad_row]}
+        work = stack.enter_context(WorkFolder(Path(work_dir or f"{target}.work"), contents).locked())
+        texts = Texts(source, text_field, on_bad_row, absent)
+        counts = {"rows_in": len(texts.rows)} | source.counts()
         check_short(source, texts.rows, texts.blank, on_short)
         if not len(texts):
             raise UserError(f"{source_path}: no row has any text")
+        rewritten = scorer.rewrite(identified(source, texts), len(texts), work)
+        if rewritten is not None:
+            source = stack.enter_context(jsonl.open_source(str(rewritten)))
+            texts = Texts(source, "text", absent=absent)
+        found = scorer.score(texts, work)
+        if found is None:
+            print(f"{call.method_name}: stopped before there are scores; {work.path} holds what was made")
+            return
         scores = np.full(len(texts.rows), np.nan)
-        scores[~texts.blank] = scorer.score(texts)
+        scores[~texts.blank] = found
         assert not np.isinf(scores).any(), "the scorer gave an infinite score"
         short = np.isnan(scores)
         check_short(source, texts.rows, short, on_short)
         scores[short] = np.nan if on_short == "drop" else worst(scores[~short], scorer.higher_is_better)
+        if not world.is_main():
+            return
         write_scores(target, source, texts.rows, scores, score_field, overwrite)
         kept = scores[~np.isnan(scores)]
-        facts = {"rows_in": len(scores), "rows_out": len(kept), "short_rows": int(short.sum())}
-        stage_run.finish(**facts, score=quantiles(kept), **source.counts())
-    print(f"{call.method_name}: scored {len(kept):,} of {len(scores):,} rows ({facts['short_rows']:,} too short)")
-    if source.dropped:
-        print(f"  dropped {sum(source.dropped.values()):,} bad rows: {dict(source.dropped)}")
+        counts |= {"rows_scored": len(scores), "rows_out": len(kept), "short_rows": int(short.sum())}
+        report = write_report(
+            work.path,
+            call.method_name,
+            score_field,
+            scores,
+            scorer.higher_is_better,
+            texts.text,
+            lambda row: source.place(int(texts.rows.start[row])),
+            counts | scorer.facts,
+        )
+        stage_run.finish(**counts, score=quantiles(kept), facts=scorer.facts)
+    print(f"{call.method_name}: scored {len(kept):,} of {len(scores):,} rows ({counts['short_rows']:,} too short)")
+    if counts["dropped_rows"]:
+        print(f"  dropped {sum(counts['dropped_rows'].values()):,} bad rows: {counts['dropped_rows']}")
     values = quantiles(kept)
     print(f"  {score_field}: min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}")
-    print(f"  {better} is better; wrote {target} in {stage_run.seconds():.1f} s")
+    print(f"  {better} is better; best and worst rows: {report}")
+    print(f"  wrote {target} in {stage_run.seconds():.1f} s")
+
+
+def identified(source: jsonl.Source, texts: Texts) -> Iterator[tuple[str | int, str]]:
+    """(id, text) of each row with text: its field `id`, or its number where it has none."""
+    lines = (line for line, blank in zip(jsonl.raw_lines(source, texts.rows), texts.blank, strict=True) if not blank)
+    for number, (line, text) in enumerate(zip(lines, texts, strict=True)):
+        found = json.loads(line).get("id", number)
+        yield found if isinstance(found, str | int) else number, text
 
 
 def check_short(source: jsonl.Source, rows: jsonl.Rows, short: np.ndarray, on_short: ShortPolicy) -> None:

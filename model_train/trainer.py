@@ -1,21 +1,18 @@
 """The Hugging Face Trainer, set up so that the file's order is the training order and only real tokens are learned."""
 
 import json
-import os
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import Trainer
 
 from common import models
 from common.errors import UserError
 from common.tokens import IGNORED, pad
+from common.training import StopOnNaN, last_checkpoint, trainer_arguments
 
 
 class Sequences(torch.utils.data.Dataset):
@@ -29,16 +26,6 @@ class Sequences(torch.utils.data.Dataset):
 
     def __getitem__(self, number: int) -> np.ndarray:
         return self.sequences[number]
-
-
-class StopOnNaN(TrainerCallback):
-    """Ends the run at the first logged loss that is no number, rather than training on and saving nonsense."""
-
-    def on_log(self, args, state, control, logs=None, **_: Any) -> None:
-        """Raises UserError with the step."""
-        values = [logs[name] for name in ("loss", "grad_norm") if name in logs]
-        if not np.isfinite(values).all():
-            raise UserError(f"loss or gradient is no number at step {state.global_step}: lower learning_rate")
 
 
 def collate(sequences: list[np.ndarray]) -> dict[str, torch.Tensor]:
@@ -75,13 +62,6 @@ def load_for_training(
     return network
 
 
-def drop_unfinished_checkpoints(folder: Path) -> None:
-    """Remove checkpoints in whose writing a run was killed: the trainer's state, written last, is missing."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        if not (checkpoint / "trainer_state.json").exists():
-            shutil.rmtree(checkpoint)
-
-
 def fit(
     model: torch.nn.Module,
     tokenizer,
@@ -93,25 +73,14 @@ def fit(
 ) -> dict[str, Any]:
     """Train on `data` once through, in order; save model, tokenizer and log in `output`. -> facts.
 
-    options: of TrainingArguments. A checkpoint in `output` is gone on from.
+    options: `project` and others of TrainingArguments. A checkpoint in `output` is gone on from.
     """
-    os.environ.setdefault("WANDB_PROJECT", options.get("project", "delt"))
-    arguments = TrainingArguments(
-        output_dir=str(output),
-        num_train_epochs=1,
-        train_sampling_strategy="sequential",
-        remove_unused_columns=False,
-        use_cpu=device.type == "cpu",
-        bf16=precision == torch.bfloat16,
-        disable_tqdm=not sys.stderr.isatty(),
-        logging_nan_inf_filter=False,
-        run_name=output.name.removeprefix(".").removesuffix(".partial"),
-        **options,
-    )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process is one device: no silent DataParallel
-    drop_unfinished_checkpoints(output)
-    trainer = Trainer(model, arguments, data_collator=collate, train_dataset=Sequences(data), callbacks=[StopOnNaN()])
-    result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)))
+    name = output.name.removeprefix(".").removesuffix(".partial")
+    arguments = trainer_arguments(output, name, device, precision, num_train_epochs=1, **options)
+    checkpoint = last_checkpoint(output)
+    stop = StopOnNaN("learning_rate")
+    trainer = Trainer(model, arguments, data_collator=collate, train_dataset=Sequences(data), callbacks=[stop])
+    result = trainer.train(resume_from_checkpoint=checkpoint)
     if not np.isfinite(result.training_loss):  # in the steps after the last log
         raise UserError(f"the mean training loss is {result.training_loss}: lower learning_rate")
     trainer.save_model(str(output))

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from common.errors import UserError
-from data_scoring.influence import InfluenceScorer, Positive
+from data_scoring.influence.scorer import InfluenceScorer, Positive, Sweep
 
 
 class Scorer(InfluenceScorer):
@@ -26,10 +26,14 @@ class Scorer(InfluenceScorer):
         if not self.visited:
             raise UserError(f"no step counts: lag ({self.lag}) is larger than steps ({self.steps})")
 
-    def gamma(self, model, corpus, target) -> np.ndarray:
-        """The score of every document of the token store `corpus`, (n,)."""
-        gamma, norms = np.zeros(len(corpus)), {}
-        for step, annotate in self.reverse_sweep(model, corpus, target):
+    def formula(self) -> dict[str, int]:
+        """The keys of its own that the formula depends on."""
+        return {"lag": self.lag}
+
+    def gamma(self, sweep: Sweep, count: int) -> np.ndarray:
+        """The score of each of `count` samples, (count,)."""
+        gamma, norms = np.zeros(count), {}
+        for step, annotate in sweep:
             if step not in self.visited and step - self.lag not in self.visited:
                 continue
             dots, norms[step] = annotate()

@@ -6,16 +6,16 @@ README.md beside this file has the formula, the choices and the cost.
 
 import numpy as np
 
-from data_scoring.influence import InfluenceScorer
+from data_scoring.influence.scorer import InfluenceScorer, Sweep
 
 
 class Scorer(InfluenceScorer):
     """gamma_n = sum_t lambda_{t+1} . grad l(x_n, theta_t) over the visited steps 0, interval, ... < T."""
 
-    def gamma(self, model, corpus, target) -> np.ndarray:
-        """The score of every document of the token store `corpus`, (n,)."""
-        gamma = np.zeros(len(corpus))
-        for step, annotate in self.reverse_sweep(model, corpus, target):
+    def gamma(self, sweep: Sweep, count: int) -> np.ndarray:
+        """The score of each of `count` samples, (count,)."""
+        gamma = np.zeros(count)
+        for step, annotate in sweep:
             if step < self.steps and step % self.interval == 0:
                 gamma += annotate()[0]
         return gamma

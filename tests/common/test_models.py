@@ -73,6 +73,7 @@ def test_positions():
     ],
 )
 def test_dtype(device, native, asked, default, picked, monkeypatch, capsys):
+    models._say_once.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native)
     assert models.pick_dtype(asked, torch.device(device), default) is picked
     assert capsys.readouterr().out.startswith("dtype: ")

@@ -1,7 +1,6 @@
-"""LQS against brute force in float64: every gradient by plain autograd, the formulas written out."""
+"""LQS against brute force in float64, and the stage `lqs` as a user calls it."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,147 +11,8 @@ from common.cli import main
 from common.tokens import TokenStore, encode
 from data_scoring.entry import STAGE
 from data_scoring.lqs.method import Scorer
-from data_scoring.pds.method import Scorer as PdsScorer
-from data_scoring.per_sample_gradients import PerSampleGradients, sample_losses
-from data_scoring.trajectory import StoredStates, Trajectory, copy, exact_product, finite_difference_product
-from tests.models import CONFIGURATIONS, VOCABULARY, byte_tokenizer, random_model, save_model
-
-ROWS, ETA = 9, 0.05
-
-
-def store(seed: int, rows: int, longest: int = 12) -> TokenStore:
-    random = np.random.default_rng(seed)
-    lengths = random.integers(2, longest + 1, rows)
-    return TokenStore(random.integers(0, VOCABULARY, lengths.sum()), np.cumsum(lengths) - lengths, lengths)
-
-
-def flat_gradient(model, loss, create_graph=False):
-    return torch.cat(
-        [g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()), create_graph=create_graph)]
-    )
-
-
-def one_loss(model, document):
-    """Mean token loss of one unpadded document, by the definition."""
-    ids = torch.from_numpy(np.asarray(document, np.int64))[None]
-    log_probabilities = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
-    return -log_probabilities[torch.arange(ids.shape[1] - 1), ids[0, 1:]].mean()
-
-
-def mean_loss(model, documents):
-    return sum(one_loss(model, document) for document in documents) / len(documents)
-
-
-def set_flat(model, vector):
-    torch.nn.utils.vector_to_parameters(vector.clone(), model.parameters())
-
-
-def brute_force(model, corpus, target, steps, batch_size, interval, lag):
-    """Equation by equation: all states, all co-states, all per-sample gradients; returns (LQS, PDS)."""
-
-    def batch(t):
-        return [corpus[(t * batch_size + i) % len(corpus)] for i in range(batch_size)]
-
-    theta = [torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()]
-    for t in range(steps):
-        set_flat(model, theta[t])
-        theta.append(theta[t] - ETA * flat_gradient(model, mean_loss(model, batch(t))))
-    co_state = {}
-    set_flat(model, theta[steps])
-    co_state[steps] = flat_gradient(model, mean_loss(model, list(target)))
-    for t in range(steps - 1, 0, -1):
-        set_flat(model, theta[t])
-        slope = flat_gradient(model, mean_loss(model, batch(t)), create_graph=True)
-        product = flat_gradient(model, slope @ co_state[t + 1])
-        co_state[t] = co_state[t + 1] + flat_gradient(model, mean_loss(model, list(target))) - ETA * product
-    lqs, pds = np.zeros(len(corpus)), np.zeros(len(corpus))
-    for t in range(0, steps, interval):
-        if t + lag > steps:
-            continue
-        for n, document in enumerate(corpus):
-            set_flat(model, theta[t])
-            dot = co_state[t + 1] @ flat_gradient(model, one_loss(model, document))
-            set_flat(model, theta[t + lag])
-            lqs[n] += (dot / flat_gradient(model, one_loss(model, document)).norm()).item()
-            pds[n] += dot.item()
-    set_flat(model, theta[0])
-    return lqs, pds
-
-
-COMMON = {"annotator_model": "unused", "target_data": "unused", "learning_rate": ETA, "batch_size": 2}
-
-
-def scorer(steps=4, interval=1, batch_tokens=10**6, **keys):
-    return Scorer(**COMMON, steps=steps, interval=interval, batch_tokens=batch_tokens, **keys)
-
-
-def pds_scorer(steps=4, interval=1, batch_tokens=10**6, **keys):
-    return PdsScorer(**COMMON, steps=steps, interval=interval, batch_tokens=batch_tokens, **keys)
-
-
-@pytest.fixture
-def eager(monkeypatch):
-    """Brute force differentiates twice, which fused attention cannot."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
-
-
-@pytest.mark.parametrize("architecture", CONFIGURATIONS)
-def test_dots_and_norms_equal_autograd_sample_by_sample(architecture):
-    model, documents = random_model(architecture), list(store(1, 7))
-    direction = [torch.randn_like(p) for p in model.parameters()]
-    flat = torch.cat([d.flatten() for d in direction])
-    with PerSampleGradients(model, documents[:2]) as reader:
-        dots, norms = reader.dots_and_norms(documents, direction)
-    gradients = [flat_gradient(model, one_loss(model, document)) for document in documents]
-    np.testing.assert_allclose(dots, [(g @ flat).item() for g in gradients], rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(norms, [g.norm().item() for g in gradients], rtol=1e-9)
-
-
-class Wrapped(torch.nn.Module):
-    """Uses two parameters behind the back of any hook: a scale, and the input embedding as the output layer."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner, self.holder = inner, torch.nn.Linear(1, 1, bias=False).double()
-
-    def forward(self, **inputs):
-        hidden = self.inner.model(**inputs).last_hidden_state
-        logits = torch.nn.functional.linear(hidden, self.inner.model.embed_tokens.weight)
-        return SimpleNamespace(logits=logits * (1 + self.holder.weight.sum()))
-
-
-def test_parameters_that_no_rule_reaches_are_exact_all_the_same(capsys):
-    model, documents = Wrapped(random_model("llama-untied")), list(store(1, 5))
-    direction = [torch.randn_like(p) for p in model.parameters()]
-    with PerSampleGradients(model, documents[:2]) as reader:
-        dots, norms = reader.dots_and_norms(documents, direction)
-    slow = capsys.readouterr().out
-    assert "holder.weight" in slow and "embed_tokens.weight" in slow and "q_proj" not in slow
-    flat = torch.cat([d.flatten() for d in direction])
-    for number, document in enumerate(documents):
-        parts = torch.autograd.grad(one_loss(model, document), list(model.parameters()), materialize_grads=True)
-        gradient = torch.cat([part.flatten() for part in parts])
-        assert dots[number] == pytest.approx((gradient @ flat).item(), rel=1e-9)
-        assert norms[number] == pytest.approx(gradient.norm().item(), rel=1e-9)
-    assert all(p.grad is None and p.requires_grad for p in model.parameters())
-
-
-def test_a_parameter_that_is_never_used_changes_no_score():
-    corpus, target = store(2, ROWS), store(3, 4)
-    plain = scorer().gamma(random_model("gpt2"), corpus, target)
-    model = random_model("gpt2")
-    model.unused = torch.nn.Linear(3, 3).double()
-    np.testing.assert_allclose(scorer().gamma(model, corpus, target), plain, rtol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("architecture", CONFIGURATIONS)
-def test_known_architectures_need_no_slow_way(architecture, dtype, capsys):
-    assert not PerSampleGradients(random_model(architecture, dtype), list(store(1, 2))).one_by_one
-    assert not capsys.readouterr().out
+from tests.data_scoring.brute_force import ROWS, brute_force, gamma, scorer, store
+from tests.models import byte_tokenizer, random_model, save_model
 
 
 @pytest.mark.parametrize("architecture", ["mistral-tied", "gpt2"])
@@ -160,14 +20,14 @@ def test_known_architectures_need_no_slow_way(architecture, dtype, capsys):
 def test_lqs_equals_brute_force(architecture, interval, lag, eager):
     model, corpus, target = random_model(architecture), store(2, ROWS), store(3, 4)
     expected, _ = brute_force(model, corpus, target, 4, 2, interval, lag)
-    actual = scorer(interval=interval, lag=lag).gamma(model, corpus, target)
+    actual = gamma(scorer(interval=interval, lag=lag), model, corpus, target)
     np.testing.assert_allclose(actual, expected, rtol=1e-8)
 
 
 def test_lqs_is_the_same_for_sample_batches_of_1_and_8():
     corpus, target = store(2, 16), store(3, 4)
-    one = scorer(batch_tokens=1).gamma(random_model("mistral-tied"), corpus, target)
-    eight = scorer(batch_tokens=8 * 12).gamma(random_model("mistral-tied"), corpus, target)
+    one = gamma(scorer(batch_tokens=1), random_model("mistral-tied"), corpus, target)
+    eight = gamma(scorer(batch_tokens=8 * 12), random_model("mistral-tied"), corpus, target)
     np.testing.assert_allclose(one, eight, rtol=1e-9)
 
 
@@ -175,88 +35,9 @@ def test_scores_move_with_their_rows(eager):
     """Beyond the rows of the training stream, permuting the corpus permutes the scores."""
     corpus, target = store(2, 16), store(3, 4)
     order = np.concatenate([np.arange(8), 8 + np.random.default_rng(0).permutation(8)])
-    plain = scorer().gamma(random_model("mistral-tied"), corpus, target)
-    permuted = scorer().gamma(random_model("mistral-tied"), corpus.take(order), target)
+    plain = gamma(scorer(), random_model("mistral-tied"), corpus, target)
+    permuted = gamma(scorer(), random_model("mistral-tied"), corpus.take(order), target)
     np.testing.assert_allclose(permuted, plain[order], rtol=1e-9)
-
-
-def test_co_states_are_the_derivative_of_the_area_under_the_target_loss(eager):
-    """sum_t lambda_{t+1} . grad l_n = -(1/eta) d/dw sum_{t=1..T} J(theta_t), by central differences.
-
-    On GPT-2: the norms of the Llama family compute in float32 even in a float64 model, too coarse for differences.
-    """
-    corpus, target, steps = store(2, ROWS), store(3, 4), 3
-    plan = Trajectory(steps, ETA, 2, 10**6)
-    pds = pds_scorer(steps).gamma(random_model("gpt2"), corpus, target)
-
-    def area(sample, weight):
-        model = random_model("gpt2")
-        total = 0.0
-        for t in range(steps):
-            loss = mean_loss(model, plan.batch(corpus, t)) + weight * one_loss(model, corpus[sample])
-            vector = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
-            set_flat(model, vector - ETA * flat_gradient(model, loss))
-            total += mean_loss(model, list(target)).item()
-        return total
-
-    for sample in (0, 5):
-        slope = (area(sample, 1e-4) - area(sample, -1e-4)) / 2e-4
-        assert pds[sample] == pytest.approx(-slope / ETA, rel=1e-5)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3, 5, 10])
-def test_pds_with_states_trained_again_equals_all_states_in_memory(steps, eager):
-    corpus, target = store(2, ROWS), store(3, 4)
-    _, expected = brute_force(random_model("gpt2"), corpus, target, steps, 2, 1, 0)
-    np.testing.assert_allclose(pds_scorer(steps).gamma(random_model("gpt2"), corpus, target), expected, rtol=1e-8)
-
-
-def test_stored_and_held_states_grow_as_the_square_root_of_the_steps(monkeypatch):
-    """25 steps: 5 states on disk, and at most 5 trained again at a time."""
-    saved, held = [], []
-    save, segment = StoredStates.save, Trajectory._segment
-    monkeypatch.setattr(StoredStates, "save", lambda *words: saved.append(words[1]) or save(*words))
-
-    def counting(*arguments):
-        result = segment(*arguments)
-        held.append(len(result))
-        return result
-
-    monkeypatch.setattr(Trajectory, "_segment", counting)
-    pds_scorer(25, interval=5).gamma(random_model("mistral-tied"), store(2, ROWS), store(3, 4))
-    assert saved == [0, 5, 10, 15, 20] and held == [5, 5, 5, 5, 5]
-
-
-def test_finite_difference_is_near_the_exact_hessian_and_none_is_not():
-    corpus, target = store(2, ROWS), store(3, 4)
-    exact, near, without = (
-        scorer(10, hessian=hessian).gamma(random_model("gpt2"), corpus, target)
-        for hessian in ("exact", "finite-difference", "none")
-    )
-    scale = np.abs(exact).max()
-    assert np.abs(near - exact).max() < 1e-4 * scale < 1e-2 * scale < np.abs(without - exact).max()
-
-
-def test_hessian_is_symmetric_and_micro_batches_do_not_matter():
-    model, documents = random_model("gpt2"), list(store(4, 6))
-    u, v = ([torch.randn_like(p) for p in model.parameters()] for _ in range(2))
-
-    def inner(a, b):
-        return sum((x * y).sum() for x, y in zip(a, b, strict=True)).item()
-
-    whole = exact_product(model, documents, v, 10**6)
-    assert inner(u, whole) == pytest.approx(inner(v, exact_product(model, documents, u, 10**6)), rel=1e-11)
-    assert inner(u, whole) == pytest.approx(inner(u, exact_product(model, documents, v, 1)), rel=1e-11)
-    before = copy(model)
-    near = finite_difference_product(model, documents, v, 10**6)
-    assert inner(u, near) == pytest.approx(inner(u, whole), rel=1e-5)
-    assert all(torch.equal(a, b) for a, b in zip(before, copy(model), strict=True))  # the model is put back exactly
-
-
-def test_padding_changes_no_loss():
-    model, documents = random_model("gpt2"), list(store(5, 6))
-    batched = sample_losses(model, documents).detach().numpy()
-    np.testing.assert_allclose(batched, [one_loss(model, d).item() for d in documents], rtol=1e-12)
 
 
 # The stage
@@ -359,12 +140,11 @@ def test_long_rows_mean_is_the_weighted_mean_of_the_chunks(files):
     sizes = np.array([len(ids) for ids in target])
     target = TokenStore(np.concatenate(target), np.cumsum(sizes) - sizes, sizes)
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64)
-    gamma = Scorer(
-        annotator_model=model, target_data="unused", steps=4, interval=2, batch_size=2, max_length=length
-    ).gamma(network, corpus, target)
+    keys = Scorer(annotator_model=model, target_data="unused", steps=4, interval=2, batch_size=2, max_length=length)
+    expected = gamma(keys, network, corpus, target)
     for row, score in enumerate(scores):
         mine = [number for number, (owner, _) in enumerate(chunks) if owner == row]
-        assert score == pytest.approx(np.average(gamma[mine], weights=lengths[mine] - 1), rel=1e-9)
+        assert score == pytest.approx(np.average(expected[mine], weights=lengths[mine] - 1), rel=1e-9)
 
 
 def test_overwrite_replaces_the_value_in_place(files):

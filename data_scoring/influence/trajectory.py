@@ -8,13 +8,15 @@ L_t is the mean loss of the t-th mini-batch of the corpus (rows in file order, s
 Hessian, J the mean loss of the target set; the loss of a sample is its mean token loss.
 
 The forward pass stores a state on disk every sqrt(T) steps; the reverse pass trains again from one stored state to
-the next, so that it holds about sqrt(T) states in memory instead of T.
+the next, so that it holds about sqrt(T) states in memory instead of T, and stores a co-state at each of them. A run
+that was killed goes on from the last stored state or co-state, to the same numbers. Several processes share every
+batch and add up their gradients.
 """
 
 import contextlib
 import math
-import tempfile
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,12 +27,20 @@ from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from common import world
 from common.errors import UserError
+from common.files import partial_path
 from common.tokens import TokenStore, token_budget_batches
-from data_scoring.per_sample_gradients import PerSampleGradients, sample_losses
+from data_scoring.influence.per_sample_gradients import PerSampleGradients, sample_losses
 
 Tensors = list[torch.Tensor]
+Log = Callable[[Mapping[str, float], int], None]
 DIFFERENCE = 1e-4  # step of a finite difference as a share of |theta|
+STATE, CO_STATE = "theta", "lambda"
+
+
+def ignore(values: Mapping[str, float], step: int) -> None:
+    """Where nothing is tracked."""
 
 
 @dataclass(frozen=True)
@@ -42,62 +52,81 @@ class Trajectory:
     batch_size: int
     batch_tokens: int  # padded tokens of one forward and backward pass
     hessian: Literal["exact", "finite-difference", "none"] = "exact"
+    log: Log = ignore  # told the loss of every step, and the target loss and norm of lambda on the way back
 
-    @contextlib.contextmanager
-    def forward(self, model: torch.nn.Module, corpus: TokenStore) -> Iterator["StoredStates"]:
-        """Train; yield theta at every ceil(sqrt(T))-th step, on disk until the context ends.
+    def states(self, folder: Path) -> "StoredStates":
+        """The folder of the states of this trajectory, one every ceil(sqrt(T)) steps."""
+        return StoredStates(folder, math.isqrt(self.steps - 1) + 1)
+
+    def forward(self, model: torch.nn.Module, corpus: TokenStore, states: "StoredStates") -> None:
+        """theta_0 to theta_T, or on from the last state that is stored.
 
         Raises: UserError at the step where the loss is no longer finite, or where the disk is full.
         """
-        with tempfile.TemporaryDirectory(prefix="delt-states-") as folder:
-            states = StoredStates(Path(folder), math.isqrt(self.steps - 1) + 1)
-            for step in tqdm(range(self.steps), desc="forward", unit="step", disable=None):
-                if step % states.every == 0:
-                    states.save(step, model)
-                self.train_step(model, corpus, step)
-            yield states
+        if states.steps(CO_STATE):
+            return  # the way back has begun
+        first = states.last(STATE, default=0)
+        if first:
+            states.put(first, model)
+        for step in tqdm(range(first, self.steps), "forward", self.steps, initial=first, unit="step", disable=None):
+            if step % states.every == 0:
+                states.save(STATE, step, copy(model))
+            self.log({"loss": self.train_step(model, corpus, step)}, step)
+        states.save(STATE, self.steps, copy(model))
 
     def co_states(
         self, model: torch.nn.Module, states: "StoredStates", corpus: TokenStore, target: TokenStore
     ) -> Iterator[tuple[int, Tensors | None]]:
         """Yield (t, lambda_{t+1}) for t = T .. 0, with the model at theta_t; there is none for t = T.
 
-        The model must be at theta_T at the start, as `forward` leaves it.
+        Where a co-state lambda_s is stored, only for t = s - 1 .. 0.
         """
-        samples = list(target)
-        yield self.steps, None
-        _, co_state = mean_loss_gradient(model, samples, self.batch_tokens)
-        for step in tqdm(range(self.steps - 1, -1, -1), desc="reverse", unit="step", disable=None):
+        samples, last = list(target), states.first(CO_STATE, default=self.steps + 1)
+        if last <= self.steps:
+            co_state = states.load(CO_STATE, last, model)
+        else:
+            states.put(self.steps, model)
+            yield self.steps, None
+            last = self.steps
+            loss, co_state = mean_loss_gradient(model, samples, self.batch_tokens)
+            self.log({"target_loss": loss, "co_state_norm": norm(co_state)}, 2 * self.steps - last)
+        bar = tqdm(range(last - 1, -1, -1), "reverse", self.steps, initial=self.steps - last, unit="step", disable=None)
+        for step in bar:
             if (step + 1) % states.every == 0 or step == self.steps - 1:
+                states.save(CO_STATE, step + 1, co_state)
+                states.remove_above(step + 1)
                 segment = self._segment(model, states, corpus, step)
             put(model, segment.pop())
             yield step, co_state
             if step == 0:
                 return
-            _, slope = mean_loss_gradient(model, samples, self.batch_tokens)
+            loss, slope = mean_loss_gradient(model, samples, self.batch_tokens)
             accumulate(slope, co_state)
             if self.hessian != "none":
                 product = exact_product if self.hessian == "exact" else finite_difference_product
                 curvature = product(model, self.batch(corpus, step), co_state, self.batch_tokens)
                 accumulate(slope, curvature, -self.learning_rate)
+                del curvature
             co_state = slope
+            self.log({"target_loss": loss, "co_state_norm": norm(co_state)}, 2 * self.steps - step)
 
     def _segment(self, model: torch.nn.Module, states: "StoredStates", corpus: TokenStore, last: int) -> list[Tensors]:
         """theta from the stored state at or before step `last` up to step `last`, trained again."""
         first = last - last % states.every
-        put(model, states.load(first))
+        states.put(first, model)
         segment = [copy(model)]
         for step in range(first, last):
             self.train_step(model, corpus, step)
             segment.append(copy(model))
         return segment
 
-    def train_step(self, model: torch.nn.Module, corpus: TokenStore, step: int) -> None:
-        """theta_t to theta_{t+1}. Raises: UserError where the loss is not finite."""
+    def train_step(self, model: torch.nn.Module, corpus: TokenStore, step: int) -> float:
+        """theta_t to theta_{t+1}; -> the loss L_t. Raises: UserError where it is not finite."""
         loss, gradient = mean_loss_gradient(model, self.batch(corpus, step), self.batch_tokens)
         if not np.isfinite(loss):
             raise UserError(f"the loss is {loss} at step {step}: lower learning_rate ({self.learning_rate:g})")
         shift(model, gradient, -self.learning_rate)
+        return loss
 
     def batch(self, corpus: TokenStore, step: int) -> list[np.ndarray]:
         """The samples of step t: rows t b .. t b + b - 1 of the file, starting over at its end."""
@@ -107,34 +136,70 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class StoredStates:
-    """States on disk, one file every `every` steps."""
+    """States theta_t and co-states lambda_t on disk, written whole or not at all, by the first process."""
 
     folder: Path
     every: int
 
-    def save(self, step: int, model: torch.nn.Module) -> None:
-        """Raises: UserError where the disk is full."""
-        tensors = {str(number): tensor for number, tensor in enumerate(copy(model))}
-        try:
-            save_file(tensors, self.folder / f"{step}.safetensors")
-        except Exception as error:  # safetensors has an exception of its own for a full disk
-            raise UserError(f"cannot store the state of step {step} in {self.folder}: {error}") from error
+    def steps(self, kind: str) -> list[int]:
+        """The steps of the stored states, or co-states, ascending."""
+        return sorted(int(path.stem.split("-")[1]) for path in self.folder.glob(f"{kind}-*.safetensors"))
 
-    def load(self, step: int) -> Tensors:
-        """theta_step, in the order of `model.parameters()`."""
-        tensors = load_file(self.folder / f"{step}.safetensors")
-        return [tensors[str(number)] for number in range(len(tensors))]
+    def first(self, kind: str, default: int) -> int:
+        """The earliest stored step."""
+        return min(self.steps(kind), default=default)
+
+    def last(self, kind: str, default: int) -> int:
+        """The latest stored step."""
+        return max(self.steps(kind), default=default)
+
+    def save(self, kind: str, step: int, tensors: Tensors) -> None:
+        """Raises: UserError where the disk is full."""
+        if world.is_main():
+            path = self._path(kind, step)
+            named = {str(number): tensor.cpu() for number, tensor in enumerate(tensors)}
+            try:
+                self.folder.mkdir(exist_ok=True)
+                save_file(named, partial_path(path))
+                os.replace(partial_path(path), path)
+            except Exception as error:  # safetensors has an exception of its own for a full disk
+                with contextlib.suppress(OSError):
+                    partial_path(path).unlink()
+                raise UserError(f"cannot store step {step} in {self.folder}: {error}") from error
+        world.wait()
+
+    def load(self, kind: str, step: int, model: torch.nn.Module) -> Tensors:
+        """The tensors of a step, in the order of `model.parameters()` and beside them."""
+        tensors = load_file(self._path(kind, step))
+        return [tensors[str(number)].to(p.device) for number, p in enumerate(model.parameters())]
+
+    def put(self, step: int, model: torch.nn.Module) -> None:
+        """Set the model to theta_step."""
+        put(model, self.load(STATE, step, model))
+
+    def remove_above(self, step: int) -> None:
+        """Remove what a reverse pass that has come down to lambda_step no longer needs."""
+        for kind in (STATE, CO_STATE):
+            for later in self.steps(kind) if world.is_main() else ():
+                if later > step:
+                    self._path(kind, later).unlink()
+        world.wait()
+
+    def _path(self, kind: str, step: int) -> Path:
+        return self.folder / f"{kind}-{step:06}.safetensors"
 
 
 def annotate(
-    reader: PerSampleGradients, corpus: TokenStore, direction: Tensors | None, batch_tokens: int, name: str
+    reader: PerSampleGradients, samples: TokenStore, direction: Tensors | None, batch_tokens: int, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Dot product with `direction` and norm of the gradient of every sample, with the model as it is. -> (n,) x 2."""
-    dots, norms = np.empty(len(corpus)), np.empty(len(corpus))
-    with reader, tqdm(total=len(corpus), desc=name, unit="sample", disable=None) as bar:
-        for batch in token_budget_batches(corpus.lengths, batch_tokens):
-            dots[batch], norms[batch] = reader.dots_and_norms([corpus[row] for row in batch], direction)
+    dots, norms = np.zeros(len(samples)), np.zeros(len(samples))
+    mine = token_budget_batches(samples.lengths, batch_tokens)[world.rank() :: world.size()]
+    with reader, tqdm(total=sum(map(len, mine)), desc=name, unit="sample", disable=None) as bar:
+        for batch in mine:
+            dots[batch], norms[batch] = reader.dots_and_norms([samples[number] for number in batch], direction)
             bar.update(len(batch))
+    world.add_up([dots, norms])  # each of them was read by one process and is 0 elsewhere
     return dots, norms
 
 
@@ -143,12 +208,13 @@ def mean_loss_gradient(
 ) -> tuple[float, Tensors]:
     """Mean over `samples` of their mean token loss, and its gradient, accumulated over batches of `batch_tokens`."""
     parameters = list(model.parameters())
-    loss, total = 0.0, [torch.zeros_like(p) for p in parameters]
-    for batch in _batches(samples, batch_tokens):
+    loss, total = np.zeros(1), [torch.zeros_like(p) for p in parameters]
+    for batch in _my_batches(samples, batch_tokens):
         part = sample_losses(model, batch).sum() / len(samples)
         loss += part.item()
         accumulate(total, torch.autograd.grad(part, parameters, materialize_grads=True))
-    return loss, total
+    world.add_up([loss, *total])
+    return loss.item(), total
 
 
 def exact_product(model: torch.nn.Module, samples: Sequence[np.ndarray], vector: Tensors, batch_tokens: int) -> Tensors:
@@ -156,11 +222,12 @@ def exact_product(model: torch.nn.Module, samples: Sequence[np.ndarray], vector:
     parameters = list(model.parameters())
     total = [torch.zeros_like(p) for p in parameters]
     with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels cannot be differentiated twice
-        for batch in _batches(samples, batch_tokens):
+        for batch in _my_batches(samples, batch_tokens):
             part = sample_losses(model, batch).sum() / len(samples)
             slope = torch.autograd.grad(part, parameters, create_graph=True, materialize_grads=True)
             product = sum((g * v).sum() for g, v in zip(slope, vector, strict=True))
             accumulate(total, torch.autograd.grad(product, parameters, materialize_grads=True))
+    world.add_up(total)
     return total
 
 
@@ -212,7 +279,8 @@ def put(model: torch.nn.Module, state: Tensors) -> None:
         parameter.copy_(value)
 
 
-def _batches(samples: Sequence[np.ndarray], batch_tokens: int) -> Iterator[list[np.ndarray]]:
-    lengths = np.array([len(sample) for sample in samples])
-    for batch in token_budget_batches(lengths, batch_tokens):
-        yield [samples[number] for number in batch]
+def _my_batches(samples: Sequence[np.ndarray], batch_tokens: int) -> Iterator[list[np.ndarray]]:
+    """This process's share of the samples, in batches."""
+    mine = samples[world.rank() :: world.size()]
+    for batch in token_budget_batches(np.array([len(sample) for sample in mine]), batch_tokens):
+        yield [mine[number] for number in batch]

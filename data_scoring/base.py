@@ -1,0 +1,38 @@
+"""What scoring asks of a method: the class `Scorer` of its method.py derives from this one."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.work_folder import WorkFolder
+
+
+class BaseScorer:
+    """A method overrides `score`, and of the rest what differs from these defaults."""
+
+    higher_is_better = True  # selection reads this from the manifest
+    shares_work = False  # whether several processes (NPROC) may run one call together
+
+    def __init__(self):
+        self.facts: dict[str, Any] = {}  # what `score` has to tell the manifest
+
+    def inputs(self) -> dict[str, str]:
+        """Paths or hub ids, beside the corpus, that the scores depend on."""
+        return {}
+
+    def rewrite(self, texts: Iterable[tuple[str | int, str]], total: int, work: WorkFolder) -> Path | None:
+        """A JSONL file with `text` fields whose rows are scored in place of the corpus's own; None = its own rows.
+
+        texts: (id, text) of the rows, `total` of them.
+        """
+        return None
+
+    def score(self, texts: Sequence[str], work: WorkFolder) -> np.ndarray | None:
+        """One number for each text, (n,); NaN for a text that is too short to have one.
+
+        texts: can be iterated over again and again; never all in memory. work: a folder for long work, step by step.
+        None: the user asked to stop before there are scores.
+        """
+        raise TypeError(f"{type(self).__name__} does not score")

@@ -1,0 +1,171 @@
+"""The data scorer of LQS and PDS: a small language model with a linear head that predicts the score of a text.
+
+PDS (arXiv 2410.07064): the last hidden states, averaged over the tokens of a text, go through a linear
+head. On disk it is a folder that `AutoModel` and `AutoTokenizer` load, with the head and `data_scorer.json` beside.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import RemoteEntryNotFoundError
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from common import models
+from common.errors import UserError
+from common.files import partial_path, replace_folder
+from common.hub import MODEL_FILES, UNWANTED_FILES
+from common.tokens import IGNORED, TokenStore, pad, token_budget_batches
+
+FACTS, HEAD = "data_scorer.json", "head.safetensors"
+GROUPS = 4  # of similar length in a batch of training; 2 to 3 times as fast as one for lognormal lengths (mean 300)
+HEAD_DEVIATION = 0.02  # standard deviation of the weights of a new head: predictions start near the mean score
+
+
+class DataScorer(torch.nn.Module):
+    """Mean of the last hidden states over the tokens of a text, then a linear head with bias."""
+
+    def __init__(self, backbone: torch.nn.Module, seed: int = 0):
+        """seed: of the weights of the head."""
+        super().__init__()
+        self.backbone = backbone
+        self.backbone.config.use_cache = False
+        self.causal, width = probe(backbone)
+        self.head = torch.nn.Linear(width, 1, device=backbone.device, dtype=torch.float32)
+        with torch.no_grad():
+            weight = torch.randn(1, width, generator=torch.Generator().manual_seed(seed))
+            self.head.weight.copy_(HEAD_DEVIATION * weight)
+            self.head.bias.zero_()
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """`logits` (batch,), float32 under autocast too; with labels (batch,) also their mean squared error, `loss`.
+
+        input_ids, attention_mask: (batch, length), padded on the right.
+        """
+        compute = self._in_groups if self.training else self._logits
+        logits = compute(input_ids, attention_mask)
+        if labels is None:
+            return {"logits": logits}
+        return {"loss": torch.nn.functional.mse_loss(logits, labels), "logits": logits}
+
+    def _logits(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        # With causal attention no token sees the padding behind it; without a mask attention has its fastest kernels.
+        mask = None if self.causal else attention_mask
+        hidden = self.backbone(input_ids=input_ids, attention_mask=mask).last_hidden_state
+        with torch.autocast(hidden.device.type, enabled=False):
+            real = attention_mask.unsqueeze(-1).float()
+            return self.head((hidden.float() * real).sum(1) / real.sum(1)).squeeze(-1)
+
+    def _in_groups(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The same, with less padding: a batch of training holds documents of all lengths."""
+        lengths = attention_mask.sum(1)
+        by_length = lengths.argsort(stable=True)
+        groups = [(rows, int(lengths[rows[-1]])) for rows in by_length.chunk(GROUPS)]
+        parts = [self._logits(input_ids[rows, :longest], attention_mask[rows, :longest]) for rows, longest in groups]
+        return torch.cat(parts)[by_length.argsort()]
+
+    def save(self, folder: Path, tokenizer, facts: Mapping[str, Any]) -> None:
+        """Write all that scoring needs to `folder`, whole or not at all. facts: for data_scorer.json."""
+        partial = partial_path(folder)
+        shutil.rmtree(partial, ignore_errors=True)
+        self.backbone.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        save_file({name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}, partial / HEAD)
+        (partial / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        replace_folder(partial, folder)
+
+
+@torch.no_grad()
+def probe(backbone: torch.nn.Module) -> tuple[bool, int]:
+    """-> (whether no hidden state depends on later tokens, width of the hidden states); tried on the model itself."""
+    training = backbone.training
+    backbone.eval()
+    tokens = min(backbone.get_input_embeddings().num_embeddings, 1000)
+    ids = torch.randint(tokens, (1, 8), generator=torch.Generator().manual_seed(0))
+    other = ids.clone()
+    other[0, -1] = (ids[0, -1] + 1) % tokens
+    one, two = (backbone(input_ids=probe_ids.to(backbone.device)).last_hidden_state for probe_ids in (ids, other))
+    backbone.train(training)
+    # Rounding that differs from call to call may pass for a dependence: then the mask is given, which is never wrong.
+    return torch.equal(one[:, :-1], two[:, :-1]), one.shape[-1]
+
+
+def new(base: str, max_length: int, seed: int) -> tuple[DataScorer, Any]:
+    """A data scorer to be fitted, in float32: the weights of a folder or hub id, a random head. -> (scorer, tokenizer).
+
+    base: an encoder or a causal language model. max_length: tokens of the longest document.
+    Raises: UserError where it does not load, has no weights, or fewer positions than max_length.
+    """
+    tokenizer = models.load_tokenizer(base)
+    backbone = models.load_backbone(base, tokenizer, dtype=torch.float32)
+    models.check_positions(backbone, max_length, "scorer_max_length")
+    return DataScorer(backbone, seed), tokenizer
+
+
+def load(path: str) -> tuple[DataScorer, Any, dict[str, Any]]:
+    """A fitted data scorer, in float32, from a folder or a hub id. -> (scorer, tokenizer, facts of data_scorer.json).
+
+    Raises: UserError where there is none or a part of it is missing or broken.
+    """
+    folder = Path(path) if Path(path).is_dir() else _download(path)
+    missing = [name for name in (FACTS, HEAD) if not (folder / name).exists()]
+    if missing:
+        raise UserError(f"{path} is no data scorer: {missing[0]} is missing")
+    with models.loading(path, FACTS):
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    tokenizer = models.load_tokenizer(str(folder))
+    scorer = DataScorer(models.load_backbone(str(folder), tokenizer, dtype=torch.float32)).eval()
+    with models.loading(path, HEAD):
+        scorer.head.load_state_dict(load_file(folder / HEAD))
+    return scorer, tokenizer, facts
+
+
+def _download(hub_id: str) -> Path:
+    """The folder of the hub's cache that holds the data scorer."""
+    options = models.source_options(hub_id) | {"token": os.environ.get("HF_TOKEN") or False}
+    with models.loading(hub_id, "data scorer"):
+        try:
+            hf_hub_download(hub_id, FACTS, **options)  # before the weights of what may be any other model
+        except RemoteEntryNotFoundError:
+            raise UserError(f"{hub_id} is no data scorer: {FACTS} is missing") from None
+        return Path(snapshot_download(hub_id, allow_patterns=MODEL_FILES, ignore_patterns=UNWANTED_FILES, **options))
+
+
+def to_batch(documents: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+    """What `DataScorer.forward` takes: input_ids and attention_mask, both (batch, longest)."""
+    ids, labels = pad(documents)
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(labels != IGNORED).long()}
+
+
+@torch.inference_mode()
+def predict(
+    scorer: DataScorer,
+    store: TokenStore,
+    batch_tokens: int,
+    autocast: torch.dtype | None = None,
+    name: str = "scoring",
+) -> np.ndarray:
+    """The prediction for every document of the store, none of which is empty; (n,) float32.
+
+    batch_tokens: padded tokens of one forward pass. autocast: None computes in the weights' own precision.
+    name: of the progress bar. The batches, and with them every bit of the result, depend on the store alone.
+    """
+    scorer.eval()
+    device = scorer.head.weight.device
+    predictions = np.empty(len(store), np.float32)
+    progress = tqdm(total=int(store.lengths.sum()), unit="token", unit_scale=True, desc=name, disable=None)
+    with progress, torch.autocast(device.type, autocast, enabled=autocast is not None):
+        for rows in token_budget_batches(store.lengths, batch_tokens):
+            batch = to_batch([store[row] for row in rows])
+            predictions[rows] = scorer(**{key: part.to(device) for key, part in batch.items()})["logits"].cpu().numpy()
+            progress.update(int(store.lengths[rows].sum()))
+    return predictions

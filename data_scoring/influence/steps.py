@@ -1,0 +1,290 @@
+"""The five steps from a corpus to scores: tokenize -> proxy -> annotate -> fit -> score, each in its own folder.
+
+tokenize   corpus/ target/ scorer/   samples as tokens (common/samples.py)
+proxy      rows.npy                  the rows that are annotated
+annotate   gamma.npy sweep/          their scores; what every visited step gave
+fit        scorer/ fit.png fit.json  the data scorer and how well it predicts
+score      part-00000.npy ...        the prediction for every sample
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import models, world
+from common.errors import UserError
+from common.files import atomic_file
+from common.json_line import Text, document_text
+from common.jsonl import open_source, read_rows
+from common.samples import Samples, load_samples, write_samples
+from common.work_folder import WorkFolder
+from data_scoring.influence import data_scorer
+from data_scoring.influence.annotation import annotate
+from data_scoring.influence.chunks import write_chunks
+from data_scoring.influence.fitting import fit
+from data_scoring.influence.scorer import InfluenceScorer
+
+PART = 2048  # samples predicted and saved at a time: what a killed run loses, what processes share
+
+
+def chunk(keys: InfluenceScorer, texts: Iterable[tuple[str | int, str]], total: int, work: WorkFolder) -> Path:
+    """The step before all others with granularity: chunk. -> the file of chunks, the corpus of the other steps."""
+    tokenizer = models.load_tokenizer(keys.scorer_checkpoint or keys.annotator_model)
+
+    def write(folder: Path) -> dict[str, int]:
+        return {"chunks": write_chunks(texts, tokenizer, keys.max_length, folder / "chunks.jsonl", total)}
+
+    source = "scorer_checkpoint" if keys.scorer_checkpoint else "annotator_model"
+    work.step("chunk", {"max_length": keys.max_length}, ("data", "reading", source), write, alone=True)
+    return work.path / "chunk" / "chunks.jsonl"
+
+
+class Steps:
+    """One corpus on its way through the steps."""
+
+    def __init__(self, keys: InfluenceScorer, texts: Sequence[str], work: WorkFolder):
+        self.keys, self.texts, self.work = keys, texts, work
+        self.corpus_inputs = ("data", "reading", *(["chunk"] if keys.granularity == "chunk" else []))
+
+    def run(self) -> np.ndarray | None:
+        """The score of every text, (n,); None where the user's `step` comes before there are scores."""
+        if self.keys.scorer_checkpoint is not None:
+            return self._with_checkpoint(self.keys.scorer_checkpoint)
+        last = self.keys.step
+        fits = len(self.texts) > self.keys.proxy_size
+        self._tokenize(fits)
+        if last == "tokenize":
+            return None
+        self._proxy()
+        if last == "proxy":
+            return None
+        self.keys.facts |= self._annotate()
+        if last == "annotate":
+            return None
+        if not fits:
+            print(f"proxy_size holds all {len(self.texts):,} rows: their annotation is the score")
+            return self._row_scores()
+        self.keys.facts |= self._fit()
+        if last == "fit":
+            return None
+        return self._score(self._load_scorer(str(self.work.path / "fit" / "scorer")), ("tokenize", "fit"))
+
+    def _with_checkpoint(self, checkpoint: str) -> np.ndarray | None:
+        """Tokenize and score only, as the fitted data scorer wants it."""
+        scorer, tokenizer, facts = data_scorer.load(checkpoint)
+        missing = [name for name in ("max_length", "long_rows") if name not in facts]
+        if missing:
+            raise UserError(f"{checkpoint} is no data scorer of this project: it does not say its {missing[0]}")
+        shape = {name: facts[name] for name in ("max_length", "long_rows")}
+        print(f"scoring with {checkpoint}: {facts}")
+
+        def write(folder: Path) -> dict[str, Any]:
+            self._write(folder / "scorer", self.texts, tokenizer, **shape, name="tokenizing corpus")
+            return {}
+
+        self.work.step("tokenize", shape, (*self.corpus_inputs, "scorer_checkpoint"), write, alone=True)
+        if self.keys.step in ("tokenize", "proxy", "annotate", "fit"):
+            return None
+        self.keys.facts |= {"scored_by": checkpoint, "data_scorer": facts}
+        return self._score((scorer, tokenizer), ("tokenize", "scorer_checkpoint"))
+
+    # tokenize
+
+    @cached_property
+    def tokenizer(self):
+        """Of the annotator."""
+        return models.load_tokenizer(self.keys.annotator_model)
+
+    @cached_property
+    def scorer_tokenizer(self):
+        """Of the data scorer to be fitted."""
+        same = self.keys.scorer_model == self.keys.annotator_model
+        return self.tokenizer if same else models.load_tokenizer(self.keys.scorer_model)
+
+    def _shares_samples(self) -> bool:
+        """Whether annotator and data scorer read the same samples."""
+        same_length = self.keys.scorer_max_length == self.keys.max_length
+        return same_length and self.scorer_tokenizer is self.tokenizer
+
+    def _tokenize(self, fits: bool) -> None:
+        keys = self.keys
+        own = fits and not self._shares_samples()
+        identity = {name: getattr(keys, name) for name in ("max_length", "long_rows", "target_size")}
+        identity |= {"target_field": keys.target_fields, "seed": keys.seed}
+        identity |= {"scorer_max_length": keys.scorer_max_length} if own else {}
+        after = [*self.corpus_inputs, "annotator_model", "target_data", *(["scorer_model"] if own else [])]
+
+        def write(folder: Path) -> dict[str, Any]:
+            target = self._target_texts()
+            shape = {"max_length": keys.max_length, "long_rows": keys.long_rows}
+            self._write(folder / "target", target, self.tokenizer, keys.max_length, "cut", "tokenizing target")
+            self._write(folder / "corpus", self.texts, self.tokenizer, **shape, name="tokenizing corpus")
+            if own:
+                shape["max_length"] = keys.scorer_max_length
+                self._write(folder / "scorer", self.texts, self.scorer_tokenizer, **shape, name="tokenizing for scorer")
+            corpus, target = self._samples("corpus"), self._samples("target")
+            if not len(target) or not len(corpus):
+                raise UserError(f"{'target set' if len(corpus) else 'corpus'}: no row has a token to predict")
+            return {"samples": len(corpus), "tokens": int(corpus.lengths.sum()), "target_samples": len(target)}
+
+        self.work.step("tokenize", identity, after, write, alone=True)
+
+    def _write(self, folder: Path, texts: Sequence[str], tokenizer, max_length: int, long_rows: str, name: str) -> None:
+        write_samples(folder, texts, tokenizer, max_length, long_rows, len(texts), name)
+
+    def _samples(self, name: str) -> Samples:
+        """The samples that have a token to predict."""
+        tokenizer = self.scorer_tokenizer if name == "scorer" else self.tokenizer
+        return _predictable(load_samples(self.work.path / "tokenize" / name, tokenizer))
+
+    def _target_texts(self) -> list[str]:
+        keys = self.keys
+        with open_source(keys.target_data) as source:
+            rows = read_rows(source, dict.fromkeys(keys.target_fields, Text))
+            texts = [text for _, _, values in rows if (text := document_text(values)).strip()]
+        if not texts:
+            raise UserError(f"target_data {keys.target_data} holds no text")
+        chosen = np.random.default_rng(keys.seed).permutation(len(texts))[: keys.target_size]
+        return texts if keys.target_size is None else [texts[number] for number in chosen]
+
+    # proxy
+
+    def _proxy(self) -> None:
+        def draw(folder: Path) -> dict[str, int]:
+            rows = np.unique(self._samples("corpus").rows)
+            if len(rows) > self.keys.proxy_size:
+                generator = np.random.default_rng(self.keys.seed)
+                rows = np.sort(generator.choice(rows, self.keys.proxy_size, replace=False))
+            _save(folder / "rows.npy", rows)
+            return {"rows": len(rows)}
+
+        identity = {"proxy_size": self.keys.proxy_size, "seed": self.keys.seed}
+        self.work.step("proxy", identity, ("tokenize",), draw, alone=True)
+
+    def _of_proxy(self, samples: Samples) -> Samples:
+        """Only the samples of the annotated rows."""
+        return samples.take(np.flatnonzero(np.isin(samples.rows, np.load(self.work.path / "proxy" / "rows.npy"))))
+
+    # annotate
+
+    def _annotate(self) -> dict[str, Any]:
+        keys = self.keys
+        names = ("steps", "learning_rate", "batch_size", "interval", "hessian", "dtype")
+        identity = {name: getattr(keys, name) for name in names} | keys.formula()
+
+        def compute(folder: Path) -> dict[str, Any]:
+            precision = "float32" if keys.dtype == "bfloat16" else keys.dtype
+            model = models.load_on_device(keys.annotator_model, self.tokenizer, keys.device, precision, "float32")
+            models.check_positions(model, keys.max_length)
+            corpus, target = self._samples("corpus"), self._samples("target")
+            samples = self._of_proxy(corpus)
+            gamma = annotate(keys, model, corpus, samples, target, folder)
+            if world.is_main():
+                _save(folder / "gamma.npy", gamma)
+            return {"annotated_samples": len(gamma)}
+
+        return self.work.step("annotate", identity, ("tokenize", "proxy", "annotator_model"), compute)
+
+    def _row_scores(self) -> np.ndarray:
+        """The annotation of every row, (n,); NaN where it was not annotated."""
+        samples = self._of_proxy(self._samples("corpus"))
+        gamma = np.load(self.work.path / "annotate" / "gamma.npy")
+        return weighted_mean(gamma, samples.lengths - 1, samples.rows, len(self.texts))
+
+    # fit
+
+    def _fit(self) -> dict[str, Any]:
+        keys = self.keys
+        names = ("scorer_max_length", "scorer_epochs", "scorer_learning_rate", "scorer_batch_size", "seed", "dtype")
+
+        def compute(folder: Path) -> dict[str, Any]:
+            scorer, tokenizer = data_scorer.new(keys.scorer_model, keys.scorer_max_length, keys.seed)
+            samples = self._of_proxy(self._scorer_samples())
+            device = models.pick_device(keys.device)
+            facts = fit(
+                scorer,
+                samples,
+                self._row_scores()[samples.rows],
+                folder,
+                epochs=keys.scorer_epochs,
+                learning_rate=keys.scorer_learning_rate,
+                batch_size=keys.scorer_batch_size,
+                seed=keys.seed,
+                device=device,
+                precision=models.pick_dtype(keys.dtype, device, "float32"),
+                report_to=keys.report_to,
+                project=keys.project,
+            )
+            if world.is_main():
+                scorer.save(folder / "scorer", tokenizer, self._scorer_facts() | facts)
+            return {name: facts[name] for name in ("spearman", "pearson", "top_30_overlap", "best_epoch")}
+
+        return self.work.step("fit", {n: getattr(keys, n) for n in names}, ("annotate", "scorer_model"), compute)
+
+    def _scorer_facts(self) -> dict[str, Any]:
+        """What somebody needs to know who scores with this data scorer."""
+        keys = self.keys
+        names = ("annotator_model", "target_data", "steps", "learning_rate", "interval", "long_rows")
+        method = type(keys).__module__.split(".")[1]
+        return {"method": method, "max_length": keys.scorer_max_length} | {n: getattr(keys, n) for n in names}
+
+    def _scorer_samples(self) -> Samples:
+        return self._samples("corpus" if self._shares_samples() else "scorer")
+
+    # score
+
+    def _load_scorer(self, path: str) -> tuple[data_scorer.DataScorer, Any]:
+        scorer, tokenizer, _ = data_scorer.load(path)
+        self.keys.facts |= {"scored_by": path}
+        return scorer, tokenizer
+
+    def _score(self, scorer: tuple[data_scorer.DataScorer, Any], after: Sequence[str]) -> np.ndarray:
+        """The prediction for every row, (n,); NaN for rows without a token to predict."""
+        model, tokenizer = scorer
+        if self.keys.scorer_checkpoint is None:
+            samples = self._scorer_samples()
+        else:
+            samples = _predictable(load_samples(self.work.path / "tokenize" / "scorer", tokenizer))
+        device = models.pick_device(self.keys.device)
+        precision = models.pick_dtype(self.keys.dtype, device, "float32")
+        batch_tokens = self.keys.scorer_batch_tokens
+        if batch_tokens is None:
+            batch_tokens = self.keys.scorer_max_length if device.type == "cpu" else self.keys.batch_tokens
+        parts = range(0, len(samples), PART)
+
+        def compute(folder: Path) -> dict[str, Any]:
+            autocast = precision if precision.itemsize == 2 else None
+            network = model.to(device)
+            for first in parts[world.rank() :: world.size()]:
+                path = _part(folder, first)
+                if not path.exists():
+                    part = samples.take(np.arange(first, min(first + PART, len(samples))))
+                    name = f"scoring part {first // PART + 1} of {len(parts)}"
+                    _save(path, data_scorer.predict(network, part, batch_tokens, autocast, name))
+            return {"samples": len(samples)}
+
+        self.work.step("score", {"batch_tokens": batch_tokens, "dtype": str(precision)}, after, compute)
+        predictions = np.concatenate([np.load(_part(self.work.path / "score", first)) for first in parts])
+        return weighted_mean(predictions, samples.lengths - 1, samples.rows, len(self.texts))
+
+
+def weighted_mean(values: np.ndarray, weights: np.ndarray, row: np.ndarray, rows: int) -> np.ndarray:
+    """Mean of the values of each row, (rows,); NaN for a row without values. values, weights, row: (samples,)."""
+    total = np.bincount(row, weights, rows)
+    return np.divide(np.bincount(row, values * weights, rows), total, out=np.full(rows, np.nan), where=total > 0)
+
+
+def _predictable(samples: Samples) -> Samples:
+    return samples.take(np.flatnonzero(samples.lengths >= 2))
+
+
+def _part(folder: Path, first: int) -> Path:
+    return folder / f"part-{first // PART:05}.npy"
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with atomic_file(path) as partial, open(partial, "wb") as file:
+        np.save(file, array)

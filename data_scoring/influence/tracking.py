@@ -1,0 +1,44 @@
+"""Numbers of a run to Weights & Biases and other trackers, through accelerate's interface to them."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from common import world
+from common.errors import UserError
+from data_scoring.influence.trajectory import Log, ignore
+
+
+@contextlib.contextmanager
+def tracked(report_to: str | list[str], project: str, name: str, folder: Path) -> Iterator[Log]:
+    """Yield log(values, step), which tells every tracker of `report_to`; "none" = no tracker.
+
+    folder: of the logs, for trackers that write some.
+    Raises: UserError for a tracker that is unknown or not installed.
+    """
+    names = [report_to] if isinstance(report_to, str) else report_to
+    if names in (["none"], []) or not world.is_main():
+        yield ignore
+        return
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    available = [str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers()]
+    known = {str(getattr(kind, "value", kind)): tracker for kind, tracker in LOGGER_TYPE_TO_CLASS.items()}
+    trackers = []
+    for wanted in names:
+        if wanted not in available:
+            raise UserError(f"report_to: {wanted} is not installed or not known; there are {', '.join(available)}")
+        options = {"logging_dir": str(folder)} if known[wanted].requires_logging_directory else {}
+        options |= {"name": name} if wanted == "wandb" else {}
+        trackers.append(known[wanted](project, **options))
+        trackers[-1].start()
+
+    def log(values: Mapping[str, float], step: int) -> None:
+        for tracker in trackers:
+            tracker.log(dict(values), step=step)
+
+    try:
+        yield log
+    finally:
+        for tracker in trackers:
+            tracker.finish()

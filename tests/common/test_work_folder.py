@@ -1,0 +1,299 @@
+"""Steps: done once, gone on with when killed anywhere, made anew when what they depend on changed."""
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from common import work_folder
+from common.cli import REPOSITORY
+from common.errors import UserError, exit_code
+from common.work_folder import RECORD, WorkFolder, read_record
+
+
+class Run:
+    """One run over two steps, `first` and `second`, that notes which of them worked, and on what files."""
+
+    def __init__(self, path, data="abc", **keys):
+        self.path, self.inputs, self.keys = path, {"data": data}, {"size": 3, "fields": ["text"]} | keys
+        self.worked = {}  # step -> names of the files that its work found
+
+    def __call__(self):
+        with WorkFolder(self.path, self.inputs).locked() as work:
+            first = work.step("first", self.keys, ["data"], lambda folder: self.work("first", folder))
+            second = work.step("second", {"rate": 0.5}, ["first"], lambda folder: self.work("second", folder))
+        return first, second
+
+    def work(self, name, folder):
+        self.worked[name] = sorted(path.name for path in folder.iterdir() if path.name != RECORD)
+        for part in ("one", "two"):
+            if not (folder / part).exists():
+                (folder / part).write_text(self.expected(name))
+        return {"made_of": self.expected(name)}
+
+    def expected(self, name):
+        return f"{name} of {self.inputs} {self.keys}"
+
+    def check(self, results):
+        for name, facts in zip(("first", "second"), results, strict=True):
+            folder = self.path / name
+            assert facts == {"made_of": self.expected(name)}
+            assert {path.name for path in folder.iterdir()} == {"one", "two", RECORD}
+            assert {(folder / part).read_text() for part in ("one", "two")} == {self.expected(name)}
+            assert read_record(folder)["complete"] is True and read_record(folder)["facts"] == facts
+
+
+def test_a_step_that_was_done_is_skipped(tmp_path, capsys):
+    run = Run(tmp_path / "work")
+    run.check(run())
+    assert run.worked == {"first": [], "second": []}
+    assert capsys.readouterr().out.count("done in") == 2
+    again = Run(tmp_path / "work")
+    again.check(again())
+    assert again.worked == {}
+    out = capsys.readouterr().out
+    assert f"first: up to date ({tmp_path / 'work/first'})" in out and "second: up to date" in out
+
+
+def test_facts_are_the_same_when_done_and_when_skipped(tmp_path):
+    with WorkFolder(tmp_path, {}).locked() as work:
+        done = work.step("one", {"sizes": (1, 2)}, [], lambda folder: {"shape": (1, 2), "é": None, "mean": 0.1})
+        skipped = work.step("one", {"sizes": (1, 2)}, [], pytest.fail)
+    assert done == skipped == {"shape": [1, 2], "é": None, "mean": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"size": 4}, "first: made anew, size was 3, is 4"),
+        ({"size": None}, "first: made anew, size was 3, is None"),
+        ({"fields": ["title", "text"]}, "first: made anew, fields changed"),
+        ({"size": 4, "fields": []}, "first: made anew, size was 3, is 4; fields changed"),
+        ({"new": 2}, "first: made anew, new was None, is 2"),
+        ({"data": "abd"}, "first: made anew, since what it builds on changed"),
+    ],
+)
+def test_a_change_makes_the_step_and_all_behind_it_anew(changed, message, tmp_path, capsys):
+    Run(tmp_path)()
+    capsys.readouterr()
+    run = Run(tmp_path, **changed)
+    run.check(run())
+    assert run.worked == {"first": [], "second": []}  # what the old steps wrote is gone
+    out = capsys.readouterr().out
+    assert message in out and "second: made anew, since what it builds on changed" in out
+
+
+# FAILS: _difference looks at the keys of now alone.
+def test_a_key_that_is_gone_is_named(tmp_path, capsys):
+    Run(tmp_path, old_name=1)()
+    capsys.readouterr()
+    run = Run(tmp_path)
+    run.check(run())
+    assert "first: made anew, old_name" in capsys.readouterr().out
+
+
+def test_only_the_steps_behind_a_change_are_made_anew(tmp_path):
+    calls = []
+
+    def steps(rate):
+        with WorkFolder(tmp_path, {"data": 1}).locked() as work:
+            work.step("first", {}, ["data"], lambda folder: calls.append("first") or {})
+            work.step("beside", {}, ["data"], lambda folder: calls.append("beside") or {})
+            work.step("second", {"rate": rate}, ["first"], lambda folder: calls.append("second") or {})
+            work.step("third", {}, ["beside", "second"], lambda folder: calls.append("third") or {})
+
+    steps(0.5)
+    steps(0.25)
+    assert calls == ["first", "beside", "second", "third", "second", "third"]
+
+
+@pytest.mark.parametrize(
+    ("size", "found", "message"),
+    [(3, ["one"], "first: going on with what an interrupted run left"), (4, [], "first: made anew, size was 3, is 4")],
+    ids=["same", "another"],
+)
+def test_what_a_killed_work_left_is_used_under_the_same_identity_only(size, found, message, tmp_path, capsys):
+    run = Run(tmp_path, size=3)
+
+    def killed(name, folder):
+        (folder / "one").write_text(run.expected(name))
+        raise KeyboardInterrupt
+
+    run.work = killed
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert read_record(tmp_path / "first")["complete"] is False
+    again = Run(tmp_path, size=size)
+    again.check(again())
+    assert again.worked == {"first": found, "second": []}
+    assert message in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "folder/mine.txt", ".hidden"])
+def test_foreign_files_are_an_error_and_stay(name, tmp_path):
+    file = tmp_path / "first" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    run = Run(tmp_path)
+    with pytest.raises(UserError, match=r"first holds files that no run made: choose another work_dir"):
+        run()
+    assert file.read_text() == "mine" and run.worked == {}
+
+
+def test_files_beside_the_steps_stay_and_an_empty_folder_is_used(tmp_path):
+    (tmp_path / "first").mkdir()
+    (tmp_path / "report.html").write_text("mine")
+    for size in (3, 4):
+        run = Run(tmp_path, size=size)
+        run.check(run())
+    assert (tmp_path / "report.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"", b'{"identity": ', b"\xff\xfe", b"{}"])
+def test_a_broken_record_is_a_foreign_file(content, tmp_path):
+    """Records are written whole or not at all: a broken one is not ours, and nothing beside it is deleted."""
+    run = Run(tmp_path)
+    run()
+    (tmp_path / "first" / RECORD).write_bytes(content)
+    run.worked.clear()
+    with pytest.raises(UserError, match=r"first holds files that no run made"):
+        run()
+    assert run.worked == {} and (tmp_path / "first/one").exists()
+
+
+# FAILS with AttributeError or KeyError.
+@pytest.mark.parametrize("content", ["null", "[1]", '"text"', '{"step": 7}', '{"complete": true}'])
+def test_a_record_that_is_not_ours_is_a_foreign_file(content, tmp_path):
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / RECORD).write_text(content)
+    with pytest.raises(UserError, match=r"first holds files that no run made"):
+        Run(tmp_path)()
+    assert (tmp_path / "first" / RECORD).read_text() == content
+
+
+def killed_at(number, work):
+    """Do `work` in a child that ends, as by SIGKILL, at the file operation of this number. -> whether it got there."""
+    child = os.fork()
+    if child == 0:
+        count = 0
+
+        def note(event, details):
+            nonlocal count
+            writes = event == "open" and details[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if writes or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+                count += 1
+                if count > number:
+                    os._exit(9)
+
+        with suppress(BaseException):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.addaudithook(note)
+            work()
+            os._exit(0)
+        os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 9
+
+
+# FAILS: killed between the first byte of step.json and its renaming, the folder is taken for somebody else's.
+@pytest.mark.parametrize("before", ["nothing", "complete", "killed"])
+def test_a_run_killed_anywhere_is_no_dead_end(before, tmp_path):
+    for number in range(200):
+        path = tmp_path / str(number)
+        if before == "complete":
+            Run(path, size=1)()
+        if before == "killed":
+            killed_at(9, Run(path, size=1))
+        there = killed_at(number, Run(path, size=2))
+        run = Run(path, size=2)
+        try:
+            run.check(run())
+        except UserError as error:
+            raise AssertionError(f"killed at file operation {number}") from error
+        if not there:
+            break
+    assert not there and number > 8  # every operation was one to be killed at
+
+
+@pytest.mark.parametrize("removed", [0, 1, 2])
+def test_a_removal_that_stops_half_way_is_no_dead_end(removed, tmp_path, monkeypatch):
+    Run(tmp_path, size=3)()
+    remove_all = work_folder.shutil.rmtree
+
+    def stopped(folder, ignore_errors=False):
+        for file in sorted(Path(folder).glob("*"))[:removed]:
+            file.unlink()
+        if not ignore_errors:
+            raise KeyboardInterrupt
+        remove_all(folder, ignore_errors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work_folder.shutil, "rmtree", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            Run(tmp_path, size=4)()
+    for size in (4, 5):
+        run = Run(tmp_path, size=size)
+        run.check(run())
+        assert run.worked == {"first": [], "second": []}
+    assert not (tmp_path / ".trash").exists()
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from common.work_folder import WorkFolder
+with WorkFolder(Path(sys.argv[1]), {}).locked():
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_is_kept_out_until_it_ends(tmp_path, capsys):
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "work")]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, env=environment, stdin=-1, stdout=-1, text=True) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        run = Run(tmp_path / "work")
+        assert exit_code(run) == 2
+        assert capsys.readouterr().err == f"error: another run is using work_dir {tmp_path / 'work'}\n"
+        assert run.worked == {}
+        holder.kill()
+        holder.wait()
+        run.check(run())
+
+
+@pytest.mark.parametrize(("path", "reason"), [("file", "File exists"), ("file/work", "Not a directory")])
+def test_a_work_dir_that_is_a_file(path, reason, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=rf"work_dir .*{path} cannot be used: {reason}$"):
+        Run(tmp_path / path)()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_step_folder_that_is_a_file(tmp_path):
+    (tmp_path / "first").write_text("mine")
+    with pytest.raises(UserError, match=r"Not a directory|holds files"):
+        Run(tmp_path)()
+    assert (tmp_path / "first").read_text() == "mine"
+
+
+# FAILS with EROFS and ENOSPC: only PermissionError is taken for a folder that cannot be written.
+@pytest.mark.parametrize("number", [13, 30, 28], ids=["EACCES", "EROFS", "ENOSPC"])
+def test_a_work_dir_that_cannot_be_made(number, tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError, match=f"work_dir .* cannot be used: {os.strerror(number)}"):
+        Run(tmp_path / "work")()
+
+
+# FAILS: `locked` takes errors of the work inside for its own.
+@pytest.mark.parametrize("error", [PermissionError, FileExistsError, NotADirectoryError, BlockingIOError])
+def test_errors_of_the_work_are_not_said_of_the_folder(error, tmp_path):
+    with pytest.raises(error, match="elsewhere"), WorkFolder(tmp_path, {}).locked():
+        raise error(13, "no", "/elsewhere")
