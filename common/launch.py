@@ -43,7 +43,9 @@ def launch(module: str, words: list[str]) -> None:
         except ChildFailedError as failed:
             codes = {rank: failure.exitcode for rank, failure in failed.failures.items()}
             rank, first = failed.get_first_failure()
-            if codes.get(0, 0) <= 0:  # the first process had no word of its own: it was only ended
+            if first.exitcode < 0:
+                print(f"error: process {rank} was ended by signal {-first.exitcode}", file=sys.stderr)
+            elif codes.get(0, 0) <= 0:  # the first process had no word of its own: it was only ended
                 _print_last_words(Path(logs), first.local_rank)
             raise SystemExit(max(codes[rank], 1)) from None
 

@@ -48,11 +48,11 @@ def write_samples(
     What an interrupted call left in the folder is kept. total: number of texts, for the progress bar.
     Raises: UserError where the disk is full.
     """
-    folder.mkdir(exist_ok=True)
     kind = token_type(tokenizer)
-    row, position = _keep_whole_rows(folder, np.dtype(kind).itemsize)
-    progress = tqdm(total=total, initial=row, unit="text", desc=name, disable=None)
     try:
+        folder.mkdir(exist_ok=True)
+        row, position = _keep_whole_rows(folder, np.dtype(kind).itemsize)
+        progress = tqdm(total=total, initial=row, unit="text", desc=name, disable=None)
         with open(folder / "tokens.bin", "ab") as tokens, open(folder / "index.bin", "ab") as index, progress:
             for batch in batched(islice(texts, row, None), ENCODE_BATCH):
                 for ids, spans in _encode(batch, tokenizer, max_length, long_rows):
@@ -64,6 +64,8 @@ def write_samples(
                 tokens.flush()  # before the index, so that no entry is without its tokens
                 progress.update(len(batch))
     except OSError as error:
+        if error.filename is not None and Path(error.filename).parent != folder:
+            raise  # from the source of the texts
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
 
 

@@ -18,7 +18,7 @@ import xxhash
 
 from common import world
 from common.errors import UserError
-from common.files import atomic_file
+from common.files import atomic_file, partial_path
 
 RECORD = "step.json"  # in the folder of a step: its identity, whether it is complete, its facts
 
@@ -34,16 +34,17 @@ class WorkFolder:
     @contextlib.contextmanager
     def locked(self) -> Iterator["WorkFolder"]:
         """Raises: UserError where another run is using the folder, or it cannot be written."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with open(self.path / ".lock", "w") as lock:
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context(open(self.path / ".lock", "w"))
                 if world.is_main():
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield self
-        except BlockingIOError:
-            raise UserError(f"another run is using work_dir {self.path}") from None
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise UserError(f"work_dir {self.path} cannot be used: {error.strerror}") from error
+            except BlockingIOError:
+                raise UserError(f"another run is using work_dir {self.path}") from None
+            except OSError as error:
+                raise UserError(f"work_dir {self.path} cannot be used: {error.strerror}") from error
+            yield self
 
     def step(
         self,
@@ -84,14 +85,17 @@ class WorkFolder:
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of a step's folder; empty where there is none."""
     try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return record if isinstance(record, dict) and "identity" in record else {}
 
 
 def _make_room(folder: Path, name: str, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     """An empty folder for the step, or what a killed run of the same identity left in it."""
-    if not record and folder.exists() and any(folder.iterdir()):
+    unfinished = partial_path(folder / RECORD)  # of a run that was killed at its very first file
+    foreign = folder.exists() and (not folder.is_dir() or any(path != unfinished for path in folder.iterdir()))
+    if foreign and not record:
         raise UserError(f"{folder} holds files that no run made: choose another work_dir")
     if record and record["identity"] != identity:
         print(f"{name}: made anew, {_difference(record['identity'], identity)}")
@@ -111,13 +115,13 @@ def _remove(folder: Path) -> None:
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """In words: the keys that changed, or the earlier steps that did."""
+    """In words: the keys that changed, else the inputs and earlier steps that did."""
     before, now = old["keys"], new["keys"]
-    changed = [key for key in now if before.get(key) != now[key]]
-    values = [key for key in changed if not isinstance(now[key], dict | list)]
-    words = [f"{key} was {before.get(key)}, is {now[key]}" for key in values]
-    words += [f"{key} changed" for key in changed if key not in values]
-    return "; ".join(words) or "since what it builds on changed"
+    changed = [key for key in now | before if before.get(key) != now.get(key)]
+    if changed:
+        return "; ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in changed)
+    others = [name for name in new["after"] | old["after"] if old["after"].get(name) != new["after"].get(name)]
+    return f"since {' and '.join(others)} changed"
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:

@@ -3,13 +3,16 @@
 `NPROC=n` before a command starts n of them (launch.py). In a single process every function here does nothing.
 """
 
+import atexit
 import os
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
 import numpy as np
 
 PATIENCE = timedelta(days=7)  # one process may tokenize or fit for long while the others wait
+LAST_WORDS = 30  # seconds
 
 
 def rank() -> int:
@@ -47,5 +50,10 @@ def add_up(parts: Sequence) -> None:
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=PATIENCE)
-    for part in parts:
-        dist.all_reduce(torch.from_numpy(part) if isinstance(part, np.ndarray) else part)
+        atexit.register(dist.destroy_process_group)  # else its threads may outlive the interpreter
+    try:
+        for part in parts:
+            dist.all_reduce(torch.from_numpy(part) if isinstance(part, np.ndarray) else part)
+    except RuntimeError:  # most likely another process failed: that one has the word, and the launcher ends this one
+        time.sleep(LAST_WORDS)
+        raise

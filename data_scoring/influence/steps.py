@@ -273,6 +273,8 @@ class Steps:
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray, row: np.ndarray, rows: int) -> np.ndarray:
     """Mean of the values of each row, (rows,); NaN for a row without values. values, weights, row: (samples,)."""
+    if np.array_equal(row, np.arange(rows)):  # one sample a row: its very value, free of rounding
+        return values.astype(np.float64)
     total = np.bincount(row, weights, rows)
     return np.divide(np.bincount(row, values * weights, rows), total, out=np.full(rows, np.nan), where=total > 0)
 

@@ -87,7 +87,6 @@ def calls(tmp_path_factory):
     return folder, {case: (running[case].returncode, *said[case]) for case in CASES}
 
 
-# FAILS at times: a process that ends with gloo's threads running may abort (code -6), and the call ends with 1.
 def test_two_processes_share_the_work(calls):
     folder, results = calls
     assert results["share"] == (0, "told by 0\n", "warned by 0\n")  # of the second process nothing
@@ -107,7 +106,6 @@ def test_an_error_of_the_second_process_is_said_for_it(calls):
     assert calls[1]["second_fails_first_works"] == (2, "", ERROR)
 
 
-# FAILS: the first process, waiting for the second, shows a traceback that its connection was closed.
 def test_an_error_of_the_second_process_is_all_that_is_said(calls):
     assert calls[1]["second_fails_first_waits"] == (2, "", ERROR)
 

@@ -166,9 +166,9 @@ def test_the_token_type_follows_from_the_vocabulary(size, kind, tmp_path):
 
 
 def test_a_row_without_tokens_is_an_empty_sample(tmp_path):
-    written = write(tmp_path / "new", ["w1", " ", "w2"], word_tokenizer(9), 8, "mean")
+    written = write(tmp_path / "new", ["  w1", " ", "w2"], word_tokenizer(9), 8, "mean")
     assert [sample.tolist() for sample in written] == [[1], [], [2]]
-    assert written.rows.tolist() == [0, 1, 2]
+    assert written.rows.tolist() == [0, 1, 2] and written.spans[0].tolist() == [0, 4]  # with what precedes a token
 
 
 @pytest.mark.parametrize("texts", [[], [""]])
@@ -282,7 +282,6 @@ def test_a_full_disk_is_an_error_of_one_line_and_can_be_gone_on_from(full, tmp_p
     assert contents(tmp_path / "new") == contents(tmp_path / "whole")
 
 
-# FAILS: write_samples takes every OSError for one of its own files.
 def test_the_texts_failing_is_not_said_of_the_folder(tmp_path):
     """An input that cannot be read is not an output that cannot be written."""
 

@@ -278,6 +278,7 @@ if fitting.world.is_main():
 """
 
 
+@pytest.mark.slow  # test_steps.py has two processes go through all steps
 def test_two_processes_fit_as_one(tmp_path):
     base = save_base(tmp_path / "base", "mistral-tied")
     corpus, scores = texts(60)
