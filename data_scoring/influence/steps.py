@@ -70,7 +70,10 @@ class Steps:
         self.keys.facts |= self._fit()
         if last == "fit":
             return None
-        return self._score(self._load_scorer(str(self.work.path / "fit" / "scorer")), ("tokenize", "fit"))
+        checkpoint = str(self.work.path / "fit" / "scorer")
+        self.keys.facts |= {"scored_by": checkpoint}
+        scorer, _, _ = data_scorer.load(checkpoint)
+        return self._score(scorer, self._scorer_samples(), self.keys.scorer_max_length, ("tokenize", "fit"))
 
     def _with_checkpoint(self, checkpoint: str) -> np.ndarray | None:
         """Tokenize and score only, as the fitted data scorer wants it."""
@@ -89,7 +92,8 @@ class Steps:
         if self.keys.step in ("tokenize", "proxy", "annotate", "fit"):
             return None
         self.keys.facts |= {"scored_by": checkpoint, "data_scorer": facts}
-        return self._score((scorer, tokenizer), ("tokenize", "scorer_checkpoint"))
+        samples = _predictable(load_samples(self.work.path / "tokenize" / "scorer", tokenizer))
+        return self._score(scorer, samples, facts["max_length"], ("tokenize", "scorer_checkpoint"))
 
     # tokenize
 
@@ -236,28 +240,20 @@ class Steps:
 
     # score
 
-    def _load_scorer(self, path: str) -> tuple[data_scorer.DataScorer, Any]:
-        scorer, tokenizer, _ = data_scorer.load(path)
-        self.keys.facts |= {"scored_by": path}
-        return scorer, tokenizer
-
-    def _score(self, scorer: tuple[data_scorer.DataScorer, Any], after: Sequence[str]) -> np.ndarray:
+    def _score(
+        self, scorer: data_scorer.DataScorer, samples: Samples, max_length: int, after: Sequence[str]
+    ) -> np.ndarray:
         """The prediction for every row, (n,); NaN for rows without a token to predict."""
-        model, tokenizer = scorer
-        if self.keys.scorer_checkpoint is None:
-            samples = self._scorer_samples()
-        else:
-            samples = _predictable(load_samples(self.work.path / "tokenize" / "scorer", tokenizer))
         device = models.pick_device(self.keys.device)
         precision = models.pick_dtype(self.keys.dtype, device, "float32")
         batch_tokens = self.keys.scorer_batch_tokens
         if batch_tokens is None:
-            batch_tokens = self.keys.scorer_max_length if device.type == "cpu" else self.keys.batch_tokens
+            batch_tokens = max_length if device.type == "cpu" else self.keys.batch_tokens
         parts = range(0, len(samples), PART)
 
         def compute(folder: Path) -> dict[str, Any]:
             autocast = precision if precision.itemsize == 2 else None
-            network = model.to(device)
+            network = scorer.to(device)
             for first in parts[world.rank() :: world.size()]:
                 path = _part(folder, first)
                 if not path.exists():

@@ -17,7 +17,7 @@ from data_scoring.influence import data_scorer
 from tests.models import byte_tokenizer, save_model
 
 ROWS = 60
-KEYS = ("steps=4", "interval=2", "batch_size=4", "max_length=32", "scorer_epochs=2", "scorer_batch_size=8")
+KEYS = ("scorer_model=null", "steps=4", "interval=2", "batch_size=4", "max_length=32", "scorer_epochs=2", "scorer_batch_size=8")
 
 
 def write_rows(path, rows, seed=0):
@@ -213,30 +213,25 @@ def test_chunks_are_scored_as_the_rows_they_are(shared, tmp_path):
     assert (manifest["rows_in"], manifest["rows_out"]) == (ROWS, len(chunks))
 
 
-def test_two_processes_agree_with_one(shared, whole, tmp_path):
-    """Annotation to float tolerance; with the scorer given, bytes."""
-    rows = write_rows(tmp_path / "many.jsonl", 2500, seed=3)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+def test_two_processes_agree_with_one(shared, tmp_path):
+    """Annotation to float tolerance; the predictions of one data scorer byte for byte."""
+    write_rows(tmp_path / "many.jsonl", 2500, seed=3)
+    words = [str(tmp_path / "many.jsonl"), str(tmp_path / "two.jsonl"), "lqs", f"annotator_model={shared / 'model'}"]
+    words += [f"target_data={shared / 'target.jsonl'}", *KEYS, "proxy_size=40"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "NPROC": "2"}
+    command = [sys.executable, "-m", "data_scoring.entry", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("annotate: done") == 1  # one process speaks
+    two = tmp_path / "two.jsonl.work"
+    assert len(list((two / "score").glob("part-*"))) == 2
 
-    def stage(processes, source, out, *keys):
-        words = [str(source), str(out), "lqs", f"annotator_model={shared / 'model'}", *KEYS, *keys]
-        command = [sys.executable, "-m", "data_scoring.entry", *words, f"target_data={shared / 'target.jsonl'}"]
-        variables = environment | {"NPROC": str(processes)}
-        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
-
-    said = stage(2, shared / "in.jsonl", tmp_path / "two.jsonl", "proxy_size=40")
-    assert said.count("annotate: done") == 1  # one process speaks
-    gammas = [np.load(path / "annotate/gamma.npy") for path in (tmp_path / "two.jsonl.work", whole / "out.jsonl.work")]
+    one = tmp_path / "one.jsonl"
+    assert main(STAGE, [words[0], str(one), *words[2:], "step=annotate"]) == 0
+    gammas = [np.load(work / "annotate/gamma.npy") for work in (two, tmp_path / "one.jsonl.work")]
     np.testing.assert_allclose(*gammas, rtol=1e-4, atol=1e-5 * np.abs(gammas[0]).max())
-    np.testing.assert_allclose(scores_of(tmp_path / "two.jsonl"), scores_of(whole / "out.jsonl"), atol=1e-3)
-    checkpoint = f"scorer_checkpoint={whole / 'out.jsonl.work/fit/scorer'}"
-    for processes in (1, 2):
-        stage(processes, tmp_path / "many.jsonl", tmp_path / f"{processes}.jsonl", checkpoint)
-    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
-    assert len(scores_of(tmp_path / "2.jsonl")) == len(rows)
-    assert len(list((tmp_path / "2.jsonl.work/score").glob("part-*"))) == 2
+    assert main(STAGE, [words[0], str(one), "lqs", f"scorer_checkpoint={two / 'fit/scorer'}"]) == 0
+    assert one.read_bytes() == (tmp_path / "two.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize(
