@@ -22,6 +22,7 @@ MODEL="${MODEL:-$OUT/models/tiny}"  # the default is made from INPUT: 0.4M param
 
 # How: methods, their configurations, and how file names tell them.
 SCORING="${SCORING:-lqs}" SCORING_CONFIG="${SCORING_CONFIG:-$root/data_scoring/config/lqs-tiny.yaml}"
+SCORING_KEYS="${SCORING_KEYS-}"
 SELECTION="${SELECTION:-top-r}" SELECTION_CONFIG="${SELECTION_CONFIG:-$root/data_selection/config/top-r.yaml}"
 SELECTION_KEYS="${SELECTION_KEYS-r=0.5}" SELECTION_TAG="${SELECTION_TAG:-r0.5}"
 ORDERING="${ORDERING:-folding}" ORDERING_CONFIG="${ORDERING_CONFIG:-$root/data_ordering/config/folding.yaml}"
@@ -55,10 +56,11 @@ scored="$OUT/data/${name}_scored-$SCORING.jsonl"
 selected="${scored%.jsonl}_selected-$SELECTION_TAG.jsonl"
 ordered="${selected%.jsonl}_ordered-$ORDERING_TAG.jsonl"
 shuffled="$OUT/data/${name}_ordered-shuffle.jsonl"
-scoring_keys=()
-case "$SCORING" in lqs | pds) scoring_keys=(annotator_model="$annotator" target_data="$TARGET") ;; esac
-run bash "$root/data_scoring/entry.sh" "$INPUT" "$scored" "$SCORING" "$SCORING_CONFIG" "${scoring_keys[@]}"
+influence_keys=()
+case "$SCORING" in lqs | pds) influence_keys=(annotator_model="$annotator" target_data="$TARGET") ;; esac
 # shellcheck disable=SC2086 # the keys are words
+run bash "$root/data_scoring/entry.sh" "$INPUT" "$scored" "$SCORING" "$SCORING_CONFIG" "${influence_keys[@]}" $SCORING_KEYS
+# shellcheck disable=SC2086
 run bash "$root/data_selection/entry.sh" "$scored" "$selected" "$SELECTION" "$SELECTION_CONFIG" $SELECTION_KEYS
 # shellcheck disable=SC2086
 run bash "$root/data_ordering/entry.sh" "$selected" "$ordered" "$ORDERING" "$ORDERING_CONFIG" $ORDERING_KEYS

@@ -29,6 +29,7 @@ def pipeline(folder):
         "TARGET": "target.jsonl",
         "HELDOUT": "heldout.jsonl",
         "TASKS": "stdlib/task",
+        "SCORING_KEYS": "proxy_size=50",
         "LIMIT": "12",
         "OUT": "out",
         "ANNOTATOR_TOKENS": "3000",
@@ -47,6 +48,7 @@ def test_end_to_end_and_again(small):
     rows = [json.loads(line) for line in (out / "data" / name).read_text().split("\n")[:-1]]
     assert len(rows) == 60
     scored = [json.loads(line) for line in (out / "data/corpus_scored-lqs.jsonl").read_text().split("\n")[:-1]]
+    assert (out / "data/corpus_scored-lqs.jsonl.work/fit/scorer/data_scorer.json").exists()
     best = sorted((row["score"] for row in scored), reverse=True)[:60]
     assert [row["score"] for row in rows] == [best[::-1][i] for fold in range(3) for i in range(fold, 60, 3)]
     for arm in ("conventional", "DELT"):
