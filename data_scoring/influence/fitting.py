@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from common import world
 from common.errors import UserError
@@ -38,6 +38,17 @@ RECIPE = {  # of TrainingArguments
     "greater_is_better": True,
     "logging_steps": 10,
 }
+
+
+class EpochLines(TrainerCallback):
+    """One printed line an epoch, in place of the Trainer's many."""
+
+    def on_evaluate(self, args, state, control, metrics=None, **_: Any) -> None:
+        """Epochs are counted by evaluations: `fit` has one after each."""
+        epoch = state.global_step // args.eval_steps
+        if world.is_main():
+            spearman, loss = metrics["eval_spearman"], metrics["eval_loss"]
+            print(f"  epoch {epoch}: Spearman {spearman:.3f}, loss {loss:.4f} on the validation documents")
 
 
 class Annotated(torch.utils.data.Dataset):
@@ -135,8 +146,9 @@ def _train(
         train_dataset=training,
         eval_dataset=validation,
         compute_metrics=lambda evaluation: agreement(evaluation.predictions, evaluation.label_ids),
-        callbacks=[StopOnNaN("scorer_learning_rate")],
+        callbacks=[StopOnNaN("scorer_learning_rate"), EpochLines()],
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(arguments.output_dir)))
     predicted = trainer.predict(validation).predictions
     trainer.accelerator.unwrap_model(scorer, keep_fp32_wrapper=False)  # autocast is the caller's choice again
@@ -162,11 +174,16 @@ def split(store: Samples, generator: np.random.Generator) -> tuple[np.ndarray, n
     All samples of a row are on one side, for they share its score. Raises: UserError for fewer than 20 rows.
     """
     rows = np.unique(store.rows)
-    if len(rows) < FEWEST:
-        raise UserError(f"proxy_size: {len(rows)} rows are too few to fit a data scorer (at least {FEWEST})")
+    check_rows(len(rows))
     validates = np.isin(store.rows, generator.permutation(rows)[: len(rows) // 10])
     training, validation = np.flatnonzero(~validates), np.flatnonzero(validates)
     return training, validation[np.argsort(-store.lengths[validation], kind="stable")]
+
+
+def check_rows(rows: int) -> None:
+    """Raises UserError where there are too few annotated rows to fit a data scorer."""
+    if rows < FEWEST:
+        raise UserError(f"proxy_size: {rows} rows are too few to fit a data scorer (at least {FEWEST})")
 
 
 def agreement(predicted: np.ndarray, annotated: np.ndarray) -> dict[str, float]:

@@ -24,7 +24,7 @@ from common.work_folder import WorkFolder
 from data_scoring.influence import data_scorer
 from data_scoring.influence.annotation import annotate
 from data_scoring.influence.chunks import write_chunks
-from data_scoring.influence.fitting import fit
+from data_scoring.influence.fitting import check_rows, fit
 from data_scoring.influence.scorer import InfluenceScorer
 
 PART = 2048  # samples predicted and saved at a time: what a killed run loses, what processes share
@@ -48,28 +48,20 @@ class Steps:
     def __init__(self, keys: InfluenceScorer, texts: Sequence[str], work: WorkFolder):
         self.keys, self.texts, self.work = keys, texts, work
         self.corpus_inputs = ("data", "reading", *(["chunk"] if keys.granularity == "chunk" else []))
+        self.fits = len(texts) > keys.proxy_size  # else every row is annotated, and a data scorer has nothing to add
 
     def run(self) -> np.ndarray | None:
         """The score of every text, (n,); None where the user's `step` comes before there are scores."""
         if self.keys.scorer_checkpoint is not None:
             return self._with_checkpoint(self.keys.scorer_checkpoint)
-        last = self.keys.step
-        fits = len(self.texts) > self.keys.proxy_size
-        self._tokenize(fits)
-        if last == "tokenize":
-            return None
-        self._proxy()
-        if last == "proxy":
-            return None
-        self.keys.facts |= self._annotate()
-        if last == "annotate":
-            return None
-        if not fits:
+        steps = {"tokenize": self._tokenize, "proxy": self._proxy, "annotate": self._annotate}
+        for name, step in (steps | ({"fit": self._fit} if self.fits else {})).items():
+            step()
+            if name == self.keys.step:
+                return None
+        if not self.fits:
             print(f"proxy_size holds all {len(self.texts):,} rows: their annotation is the score")
             return self._row_scores()
-        self.keys.facts |= self._fit()
-        if last == "fit":
-            return None
         checkpoint = str(self.work.path / "fit" / "scorer")
         self.keys.facts |= {"scored_by": checkpoint}
         scorer, _, _ = data_scorer.load(checkpoint)
@@ -113,15 +105,16 @@ class Steps:
         same_length = self.keys.scorer_max_length == self.keys.max_length
         return same_length and self.scorer_tokenizer is self.tokenizer
 
-    def _tokenize(self, fits: bool) -> None:
+    def _tokenize(self) -> None:
         keys = self.keys
-        own = fits and not self._shares_samples()
+        own = self.fits and not self._shares_samples()
         identity = {name: getattr(keys, name) for name in ("max_length", "long_rows", "target_size")}
         identity |= {"target_field": keys.target_fields, "seed": keys.seed}
         identity |= {"scorer_max_length": keys.scorer_max_length} if own else {}
         after = [*self.corpus_inputs, "annotator_model", "target_data", *(["scorer_model"] if own else [])]
 
         def write(folder: Path) -> dict[str, Any]:
+            models.check_positions(models.load_model(keys.annotator_model, self.tokenizer), keys.max_length)
             target = self._target_texts()
             shape = {"max_length": keys.max_length, "long_rows": keys.long_rows}
             self._write(folder / "target", target, self.tokenizer, keys.max_length, "cut", "tokenizing target")
@@ -174,15 +167,17 @@ class Steps:
 
     # annotate
 
-    def _annotate(self) -> dict[str, Any]:
+    def _annotate(self) -> None:
         keys = self.keys
         names = ("steps", "learning_rate", "batch_size", "interval", "hessian", "dtype")
         identity = {name: getattr(keys, name) for name in names} | keys.formula()
 
         def compute(folder: Path) -> dict[str, Any]:
+            if self.fits:  # what is wrong with it is better known before the annotation than after it
+                data_scorer.new(keys.scorer_model, keys.scorer_max_length, keys.seed)
+                check_rows(keys.proxy_size)
             precision = "float32" if keys.dtype == "bfloat16" else keys.dtype
             model = models.load_on_device(keys.annotator_model, self.tokenizer, keys.device, precision, "float32")
-            models.check_positions(model, keys.max_length)
             corpus, target = self._samples("corpus"), self._samples("target")
             samples = self._of_proxy(corpus)
             gamma = annotate(keys, model, corpus, samples, target, folder)
@@ -190,7 +185,7 @@ class Steps:
                 _save(folder / "gamma.npy", gamma)
             return {"annotated_samples": len(gamma)}
 
-        return self.work.step("annotate", identity, ("tokenize", "proxy", "annotator_model"), compute)
+        keys.facts |= self.work.step("annotate", identity, ("tokenize", "proxy", "annotator_model"), compute)
 
     def _row_scores(self) -> np.ndarray:
         """The annotation of every row, (n,); NaN where it was not annotated."""
@@ -200,7 +195,7 @@ class Steps:
 
     # fit
 
-    def _fit(self) -> dict[str, Any]:
+    def _fit(self) -> None:
         keys = self.keys
         names = ("scorer_max_length", "scorer_epochs", "scorer_learning_rate", "scorer_batch_size", "seed", "dtype")
 
@@ -226,7 +221,8 @@ class Steps:
                 scorer.save(folder / "scorer", tokenizer, self._scorer_facts() | facts)
             return {name: facts[name] for name in ("spearman", "pearson", "top_30_overlap", "best_epoch")}
 
-        return self.work.step("fit", {n: getattr(keys, n) for n in names}, ("annotate", "scorer_model"), compute)
+        identity = {name: getattr(keys, name) for name in names}
+        keys.facts |= self.work.step("fit", identity, ("annotate", "scorer_model"), compute)
 
     def _scorer_facts(self) -> dict[str, Any]:
         """What somebody needs to know who scores with this data scorer."""
@@ -276,7 +272,9 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray, row: np.ndarray, rows
 
 
 def _predictable(samples: Samples) -> Samples:
-    return samples.take(np.flatnonzero(samples.lengths >= 2))
+    """Those with a token to predict; mostly all, and then nothing is copied."""
+    usable = samples.lengths >= 2
+    return samples if usable.all() else samples.take(np.flatnonzero(usable))
 
 
 def _part(folder: Path, first: int) -> Path:

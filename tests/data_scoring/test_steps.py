@@ -17,7 +17,15 @@ from data_scoring.influence import data_scorer
 from tests.models import byte_tokenizer, save_model
 
 ROWS = 60
-KEYS = ("scorer_model=null", "steps=4", "interval=2", "batch_size=4", "max_length=32", "scorer_epochs=2", "scorer_batch_size=8")
+KEYS = (
+    "scorer_model=null",
+    "steps=4",
+    "interval=2",
+    "batch_size=4",
+    "max_length=32",
+    "scorer_epochs=2",
+    "scorer_batch_size=8",
+)
 
 
 def write_rows(path, rows, seed=0):
@@ -258,6 +266,7 @@ def test_bad_calls_say_what_to_do(keys, message, shared, tmp_path, capsys):
     assert call(shared, tmp_path / "out.jsonl", *keys) == 2
     error = capsys.readouterr().err.strip().split("\n")[-1]
     assert error.startswith("error: ") and message in error
+    assert not (tmp_path / "out.jsonl.work/annotate/gamma.npy").exists()  # known before the long work
     assert not (tmp_path / "out.jsonl").exists() and (tmp_path / "foreign/tokenize/precious.txt").exists()
 
 
