@@ -30,11 +30,13 @@ def pick_device(device: str) -> torch.device:
     reason = "asked for"
     if device == "auto":
         if torch.cuda.is_available():
-            device, reason = f"cuda:{world.local_rank()}", torch.cuda.get_device_name()
+            device, reason = "cuda", torch.cuda.get_device_name()
         elif torch.backends.mps.is_available():
             device, reason = "mps", "no CUDA, MPS is there"
         else:
             device, reason = "cpu", f"no GPU found, {torch.get_num_threads()} threads"
+    if device == "cuda" and world.size() > 1:
+        device = f"cuda:{world.local_rank()}"
     try:
         picked = torch.device(device)
         torch.empty(0, device=picked)
