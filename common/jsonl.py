@@ -1,4 +1,4 @@
-"""The raw-line JSONL engine: decode only the wanted fields of each line, hand the line itself on byte for byte.
+"""Reading JSONL: decode only the wanted fields of each line, hand the line itself on byte for byte.
 
 A `Source` is one path, a glob or a folder of shards, read as one sequence of lines. Rows are known by the byte
 range of their line; text is never decoded and encoded again, so every field survives as it was written.
@@ -9,9 +9,8 @@ import glob
 import gzip
 import mmap
 import tempfile
-from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -21,12 +20,11 @@ from tqdm import tqdm
 
 from common.errors import UserError
 from common.files import atomic_file
-from common.json_line import BadRow, Decoder, FieldExists, Number
+from common.json_line import BadRow, Decoder, FieldExists
 
 BadRowPolicy = Literal["error", "drop"]
 
 READ_BLOCK = 2**20  # bytes decoded as UTF-8 and split at a time
-WRITE_BLOCK = 2**16  # bytes joined into one write: 4 MB joins cost twice as much
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -57,7 +55,7 @@ class Source:
     def place(self, start: int) -> str:
         """`FILE:LINE` of the row that starts at this offset."""
         shard = next(shard for shard in reversed(self.shards) if shard.base <= start)
-        view = _view(shard)[: start - shard.base]
+        view = mapped(shard)[: start - shard.base]
         newlines = sum(bytes(view[i : i + READ_BLOCK]).count(b"\n") for i in range(0, len(view), READ_BLOCK))
         return f"{shard.name}:{newlines + 1}"
 
@@ -68,11 +66,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Rows:
-    """Byte ranges [start, end) of the usable lines of a source (without line ends), and decoded columns."""
+    """Byte ranges [start, end) of the usable lines of a source, without line ends."""
 
     start: np.ndarray
     end: np.ndarray
-    columns: dict[str, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.start)
@@ -132,48 +129,18 @@ def read_rows(
                 bar.update(position - bar.n)
 
 
-def scan(source: Source, fields: Sequence[str], on_bad_row: BadRowPolicy = "error") -> Rows:
-    """Byte ranges of all rows, and the numeric `fields` as float64 columns."""
-    start, end = array("q"), array("q")
-    columns = [array("d") for _ in fields]
-    for begin, stop, values in read_rows(source, dict.fromkeys(fields, Number), on_bad_row, progress="reading"):
-        start.append(begin)
-        end.append(stop)
-        if len(columns) == 1:
-            columns[0].append(values)
-        else:
-            for column, value in zip(columns, values, strict=True):
-                column.append(value)
-    named = {name: np.frombuffer(column) for name, column in zip(fields, columns, strict=True)}
-    return Rows(np.frombuffer(start, np.int64), np.frombuffer(end, np.int64), named)
-
-
-def write_lines(target: str, source: Source, rows: Rows, index: np.ndarray) -> None:
-    """Write the raw lines of `rows` in the order of `index` to `target`, atomically; compressed by its suffix."""
-    with contextlib.ExitStack() as stack:
-        out = stack.enter_context(open_output(target))
-        bar = stack.enter_context(tqdm(total=len(index), unit="row", unit_scale=True, desc="writing", disable=None))
-        views = [_view(shard) for shard in source.shards]
-        bases = np.array([shard.base for shard in source.shards], dtype=np.int64)
-        mean = (rows.end - rows.start).mean() + 1 if len(rows) else 1
-        step = max(1, int(WRITE_BLOCK / mean))
-        for first in range(0, len(index), step):
-            chunk = index[first : first + step]
-            shard = np.searchsorted(bases, rows.start[chunk], side="right") - 1
-            start = (rows.start[chunk] - bases[shard]).tolist()
-            end = (rows.end[chunk] - bases[shard]).tolist()
-            lines = [views[k][s:e] for k, s, e in zip(shard.tolist(), start, end, strict=True)]
-            out.write(b"\n".join(lines) + b"\n")
-            bar.update(len(chunk))
-
-
 def raw_lines(source: Source, rows: Rows) -> Iterator[bytes]:
     """The lines of `rows`, without line ends."""
-    views = [_view(shard) for shard in source.shards]
+    views = [mapped(shard) for shard in source.shards]
     bases = np.array([shard.base for shard in source.shards], dtype=np.int64)
     shards = np.searchsorted(bases, rows.start, side="right") - 1
     for shard, start, end in zip(shards, rows.start - bases[shards], rows.end - bases[shards], strict=True):
         yield bytes(views[shard][start:end])
+
+
+def mapped(shard: Shard) -> memoryview:
+    """The bytes of a shard, mapped (an empty file cannot be); unmapped when the last slice of it is gone."""
+    return memoryview(mmap.mmap(shard.file.fileno(), 0, access=mmap.ACCESS_READ) if shard.size else b"")
 
 
 @contextlib.contextmanager
@@ -249,8 +216,3 @@ def _open_plain(path: Path) -> BinaryIO:
             plain.write(block)
     plain.flush()
     return plain
-
-
-def _view(shard: Shard) -> memoryview:
-    """The bytes of a shard, mapped (an empty file cannot be); unmapped when the last slice of it is gone."""
-    return memoryview(mmap.mmap(shard.file.fileno(), 0, access=mmap.ACCESS_READ) if shard.size else b"")

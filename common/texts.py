@@ -41,7 +41,7 @@ class Texts:
             blank.append(not text.strip())
         if not starts:
             raise UserError(f"{source.path} holds no rows")
-        self.rows = Rows(np.frombuffer(starts, np.int64), np.frombuffer(ends, np.int64), {})
+        self.rows = Rows(np.frombuffer(starts, np.int64), np.frombuffer(ends, np.int64))
         self.blank = np.frombuffer(blank, bool)  # rows without any text, which iteration leaves out
 
     def __len__(self) -> int:
