@@ -34,7 +34,7 @@ def figure(panels: dict[str, np.ndarray], columns: int = 1) -> "Figure":
         position, value, mean = thinned(score)
         axes.plot(position, value, ".", markersize=3, alpha=0.5, color="C0", label="score")
         axes.plot(position, mean, color="C1", label="moving mean")
-        axes.set_title(title, fontsize="medium")
+        axes.set_title(title, fontsize="medium", parse_math=False)  # file names may hold a $
         axes.set(xlabel="position in the file", ylabel="score")
     sheet.legend(*axes.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return sheet
@@ -54,6 +54,7 @@ def thinned(score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     if not len(score):
         return np.arange(0), score, score
+    score = np.clip(score, -1e300, 1e300)  # sums and axes beyond overflow
     begins = np.arange(0, len(score), math.ceil(len(score) / MOST_POINTS))
     lengths = np.diff(begins, append=len(score))
     position = begins + np.random.default_rng(0).integers(lengths)

@@ -25,10 +25,11 @@ def test_draw_where_nothing_can_be_written(tmp_path):
         draw(np.arange(3.0), "title", tmp_path)
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 5])
-def test_few_rows(n, tmp_path):
-    draw(np.arange(float(n)), "few", tmp_path / "few.png")
-    assert is_png(tmp_path / "few.png")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("score", [[], [0.0], [3.0, 3.0], [5e-324, 0.0], [1.7e308, -1.7e308], [1.7e308] * 300], ids=len)
+def test_few_or_extreme_scores(score, tmp_path):
+    draw(np.array(score), "a title $x^{ as it is", tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
 
 
 def test_of_few_rows_all_are_drawn_with_the_mean_of_their_neighbours():
