@@ -74,6 +74,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.start)
 
+    def take(self, index: np.ndarray) -> "Rows":
+        """Only these rows."""
+        return Rows(self.start[index], self.end[index])
+
 
 @contextlib.contextmanager
 def open_source(path: str) -> Iterator[Source]:

@@ -1,7 +1,8 @@
 """What selection and ordering share: read columns, ask which rows in which order, copy those lines."""
 
 import copy
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def copy_rows(
     columns: Sequence[Column],
     arrange: Callable,
     *,
+    inputs: Mapping[str, str],
     score_field: str,
     on_bad_row: jsonl.BadRowPolicy,
     rows_per_shard: int | None,
@@ -33,6 +35,7 @@ def copy_rows(
     """Write the lines of IN that `arrange` asks for to OUT, and the manifest.
 
     columns: what to read of each row.
+    inputs: name -> path of what the result depends on beside IN.
     arrange: (source, table, directions of the input's manifest) -> (row numbers in their new order, facts for the
         manifest); it may raise UserError.
     score_field: its quantiles are reported, where it is among the columns.
@@ -44,7 +47,7 @@ def copy_rows(
         shards = [shard.name for shard in source.shards]
         directions = declared_directions(source_path, shards)
         config = {key: value for key, value in call.config.items() if key != "cache"}
-        run = Run(call.stage, call.method_name, config, {"data": shards}, target, directions)
+        run = Run(call.stage, call.method_name, config, {"data": shards, **inputs}, target, directions)
         runs = [run, *_of_rejects(run, rejects)]
         if all(one.is_done() for one in reversed(runs)):
             return
@@ -89,7 +92,10 @@ def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source,
     if source.dropped:
         print(f"  dropped {sum(source.dropped.values()):,} bad rows: {dict(source.dropped)}")
     if groups := facts.get("groups"):
-        shown = [f"{one['group']} {one['rows_out']:,} of {one['rows_in']:,}" for one in groups[:SHOWN_GROUPS]]
+        shown = [
+            f"{json.dumps(one['group'], ensure_ascii=False)} {one['rows_out']:,} of {one['rows_in']:,}"
+            for one in groups[:SHOWN_GROUPS]
+        ]
         more = ", ..." if facts["group_count"] > SHOWN_GROUPS else ""
         print(f"  {facts['group_count']:,} groups: {', '.join(shown)}{more}")
     for side in ("in", "out"):

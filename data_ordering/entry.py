@@ -37,7 +37,7 @@ def run(
     Args:
         score_field: field of the score; a dot steps into an object, as in meta.score
         window_size: shuffle the rows inside consecutive windows of so many rows after ordering; 0 or 1 = off
-        seed: of the random generator
+        seed: of the random generator that shuffles in windows
         plot: true draws the score against the position to OUT.png
         select: selection method to apply first, in the same call; select.KEY=... sets its keys
         on_bad_row: a row without a usable score stops the run, or is dropped and counted
@@ -67,6 +67,7 @@ def run(
         call,
         columns + (choice.columns() if choice else []),
         arrange,
+        inputs=choice.inputs() if choice else {},
         score_field=score_field,
         on_bad_row=on_bad_row,
         rows_per_shard=rows_per_shard,

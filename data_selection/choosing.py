@@ -50,6 +50,10 @@ class Choice:
         self.group = Column("group", (group_field,)) if group_field else None
         self.tokens = TokenCounts(**counting) if "token_count" in self.names else None
 
+    def inputs(self) -> dict[str, str]:
+        """Paths or hub ids, beside the data, that the result depends on."""
+        return {"tokenizer": self.tokens.tokenizer} if self.tokens and self.tokens.tokenizer else {}
+
     def columns(self) -> list[Column]:
         """What is to be read of the file."""
         special = {"n": [], "higher_is_better": [], "row_number": [], "score": [number(self.score_field)]}

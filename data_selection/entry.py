@@ -35,6 +35,7 @@ def run(
         call,
         choice.columns(),
         choice.pick,
+        inputs=choice.inputs(),
         score_field=choice.score_field,
         on_bad_row=on_bad_row,
         rows_per_shard=rows_per_shard,
@@ -44,9 +45,7 @@ def run(
     )
 
 
-STAGE = dataclasses.replace(
-    SELECTION, run=run, keys=lambda method, given: choice_keys(method, given) | keys_of(run)
-)
+STAGE = dataclasses.replace(SELECTION, run=run, keys=lambda method, given: choice_keys(method, given) | keys_of(run))
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))
