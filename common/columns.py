@@ -1,16 +1,15 @@
 """Columns of a source: the byte range of every usable row, and its wanted values as arrays."""
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from common.errors import UserError
 from common.json_line import Label, Number, Text, document_text
-from common.jsonl import BadRowPolicy, Rows, Source, read_rows
+from common.jsonl import BadRowPolicy, Rows, Source, read_blocks
 
 
 class Column(NamedTuple):
@@ -57,39 +56,30 @@ def scan(source: Source, columns: Sequence[Column], on_bad_row: BadRowPolicy = "
             if types.setdefault(name, TYPES[column.kind]) != TYPES[column.kind]:
                 raise UserError(f"{name} cannot be a {column.kind} column and another kind of column at once")
     start, end = array("q"), array("q")
-    arrays = [array(CODES[column.kind]) for column in columns]
-    appends = [_appender(column, values) for column, values in zip(columns, arrays, strict=True)]
-    lines = read_rows(source, types, on_bad_row, progress="reading")
-    if len(types) == 1 and len(columns) == 1:
-        append = appends[0]
-        for begin, stop, value in lines:
-            start.append(begin)
-            end.append(stop)
-            append(value)
-    else:
-        position = {name: number for number, name in enumerate(types)}
-        # The values of a row are a tuple of all fields, or the bare value where there is one field.
-        takes = [itemgetter(*(position[name] for name in column.fields)) for column in columns]
-        for begin, stop, values in lines:
-            start.append(begin)
-            end.append(stop)
-            for append, take in zip(appends, takes, strict=True):
-                append(take(values) if len(types) > 1 else values)
-    found = {column: np.frombuffer(values, CODES[column.kind]) for column, values in zip(columns, arrays, strict=True)}
+    arrays = {column: array(CODES[column.kind]) for column in columns}
+    converters = {column: _converter(column) for column in columns}
+    for block_start, block_end, values in read_blocks(source, types, on_bad_row, progress="reading"):
+        start.frombytes(block_start.tobytes())
+        end.frombytes(block_end.tobytes())
+        by_field = dict(zip(types, [values] if len(types) == 1 else zip(*values, strict=True), strict=False))
+        for column in columns if values else ():
+            parts = [by_field[name] for name in column.fields]
+            arrays[column].extend(converters[column](parts[0] if len(parts) == 1 else zip(*parts, strict=True)))
+    found = {column: np.frombuffer(values, CODES[column.kind]) for column, values in arrays.items()}
     return Table(Rows(np.frombuffer(start, np.int64), np.frombuffer(end, np.int64)), found)
 
 
-def _appender(column: Column, values: array) -> Callable[[Any], None]:
-    """How a decoded value goes into the array of its column."""
+def _converter(column: Column) -> Callable[[Iterable], Iterable]:
+    """Decoded values -> numbers of the column's array."""
     if column.kind == "number":
-        return values.append
+        return lambda values: values
     if column.kind == "characters":
-        return lambda value: values.append(len(document_text(value)))
+        return lambda values: (len(document_text(value)) for value in values)
     groups: dict[Any, int] = {}
 
-    def append(value: Any) -> None:
+    def code(value: Any) -> int:
         if isinstance(value, bool):  # true is not the number 1
             value = "true" if value else "false"
-        values.append(groups.setdefault(value, len(groups)))
+        return groups.setdefault(value, len(groups))
 
-    return append
+    return lambda values: map(code, values)
