@@ -95,7 +95,7 @@ def _load(entry: Path, columns: Sequence[Column], source: Source) -> Table:
 
 
 def _store(entry: Path, table: Table, source: Source) -> None:
-    """Written beside its place and renamed: of several runs that store the same entry the first one wins."""
+    """Written beside its place and renamed, so that several runs may store the same entry at the same time."""
     entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     work = entry.with_name(f".{entry.name}.{os.getpid()}")
     try:
@@ -105,7 +105,7 @@ def _store(entry: Path, table: Table, source: Source) -> None:
             np.save(work / f"{number}.npy", values)
         facts = {"digest": _digest(arrays), "blank": source.blank, "dropped": source.dropped}
         (work / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-        shutil.rmtree(entry, ignore_errors=True)  # it could not be loaded
+        shutil.rmtree(entry, ignore_errors=True)  # what is there could not be loaded
         with contextlib.suppress(OSError):  # another run was first
             work.rename(entry)
     finally:

@@ -127,9 +127,8 @@ def read_blocks(
                 end -= [line.endswith(b"\r") for line in lines]
                 values = decoder.all_or_none(lines) if valid_utf8 else None
                 if values is None:  # something is bad or odd: line by line
-                    good, values = _usable(
-                        source, decoder, lines, valid_utf8, on_bad_row, f"{shard.name}:", line_number
-                    )
+                    place = (shard.name, line_number + 1)
+                    good, values = _usable(source, decoder, lines, valid_utf8, on_bad_row, place)
                     start, end = start[good], end[good]
                 line_number += len(lines)
                 yield start, end, values

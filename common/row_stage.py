@@ -11,7 +11,7 @@ import numpy as np
 from common import jsonl
 from common.cli import Call
 from common.column_cache import cached_scan
-from common.columns import Column, number, scan
+from common.columns import Column, Table, number, scan
 from common.errors import UserError
 from common.gather import check_target, write_lines
 from common.manifest import Run, declared_directions, quantiles
@@ -53,26 +53,27 @@ def copy_rows(
             return
         for one in runs:
             check_target(str(one.output), rows_per_shard)
-        wanted = list(dict.fromkeys(columns))
-        if cache:
-            table = cached_scan(source, wanted, on_bad_row, run.identity["inputs"]["data"])
-        else:
-            table = scan(source, wanted, on_bad_row)
+        columns = list(dict.fromkeys(columns))
+        fingerprints = run.identity["inputs"]["data"]
+        table = cached_scan(source, columns, on_bad_row, fingerprints) if cache else scan(source, columns, on_bad_row)
         if not len(table):
             raise UserError(f"{source_path} holds no rows")
         index, facts = arrange(source, table, directions)
-        write_lines(target, source, table.rows, index, rows_per_shard)
-        facts = {"rows_in": len(table), "rows_out": len(index)} | facts
-        if (score := table.columns.get(number(score_field))) is not None:
-            facts |= {"score_in": quantiles(score), "score_out": quantiles(score[index])}
-        if rejects is not None:
-            rest = np.ones(len(table), dtype=bool)
-            rest[index] = False
-            rest = np.flatnonzero(rest)
-            write_lines(rejects, source, table.rows, rest, rows_per_shard)
-            runs[1].finish(rows_in=len(table), rows_out=len(rest), **source.counts())
+        facts = _counts(table, index, score_field) | facts
+        picks = [index] if rejects is None else [index, np.delete(np.arange(len(table)), index)]
+        for one, pick in reversed(list(zip(runs, picks, strict=True))):  # OUT last
+            write_lines(str(one.output), source, table.rows, pick, rows_per_shard)
+        for one, pick in zip(runs[1:], picks[1:], strict=True):
+            one.finish(rows_in=len(table), rows_out=len(pick), **source.counts())
         run.finish(**facts, **source.counts())
     _summary(call, verb, facts, source, run)
+
+
+def _counts(table: Table, index: np.ndarray, score_field: str) -> dict[str, Any]:
+    counts: dict[str, Any] = {"rows_in": len(table), "rows_out": len(index)}
+    if (score := table.columns.get(number(score_field))) is not None:
+        counts |= {"score_in": quantiles(score), "score_out": quantiles(score[index])}
+    return counts
 
 
 def _of_rejects(run: Run, rejects: str | None) -> list[Run]:

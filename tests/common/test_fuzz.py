@@ -19,7 +19,7 @@ BAD = object()
 
 WHOLE = [
     '{"score": 1, "meta": {"score": 2.5, "source": "web"}, "text": "été \\u00e9 \\ud83d\\ude00"}',
-    '{"text": ["a", "b"], "meta": {"source": true, "x": [1, {"y": null}], "score": -1e-3}, "score": 123456789012345678}',
+    '{"text": ["a", "b"], "meta": {"source": true, "x": [1, {"y": null}], "score": -1e-3}, "score": 12345678901234567}',
     '{"meta.score": 7, "meta": {"source": 1.0}, "score": -0.0, "text": ""}',
     '{"meta": {"score": 0, "source": 1}, "score": 1E+2, "text": "\u2028 \x85", "huge": 1e999, "nan": NaN}',
     '{"score": 3, "score": 4, "meta": 1, "meta": {"score": 1, "source": "book"}, "text": "a", "text": "bc"}',
