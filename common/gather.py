@@ -16,6 +16,7 @@ from tqdm import tqdm
 from common.errors import UserError
 from common.files import check_writable, partial_path, replace_folder
 from common.jsonl import Rows, Source, mapped, open_output
+from common.manifest import manifest_path
 
 WRITE_BLOCK = 2**16  # bytes joined into one write: 4 MB joins cost twice as much
 IN_FLIGHT = 16  # blocks that are read at the same time
@@ -36,7 +37,7 @@ def write_lines(target: str, source: Source, rows: Rows, index: np.ndarray, rows
         if rows_per_shard is None:
             parts = [(target, index)]
         else:
-            folder, suffix = stack.enter_context(_whole_folder(Path(target))), compression(target)
+            folder, suffix = stack.enter_context(_whole_folder(Path(target))), compression(Path(target).name)
             firsts = range(0, max(1, len(index)), rows_per_shard)
             parts = (
                 (str(folder / f"part-{number:05d}.jsonl{suffix}"), index[first : first + rows_per_shard])
@@ -55,8 +56,10 @@ def check_target(target: str, rows_per_shard: int | None) -> None:
         check_writable(folder)
     elif not folder.is_dir():
         raise UserError(f"cannot write {target}: with rows_per_shard it is a folder, and a file of that name is there")
-    elif foreign := [path.name for path in folder.iterdir() if not PART.fullmatch(path.name)]:
+    elif foreign := sorted(path.name for path in folder.iterdir() if not PART.fullmatch(path.name)):
         raise UserError(f"cannot replace the folder {target}: {foreign[0]} in it is no part-00000.jsonl")
+    else:
+        check_writable(manifest_path(folder))
 
 
 def compression(name: str) -> str:
