@@ -21,9 +21,7 @@ METHODS = [
     for name in method_names(stage.name)
 ]
 SCORES = st.integers(-2, 2) | st.floats(-1e9, 1e9)
-OTHER = st.sampled_from([b"1.50", b"1E+2", b"9" * 30, "\"é \u2028 日本\"".encode(), b'"\\u00e9"', b"NaN"])
-    [b"1.50", b"1E+2", b"12345678901234567890123", '"é \u2028 日本"'.encode(), b'"\\u00e9"', b"NaN"]
-)
+OTHER = st.sampled_from([b"1.50", b"1E+2", b"9" * 30, '"é \u2028 日本"'.encode(), b'"\\u00e9"', b"NaN"])
 ROWS = st.lists(st.tuples(SCORES, OTHER, st.integers(0, 20)), min_size=1, max_size=16)
 BAD = st.lists(st.tuples(st.integers(0, 16), st.sampled_from([b"", b"{", b"[1]", b"\xff", b" "])))
 
