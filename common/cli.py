@@ -19,14 +19,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage's entry.py declares of itself."""
+    """What a stage's entry.py declares of itself. Its keys are those of `run`, unless `keys` gives them."""
 
     name: str  # its folder
     paths: tuple[str, ...]  # names of the leading words, e.g. ("IN.jsonl", "OUT.jsonl")
     contract: str  # what a method.py must define: "select", "order", "Scorer", "train", "evaluate"
     run: Callable[..., None]  # run(call, *, stage keys)
-    keys: Callable[[Callable, Mapping[str, Any]], dict[str, Key]] | None = None
-    """The stage keys for (method, what the call sets), where they depend on it; else those of `run`."""
+    keys: Callable[[Callable, Mapping[str, Any]], dict[str, Key]] | None = None  # keys(method, what the call sets)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def cached_scan(
     if table is None:
         table = scan(source, columns, on_bad_row)
         # A source that was written to in the meantime has no columns to remember.
-        if key == _key(source, columns, on_bad_row, fingerprints):
+        if all(jsonl.stamp_of(shard.name) == shard.stamp for shard in source.shards):
             try:
                 _store(cache_folder() / key, table, source)
             except (OSError, RuntimeError) as error:
@@ -62,9 +62,9 @@ def cache_folder() -> Path:
 
 
 def _key(source: Source, columns: Sequence[Column], on_bad_row: str, fingerprints: Sequence[Mapping]) -> str:
-    """The name of an entry; without time stamps, a change between the sampled blocks of a large file would not show."""
-    stamps = [[s.st_size, s.st_mtime_ns, s.st_ctime_ns] for s in (os.stat(shard.name) for shard in source.shards)]
+    """The name of an entry; without stamps, a change between the sampled blocks of a large file would not show."""
     content = [{name: value for name, value in print_.items() if name != "path"} for print_ in fingerprints]
+    stamps = [shard.stamp for shard in source.shards]
     digest = xxhash.xxh3_128(json.dumps([content, stamps, list(columns), on_bad_row]).encode())
     for module in (columns_module, json_line, jsonl):
         digest.update(Path(module.__file__).read_bytes())

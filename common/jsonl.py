@@ -8,6 +8,7 @@ import contextlib
 import glob
 import gzip
 import mmap
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -31,12 +32,13 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass
 class Shard:
-    """One input file as plain bytes; `base` is the offset of its first byte in the whole source."""
+    """One input file as plain bytes."""
 
     name: str
     file: BinaryIO
     size: int
-    base: int
+    base: int  # offset of its first byte in the whole source
+    stamp: tuple[int, ...]  # changes when the file is changed or replaced; of the moment before it was opened
 
 
 @dataclass
@@ -90,13 +92,20 @@ def open_source(path: str) -> Iterator[Source]:
         shards, base = [], 0
         for name in _shard_paths(path):
             try:
+                stamp = stamp_of(name)
                 file = stack.enter_context(_open_plain(name))
             except (OSError, EOFError) as error:
                 raise UserError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
             size = file.seek(0, 2)
-            shards.append(Shard(str(name), file, size, base))
+            shards.append(Shard(str(name), file, size, base, stamp))
             base += size
         yield Source(path, shards)
+
+
+def stamp_of(path: str | Path) -> tuple[int, ...]:
+    """Inode, size and times of a file: the time of the last change cannot be set back."""
+    stat = os.stat(path)
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def read_rows(

@@ -66,26 +66,31 @@ class Choice:
 
         directions: score field -> "higher" or "lower", as the input's manifest declares.
         """
-        columns: dict[str, Any] = {}
-        if "row_number" in self.names:
-            columns["row_number"] = np.arange(len(table))
-        if "score" in self.names:
-            higher = higher_is_better(self.score_field, self.direction, directions)
-            # A method that does not ask for the direction gets scores turned so that higher is better.
-            turn = not higher and "higher_is_better" not in self.names
-            score = table.columns[number(self.score_field)]
-            columns |= {"score": -score if turn else score, "higher_is_better": higher}
-        if self.tokens:
-            columns["token_count"] = self.tokens.counts(source, table)
-        for name in self.names:
-            if name not in ("n", *columns):
-                columns[name] = table.columns[number(name)]
+        columns = self._given(source, table, directions)
         if self.group is None:
             return self._apply(columns, None, len(table)), {}
         code = table.columns[self.group]
         members = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1])
         kept = np.sort(np.concatenate([rows[self._apply(columns, rows, len(rows))] for rows in members]))
         return kept, self._group_facts(source, table, code, kept)
+
+    def _given(self, source: Source, table: Table, directions: Mapping[str, str]) -> dict[str, Any]:
+        """What the method asks for, by name; all but `n`."""
+        columns: dict[str, Any] = {}
+        for name in self.names:
+            if name == "score":
+                higher = higher_is_better(self.score_field, self.direction, directions)
+                # A method that does not ask for the direction gets scores turned so that higher is better.
+                turn = not higher and "higher_is_better" not in self.names
+                score = table.columns[number(self.score_field)]
+                columns |= {"score": -score if turn else score, "higher_is_better": higher}
+            elif name == "row_number":
+                columns[name] = np.arange(len(table))
+            elif name == "token_count":
+                columns[name] = self.tokens.counts(source, table)
+            elif name not in ("n", "higher_is_better"):
+                columns[name] = table.columns[number(name)]
+        return columns
 
     def _apply(self, columns: Mapping[str, Any], rows: np.ndarray | None, n: int) -> np.ndarray:
         """The method on all rows, or on the rows of one group -> positions among them, ascending."""

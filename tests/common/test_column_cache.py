@@ -111,6 +111,15 @@ def test_a_source_that_changes_during_the_scan_is_not_remembered(file, monkeypat
     assert not (file.parent / "cache").exists()
 
 
+def test_a_source_that_is_replaced_after_it_was_opened_is_not_remembered(file):
+    new = file.with_name("new.jsonl")
+    new.write_text(line(1, 8))
+    with open_source(str(file)) as source:
+        os.replace(new, file)
+        assert len(column_cache.cached_scan(source, COLUMNS, "drop", [fingerprint(file)])) == 90
+    assert len(read(file)[0]) == 1
+
+
 def test_the_least_recently_used_entries_go_first(file, monkeypatch):
     for columns in (COLUMNS[:1], COLUMNS[1:2], COLUMNS[2:]):
         read(file, columns)
