@@ -87,11 +87,12 @@ def _spans(source: Source, rows: Rows, index: np.ndarray, bar: tqdm) -> Iterator
     bases = np.array([shard.base for shard in source.shards], dtype=np.int64)
     mean = (int(rows.end[-1]) - int(rows.start[0])) / len(rows) if len(rows) else 1
     step = max(1, int(WRITE_BLOCK / max(1, mean)))
-    for first in range(0, len(index), step):
-        chunk = index[first : first + step]
+    for first in range(0, len(index), 64 * step):  # few calls of numpy for many blocks
+        chunk = index[first : first + 64 * step]
         start, end = rows.start[chunk], rows.end[chunk]
         shard = np.searchsorted(bases, start, side="right") - 1
-        yield list(zip(shard.tolist(), (start - bases[shard]).tolist(), (end - bases[shard]).tolist(), strict=True))
+        spans = list(zip(shard.tolist(), (start - bases[shard]).tolist(), (end - bases[shard]).tolist(), strict=True))
+        yield from (spans[begin : begin + step] for begin in range(0, len(spans), step))
         bar.update(len(chunk))
 
 
