@@ -3,7 +3,7 @@
 import json
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -60,7 +60,7 @@ class Decoder:
             values = tuple(self._from_json(row, name) for name in self.fields)
         return values[0] if len(values) == 1 else values
 
-    def all_or_none(self, lines: list[bytes]) -> list | None:
+    def all_or_none(self, lines: Sequence[bytes | memoryview]) -> list | None:
         """The values of many lines of valid UTF-8, quickly; None where msgspec refuses one of them."""
         try:
             return list(map(self.values, map(self.decode, lines)))
