@@ -42,7 +42,8 @@ RARE = ["naïve", "it\u2019s", "—", "“quoted”", "£5", "東京", "über", 
 def make_corpus(path: Path, rows: int, row_bytes: int) -> None:
     """Rows of English text with a score, and with numbers as people write them, a big integer, a nested object.
 
-    One word in 25 has characters beyond ASCII or escapes: about 1 % and 0.8 % of the bytes, as in C4 and OpenWebText.
+    One word in 25 has characters beyond ASCII or escapes: 1.2 % of the bytes are beyond ASCII and 0.4 % backslashes
+    (C4: 0.7 % and 0.4 %, OpenWebText: 1.3 % and 0.9 %).
     """
     generator = random.Random(0)
     texts, words = [], WORDS.split()
