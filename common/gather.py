@@ -37,11 +37,12 @@ def write_lines(target: str, source: Source, rows: Rows, index: np.ndarray, rows
         if rows_per_shard is None:
             parts = [(target, index)]
         else:
-            folder, suffix = stack.enter_context(_whole_folder(Path(target))), compression(Path(target).name)
+            folder = stack.enter_context(_whole_folder(Path(target)))
             firsts = range(0, max(1, len(index)), rows_per_shard)
+            names = part_names(len(firsts), compression(Path(target).name))
             parts = (
-                (str(folder / f"part-{number:05d}.jsonl{suffix}"), index[first : first + rows_per_shard])
-                for number, first in enumerate(firsts)
+                (str(folder / name), index[first : first + rows_per_shard])
+                for name, first in zip(names, firsts, strict=True)
             )
         for name, part in parts:
             with open_output(name) as out:
@@ -60,6 +61,12 @@ def check_target(target: str, rows_per_shard: int | None) -> None:
         raise UserError(f"cannot replace the folder {target}: {foreign[0]} in it is no part-00000.jsonl")
     else:
         check_writable(manifest_path(folder))
+
+
+def part_names(count: int, suffix: str) -> Iterator[str]:
+    """`part-00000.jsonl` and so on, all of one length, so that they sort by number."""
+    digits = max(5, len(str(count - 1)))
+    return (f"part-{number:0{digits}d}.jsonl{suffix}" for number in range(count))
 
 
 def compression(name: str) -> str:

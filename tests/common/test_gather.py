@@ -85,3 +85,10 @@ def test_a_folder_of_parts_is_replaced_whole_and_nothing_else_is(folder):
 
 def test_free_memory_is_some_of_the_machine():
     assert 2**20 < gather.free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("count", [1, 99_999, 100_001])
+def test_names_of_parts_sort_by_number(count):
+    names = list(gather.part_names(count, ".zst"))
+    assert len(names) == count and names == sorted(names)
+    assert all(gather.PART.fullmatch(name) for name in (names[0], names[-1]))
