@@ -44,8 +44,7 @@ def run(
         rows_per_shard: OUT is a folder of files with so many rows each; null = OUT is one file
         cache: keep the columns of a large file on disk, so that another call on the same file need not scan it
     """
-    names = columns_of(call.method)
-    fields = {name: number(score_field if name == "score" else name) for name in names if name != "n"}
+    fields = {name: number(score_field if name == "score" else name) for name in columns_of(call.method) if name != "n"}
     columns = [*fields.values(), *([number(score_field)] if plot else [])]
     choice = load_choice(select, selecting) if select else None
 
@@ -53,12 +52,9 @@ def run(
         kept, facts = choice.pick(source, table, directions) if choice else (np.arange(len(table)), {})
         if not len(kept):
             raise UserError(f"{select} keeps no row: there is nothing to order")
-        given = {"n": len(kept)} | {name: table.columns[column][kept] for name, column in fields.items()}
-        order = np.asarray(call.method(*(given[name] for name in names), **call.method_keys), dtype=np.int64)
+        order = new_order(call, {name: table.columns[column][kept] for name, column in fields.items()}, len(kept))
         # A child of the generator: a method with a seed has drawn from the generator itself.
-        generator = np.random.default_rng(seed).spawn(1)[0]
-        order = shuffled_in_windows(permutation(order, len(kept)), window_size, generator)
-        index = kept[order]
+        index = kept[shuffled_in_windows(order, window_size, np.random.default_rng(seed).spawn(1)[0])]
         if plot:
             draw(table.columns[number(score_field)][index], call.method_name, Path(call.paths[1] + ".png"))
         return index, facts
@@ -74,6 +70,12 @@ def run(
         cache=cache,
         verb="ordered",
     )
+
+
+def new_order(call: Call, columns: Mapping[str, np.ndarray], n: int) -> np.ndarray:
+    """The permutation that the method gives. columns: by the names that it reads, each (n,)."""
+    given = [n if name == "n" else columns[name] for name in columns_of(call.method)]
+    return permutation(np.asarray(call.method(*given, **call.method_keys), dtype=np.int64), n)
 
 
 def permutation(index: np.ndarray, n: int) -> np.ndarray:
