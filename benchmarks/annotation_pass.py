@@ -61,13 +61,13 @@ def prepare(way: str, size: str, batch: int, tokens: int) -> Inputs:
 
 def extra_memory(way: str, size: str, batch: int, tokens: int) -> int:
     """Bytes at the peak beyond model, direction and a runtime warmed up with a tiny model; for a fresh process."""
+    WAYS[way](*prepare(way, "tiny", 2, 8))
     inputs = prepare(way, size, batch, tokens)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         WAYS[way](*inputs)
         return torch.cuda.max_memory_allocated() - before
-    WAYS[way](*prepare(way, "tiny", 2, 8))
     before = resident()
     forget_peak()
     WAYS[way](*inputs)

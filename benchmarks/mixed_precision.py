@@ -56,13 +56,9 @@ def report(size: str, repeats: int, batch: int = BATCH, tokens: int = TOKENS) ->
     rows = []
     for kind, run in runs.items():
         dots, norms = run.result
-        same = [
-            spearmanr(dots, exact_dots),
-            spearmanr(norms, exact_norms),
-            spearmanr(dots / norms, exact_dots / exact_norms),
-        ]
+        pairs = (dots, exact_dots), (norms, exact_norms), (dots / norms, exact_dots / exact_norms)
         share = needed / run.wall / peak
-        correlations = [f"{correlation.statistic:.4f}" for correlation in same]
+        correlations = [f"{spearmanr(one, other).statistic:.4f}" for one, other in pairs]
         rows.append([kind, f"{run.wall:.3f}", f"{batch * tokens / run.wall:,.0f}", f"{share:.0%}", *correlations])
     columns = ["precision", "wall s", "tokens / s", "share of peak", "Spearman of dot", "of norm", "of dot / norm"]
     title = f"Annotation, {size}, {batch} x {tokens:,} tokens, {needed / 1e12:.1f} Tflop; bfloat16 matmul peak "

@@ -31,7 +31,8 @@ def scorer_backbone(size: str, attention: str = "sdpa") -> torch.nn.Module:
     """A GPT-2 without its output layer, in float32: 124M parameters, or a tiny one."""
     torch.manual_seed(0)
     shape = {"n_embd": 96, "n_layer": 3, "n_head": 6, "vocab_size": 2048} if size == "tiny" else {}
-    return GPT2Model._from_config(GPT2Config(**shape), attn_implementation=attention).to(DEVICE).eval()
+    config = GPT2Config(**shape, bos_token_id=0, eos_token_id=0)
+    return GPT2Model._from_config(config, attn_implementation=attention).to(DEVICE).eval()
 
 
 def parameter_count(model: torch.nn.Module) -> int:

@@ -81,6 +81,7 @@ def tensor_sizes(size: str, steps: int, hessian: str, folder: Path) -> float:
 
 def report(size: str) -> None:
     """Measure and print the table."""
+    os.environ["KINETO_LOG_LEVEL"] = "99"  # the profiler would report its start and stop
     ways: tuple[Callable, ...] = (resident_sizes, tensor_sizes)
     rows = []
     for steps in (25, 100):

@@ -3,14 +3,14 @@
 import ast
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from common.config import Key, describe, did_you_mean, keys_of, resolve
+from common.config import Key, describe, did_you_mean, keys_of, load_yaml, resolve
 from common.errors import UserError, exit_code
 from common.launch import launch, wanted
 
@@ -19,12 +19,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage's entry.py declares of itself."""
+    """What a stage's entry.py declares of itself. Its keys are those of `run`, unless `keys` gives them."""
 
     name: str  # its folder
     paths: tuple[str, ...]  # names of the leading words, e.g. ("IN.jsonl", "OUT.jsonl")
     contract: str  # what a method.py must define: "select", "order", "Scorer", "train", "evaluate"
     run: Callable[..., None]  # run(call, *, stage keys)
+    keys: Callable[[Callable, Mapping[str, Any]], dict[str, Key]] | None = None  # keys(method, what the call sets)
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,16 @@ def load_method(stage: Stage, name: str) -> tuple[Callable, Path | None]:
     return getattr(module, stage.contract), existing[0] if existing else None
 
 
-def keys_for(stage: Stage, method: Callable) -> tuple[dict[str, Key], dict[str, Key]]:
-    """The keys of the stage, and those of the method."""
-    return keys_of(stage.run), keys_of(method)
+def keys_for(
+    stage: Stage, method: Callable, given: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Key], dict[str, Key]]:
+    """The keys of the stage, and those of the method; a key of both (`seed`, say) is declared by the method.
+
+    given: what the call sets, unchecked.
+    """
+    method_keys = keys_of(method)
+    stage_keys = stage.keys(method, given or {}) if stage.keys else keys_of(stage.run)
+    return stage_keys | {name: key for name, key in method_keys.items() if name in stage_keys}, method_keys
 
 
 def _dispatch(stage: Stage, words: list[str]) -> None:
@@ -106,16 +114,18 @@ def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path |
         raise UserError(f"{missing} is missing; usage: {_usage(stage)}")
     name, rest = words[count], words[count + 1 :]
     method, config_path = load_method(stage, name)
-    stage_keys, method_keys = keys_for(stage, method)
     if rest and "=" not in rest[0]:
         config_path, rest = Path(rest[0]), rest[1:]
         if not config_path.is_file():
             raise UserError(f"no configuration file {config_path}")
     bare = [word for word in rest if "=" not in word]
     if bare:
-        example = next(iter(method_keys or stage_keys))
+        example = next(iter(keys_of(method) or keys_of(stage.run)))
         raise UserError(f"unexpected word '{bare[0]}': after CONFIG only key=value, e.g. {example}={bare[0]}")
-    config = resolve(stage_keys | method_keys, config_path, dict(word.split("=", 1) for word in rest))
+    overrides = dict(word.split("=", 1) for word in rest)
+    given = (load_yaml(config_path) if config_path else {}) | overrides
+    stage_keys, method_keys = keys_for(stage, method, given)
+    config = resolve(stage_keys | method_keys, config_path, overrides)
     call = Call(
         stage=stage.name,
         paths=tuple(words[:count]),
@@ -133,6 +143,8 @@ def _usage(stage: Stage) -> str:
 
 def _help(stage: Stage, words: list[str]) -> str:
     """Help of the stage, or of one method: `METHOD --help` and `PATHS... METHOD --help` both work."""
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    words = [word for word in words if "=" not in word]
     if not words:
         methods = "\n".join(f"  {name:<24} {_summary(stage.name, name)}" for name in method_names(stage.name))
         return (
@@ -143,11 +155,12 @@ def _help(stage: Stage, words: list[str]) -> str:
         )
     name = words[min(len(stage.paths), len(words) - 1)]
     method, config_path = load_method(stage, name)
-    stage_keys, method_keys = keys_for(stage, method)
+    stage_keys, method_keys = keys_for(stage, method, given)
+    stage_keys = {key: stage_keys[key] for key in stage_keys if key not in method_keys}
     default = config_path.relative_to(REPOSITORY) if config_path else "none"
     text = f"usage: {_usage(stage).replace('METHOD', name)}\n\n{_summary(stage.name, name)}\n"
     text += f"default configuration: {default}\n\nkeys of {name}:\n{describe(method_keys) or '  none'}"
-    return text + (f"\n\nkeys of every method:\n{describe(stage_keys)}" if stage_keys else "")
+    return text + (f"\n\nkeys of the stage:\n{describe(stage_keys)}" if stage_keys else "")
 
 
 def _summary(stage: str, name: str) -> str:

@@ -1,15 +1,19 @@
 """One line of JSON: its wanted fields decoded, or the reason why not; a field added without touching the rest."""
 
 import json
+import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
+
+from common.errors import UserError
 
 Number = float
 Text = str | list[str]
+Label = str | bool | int | float
+NOT = {Text: "not text", Label: "not a string, number or boolean"}
 
 
 class BadRow(Exception):
@@ -21,22 +25,27 @@ class FieldExists(BadRow):
 
 
 class Decoder:
-    """Line -> values of the wanted fields. msgspec first; what it refuses gets one try with stdlib json."""
+    """Line -> values of the wanted fields. msgspec first; what it refuses gets one try with stdlib json.
+
+    A dot steps into an object: `meta.score` is the field `score` of the object `meta`. In a row that has a
+    top-level field spelled `meta.score`, that one is meant.
+    """
 
     def __init__(self, fields: Mapping[str, Any]):
+        """fields: name -> `Number`, `Text`, `Label` or another type that msgspec knows; `msgspec.UnsetType` for a
+        top-level field that must be absent.
+
+        Raises: UserError where one field is wanted both as a value and as the object that holds another.
+        """
         self.fields = dict(fields)
-        names = [f"field_{number}" for number in range(len(self.fields))]
-        # A field of type UnsetType must be absent: any value of it is refused.
-        defaults = [(msgspec.UNSET,) if wanted is msgspec.UnsetType else () for wanted in self.fields.values()]
-        struct = msgspec.defstruct(
-            "Row",
-            [(name, wanted, *default) for name, wanted, default in zip(names, fields.values(), defaults, strict=True)],
-            rename=dict(zip(names, self.fields, strict=True)),
-            kw_only=True,
-            gc=False,
-        )
-        self.decode = msgspec.json.Decoder(struct).decode
-        self.values = operator.attrgetter(*names) if names else lambda row: ()
+        tree: dict[str, Any] = {}
+        for name, wanted in self.fields.items():
+            _put(tree, [name] if wanted is msgspec.UnsetType else name.split("."), wanted)
+        # A top-level field with a dot in its own name is rare: it is refused here, and read by stdlib json.
+        paths = [_attribute_path(tree, name) for name in self.fields]
+        tree |= {name: msgspec.UnsetType for name in self.fields if "." in name}
+        self.decode = msgspec.json.Decoder(_struct(tree)).decode
+        self.values = operator.attrgetter(*paths) if paths else lambda row: ()
 
     def __call__(self, line: bytes, valid_utf8: bool) -> Any:
         """One value for one field, else a tuple. Raises: BadRow."""
@@ -51,6 +60,13 @@ class Decoder:
             values = tuple(self._from_json(row, name) for name in self.fields)
         return values[0] if len(values) == 1 else values
 
+    def all_or_none(self, lines: Sequence[bytes | memoryview]) -> list | None:
+        """The values of many lines of valid UTF-8, quickly; None where msgspec refuses one of them."""
+        try:
+            return list(map(self.values, map(self.decode, lines)))
+        except (msgspec.MsgspecError, RecursionError):
+            return None
+
     def _from_json(self, row: dict, name: str) -> Any:
         """The field of a line that msgspec refused (a lone surrogate or NaN in some other field, say)."""
         wanted = self.fields[name]
@@ -58,36 +74,78 @@ class Decoder:
             if name in row:
                 raise FieldExists(f"{name} is there already (overwrite=true replaces it)")
             return msgspec.UNSET
-        if name not in row:
-            raise BadRow(f"{name} is missing")
-        value = row[name]
+        value = _lookup(row, name)
         if value is None:
             raise BadRow(f"{name} is null")
+        if wanted is Number and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise BadRow(f"{name} is {_kind(value)}, not a number")
         if wanted is Number:
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise BadRow(f"{name} is {_kind(value)}, not a number")
-            try:
-                value = float(value)
-            except OverflowError:
-                value = float("inf")
-            if not np.isfinite(value):
-                raise BadRow(f"{name} is not a finite number")
-            return value
+            return _finite(value, name)
         try:
             value = msgspec.convert(value, wanted)
         except msgspec.ValidationError as error:
-            detail = "not text" if wanted == Text else str(error)
-            raise BadRow(f"{name} is {_kind(value)}, {detail}") from None
+            raise BadRow(f"{name} is {_kind(value)}, {NOT.get(wanted, error)}") from None
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise BadRow(f"{name} holds a lone surrogate, which is no Unicode text") from None
-        return value
+        return _finite(value, name) if isinstance(value, float) else value
+
+
+def _put(tree: dict[str, Any], path: list[str], wanted: Any) -> None:
+    *parents, last = path
+    for part in parents:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            break
+    if not isinstance(tree, dict) or last in tree:
+        raise UserError(f"{'.'.join(path)}: a field cannot be both a value and the object that holds another field")
+    tree[last] = wanted
+
+
+def _attribute_path(tree: dict[str, Any], name: str) -> str:
+    """Where a decoded row has the field: members of its struct are numbered, as any text may be a name."""
+    numbers = []
+    for part in [name] if name in tree else name.split("."):
+        numbers.append(f"member_{list(tree).index(part)}")
+        tree = tree[part]
+    return ".".join(numbers)
+
+
+def _struct(tree: dict[str, Any]) -> type:
+    """The msgspec struct of an object with these members; a member of type UnsetType must be absent."""
+    members, names = [], {}
+    for number, (name, wanted) in enumerate(tree.items()):
+        default = (msgspec.UNSET,) if wanted is msgspec.UnsetType else ()
+        members.append((f"member_{number}", _struct(wanted) if isinstance(wanted, dict) else wanted, *default))
+        names[f"member_{number}"] = name
+    return msgspec.defstruct("Row", members, rename=names, kw_only=True, gc=False)
+
+
+def _lookup(row: dict, name: str) -> Any:
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise BadRow(f"{name} is missing")
+        value = value[part]
+    return value
+
+
+def _finite(value: float, name: str) -> float:
+    try:
+        value = float(value)
+    except OverflowError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise BadRow(f"{name} is not a finite number")
+    return value
 
 
 def _parse(line: bytes) -> dict:
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode(), parse_int=_integer)
     except RecursionError:
         raise BadRow("nested too deeply") from None
     except ValueError as error:
@@ -95,6 +153,14 @@ def _parse(line: bytes) -> dict:
     if not isinstance(row, dict):
         raise BadRow(f"{_kind(row)}, not a JSON object")
     return row
+
+
+def _integer(digits: str) -> int | float:
+    """Python refuses to read integers beyond some 4,300 digits: as floating point they are infinite."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
 
 
 def _kind(value: Any) -> str:

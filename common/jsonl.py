@@ -1,4 +1,4 @@
-"""The raw-line JSONL engine: decode only the wanted fields of each line, hand the line itself on byte for byte.
+"""Reading JSONL: decode only the wanted fields of each line, hand the line itself on byte for byte.
 
 A `Source` is one path, a glob or a folder of shards, read as one sequence of lines. Rows are known by the byte
 range of their line; text is never decoded and encoded again, so every field survives as it was written.
@@ -8,10 +8,10 @@ import contextlib
 import glob
 import gzip
 import mmap
+import os
 import tempfile
-from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -21,24 +21,25 @@ from tqdm import tqdm
 
 from common.errors import UserError
 from common.files import atomic_file
-from common.json_line import BadRow, Decoder, FieldExists, Number
+from common.json_line import BadRow, Decoder, FieldExists
 
 BadRowPolicy = Literal["error", "drop"]
 
-READ_BLOCK = 2**20  # bytes decoded as UTF-8 and split at a time
-WRITE_BLOCK = 2**16  # bytes joined into one write: 4 MB joins cost twice as much
+READ_BLOCK = 2**18  # bytes decoded as UTF-8 and split at a time
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+CARRIAGE_RETURN = 13
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass
 class Shard:
-    """One input file as plain bytes; `base` is the offset of its first byte in the whole source."""
+    """One input file as plain bytes."""
 
     name: str
     file: BinaryIO
     size: int
-    base: int
+    base: int  # offset of its first byte in the whole source
+    stamp: tuple[int, ...]  # changes when the file is changed or replaced; of the moment before it was opened
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Source:
     def place(self, start: int) -> str:
         """`FILE:LINE` of the row that starts at this offset."""
         shard = next(shard for shard in reversed(self.shards) if shard.base <= start)
-        view = _view(shard)[: start - shard.base]
+        view = mapped(shard)[: start - shard.base]
         newlines = sum(bytes(view[i : i + READ_BLOCK]).count(b"\n") for i in range(0, len(view), READ_BLOCK))
         return f"{shard.name}:{newlines + 1}"
 
@@ -68,14 +69,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Rows:
-    """Byte ranges [start, end) of the usable lines of a source (without line ends), and decoded columns."""
+    """Byte ranges [start, end) of the usable lines of a source, without line ends."""
 
     start: np.ndarray
     end: np.ndarray
-    columns: dict[str, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.start)
+
+    def take(self, index: np.ndarray) -> "Rows":
+        """Only these rows."""
+        return Rows(self.start[index], self.end[index])
 
 
 @contextlib.contextmanager
@@ -89,13 +93,20 @@ def open_source(path: str) -> Iterator[Source]:
         shards, base = [], 0
         for name in _shard_paths(path):
             try:
+                stamp = stamp_of(name)
                 file = stack.enter_context(_open_plain(name))
             except (OSError, EOFError) as error:
                 raise UserError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
             size = file.seek(0, 2)
-            shards.append(Shard(str(name), file, size, base))
+            shards.append(Shard(str(name), file, size, base, stamp))
             base += size
         yield Source(path, shards)
+
+
+def stamp_of(path: str | Path) -> tuple[int, ...]:
+    """Inode, size and times of a file: the time of the last change cannot be set back."""
+    stat = os.stat(path)
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def read_rows(
@@ -106,74 +117,78 @@ def read_rows(
     fields: name -> `Number`, `Text` or another type that msgspec knows; all of them must be there.
     Raises: UserError `FILE:LINE: reason` at the first bad row, unless they are dropped (and counted).
     """
-    decode = Decoder(fields)
+    for start, end, values in read_blocks(source, fields, on_bad_row, progress):
+        yield from zip(start.tolist(), end.tolist(), values, strict=True)
+
+
+def read_blocks(
+    source: Source, fields: Mapping[str, Any], on_bad_row: BadRowPolicy = "error", progress: str | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray, list]]:
+    """`read_rows` for some hundred kilobytes at a time: (starts, ends, list of values), all of one length."""
+    decoder = Decoder(fields)
     source.blank, source.dropped = 0, Counter()
     with tqdm(total=source.bytes, unit="B", unit_scale=True, desc=progress, disable=None if progress else True) as bar:
         for shard in source.shards:
             line_number = 0
-            for start, lines, valid_utf8 in _blocks(shard):
-                position = shard.base + start
-                for line in lines:
-                    line_number += 1
-                    begin, position = position, position + len(line) + 1
-                    if line.endswith(b"\r"):
-                        line = line[:-1]
-                    try:
-                        values = decode(line, valid_utf8)
-                    except BadRow as bad:
-                        if not line.strip():
-                            source.blank += 1
-                        elif on_bad_row == "drop" and not isinstance(bad, FieldExists):
-                            source.dropped[str(bad)] += 1
-                        else:
-                            raise UserError(f"{shard.name}:{line_number}: {bad}") from None
-                        continue
-                    yield begin, begin + len(line), values
-                bar.update(position - bar.n)
+            for position, block, valid_utf8 in _blocks(shard):
+                begins, ends = _line_bounds(block)
+                view, good = memoryview(block), slice(None)
+                lines = [view[begin:end] for begin, end in zip(begins, ends, strict=True)]
+                values = decoder.all_or_none(lines) if valid_utf8 else None
+                if values is None:  # something is bad or odd: line by line
+                    place = (shard.name, line_number + 1)
+                    good, values = _usable(source, decoder, map(bytes, lines), valid_utf8, on_bad_row, place)
+                line_number += len(lines)
+                start, end = np.array(begins)[good], np.array(ends)[good]
+                end -= np.frombuffer(block, np.uint8)[end - 1] == CARRIAGE_RETURN
+                base = shard.base + position
+                yield start + base, end + base, values
+                bar.update(base + len(block) - bar.n)
 
 
-def scan(source: Source, fields: Sequence[str], on_bad_row: BadRowPolicy = "error") -> Rows:
-    """Byte ranges of all rows, and the numeric `fields` as float64 columns."""
-    start, end = array("q"), array("q")
-    columns = [array("d") for _ in fields]
-    for begin, stop, values in read_rows(source, dict.fromkeys(fields, Number), on_bad_row, progress="reading"):
-        start.append(begin)
-        end.append(stop)
-        if len(columns) == 1:
-            columns[0].append(values)
-        else:
-            for column, value in zip(columns, values, strict=True):
-                column.append(value)
-    named = {name: np.frombuffer(column) for name, column in zip(fields, columns, strict=True)}
-    return Rows(np.frombuffer(start, np.int64), np.frombuffer(end, np.int64), named)
+def _line_bounds(block: bytes) -> tuple[list[int], list[int]]:
+    """First byte and end of every line of a block that ends with a newline: quicker than to split it."""
+    ends, end = [], block.find(b"\n")
+    while end >= 0:
+        ends.append(end)
+        end = block.find(b"\n", end + 1)
+    return [0, *(end + 1 for end in ends[:-1])], ends
 
 
-def write_lines(target: str, source: Source, rows: Rows, index: np.ndarray) -> None:
-    """Write the raw lines of `rows` in the order of `index` to `target`, atomically; compressed by its suffix."""
-    with contextlib.ExitStack() as stack:
-        out = stack.enter_context(open_output(target))
-        bar = stack.enter_context(tqdm(total=len(index), unit="row", unit_scale=True, desc="writing", disable=None))
-        views = [_view(shard) for shard in source.shards]
-        bases = np.array([shard.base for shard in source.shards], dtype=np.int64)
-        mean = (rows.end - rows.start).mean() + 1 if len(rows) else 1
-        step = max(1, int(WRITE_BLOCK / mean))
-        for first in range(0, len(index), step):
-            chunk = index[first : first + step]
-            shard = np.searchsorted(bases, rows.start[chunk], side="right") - 1
-            start = (rows.start[chunk] - bases[shard]).tolist()
-            end = (rows.end[chunk] - bases[shard]).tolist()
-            lines = [views[k][s:e] for k, s, e in zip(shard.tolist(), start, end, strict=True)]
-            out.write(b"\n".join(lines) + b"\n")
-            bar.update(len(chunk))
+def _usable(
+    source: Source, decoder: Decoder, lines: Iterable[bytes], valid_utf8: bool, on_bad_row: str, place: tuple[str, int]
+) -> tuple[list[int], list]:
+    """Positions and values of the usable lines; blank and dropped ones are counted in `source`.
+
+    place: file and number of the first line. Raises: UserError.
+    """
+    good, values = [], []
+    for number, line in enumerate(lines):
+        try:
+            values.append(decoder(line, valid_utf8))
+            good.append(number)
+        except BadRow as bad:
+            if not line.strip():
+                source.blank += 1
+            elif on_bad_row == "drop" and not isinstance(bad, FieldExists):
+                source.dropped[str(bad)] += 1
+            else:
+                raise UserError(f"{place[0]}:{place[1] + number}: {bad}") from None
+    return good, values
 
 
 def raw_lines(source: Source, rows: Rows) -> Iterator[bytes]:
     """The lines of `rows`, without line ends."""
-    views = [_view(shard) for shard in source.shards]
+    views = [mapped(shard) for shard in source.shards]
     bases = np.array([shard.base for shard in source.shards], dtype=np.int64)
     shards = np.searchsorted(bases, rows.start, side="right") - 1
     for shard, start, end in zip(shards, rows.start - bases[shards], rows.end - bases[shards], strict=True):
         yield bytes(views[shard][start:end])
+
+
+def mapped(shard: Shard) -> memoryview:
+    """The bytes of a shard, mapped (an empty file cannot be); unmapped when the last slice of it is gone."""
+    return memoryview(mmap.mmap(shard.file.fileno(), 0, access=mmap.ACCESS_READ) if shard.size else b"")
 
 
 @contextlib.contextmanager
@@ -193,21 +208,23 @@ def open_output(target: str) -> Iterator[BinaryIO]:
                 yield file
 
 
-def _blocks(shard: Shard) -> Iterator[tuple[int, list[bytes], bool]]:
-    """(offset of the first line, lines without their newline, all valid UTF-8?) for about a megabyte at a time."""
+def _blocks(shard: Shard) -> Iterator[tuple[int, bytes, bool]]:
+    """(offset, whole lines, all valid UTF-8?), about a READ_BLOCK at a time; each block ends with a newline."""
+    bytes(
+        16 * READ_BLOCK
+    )  # glibc: freeing this once keeps the memory of a block from going back to the system each time
     position = 3 if _starts_with_mark(shard) else 0
     shard.file.seek(position)
     while block := shard.file.read(READ_BLOCK):
         if not block.endswith(b"\n"):
             block += shard.file.readline()
+        if not block.endswith(b"\n"):
+            block += b"\n"
         try:
             valid = block.isascii() or bool(block.decode())
         except UnicodeDecodeError:
             valid = False
-        lines = block.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
-        yield position, lines, valid
+        yield position, block, valid
         position += len(block)
 
 
@@ -249,8 +266,3 @@ def _open_plain(path: Path) -> BinaryIO:
             plain.write(block)
     plain.flush()
     return plain
-
-
-def _view(shard: Shard) -> memoryview:
-    """The bytes of a shard, mapped (an empty file cannot be); unmapped when the last slice of it is gone."""
-    return memoryview(mmap.mmap(shard.file.fileno(), 0, access=mmap.ACCESS_READ) if shard.size else b"")

@@ -1,6 +1,8 @@
-"""What selection and ordering share: read the columns a method names, ask it for row numbers, copy those lines."""
+"""What selection and ordering share: read columns, ask which rows in which order, copy those lines."""
 
-from collections.abc import Callable
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,53 +10,81 @@ import numpy as np
 
 from common import jsonl
 from common.cli import Call
-from common.config import columns_of
+from common.column_cache import cached_scan
+from common.columns import Column, Table, number, scan
 from common.errors import UserError
-from common.files import check_writable
+from common.gather import check_target, write_lines
 from common.manifest import Run, declared_directions, quantiles
 
-SPECIAL = ("n", "higher_is_better")  # positional parameters that are no columns of the file
+SHOWN_GROUPS = 8
 
 
 def copy_rows(
-    call: Call, *, score_field: str, on_bad_row: str, arguments: Callable, check: Callable, verb: str
+    call: Call,
+    columns: Sequence[Column],
+    arrange: Callable,
+    *,
+    inputs: Mapping[str, str],
+    score_field: str,
+    on_bad_row: jsonl.BadRowPolicy,
+    rows_per_shard: int | None,
+    cache: bool,
+    verb: str,
+    rejects: str | None = None,
 ) -> None:
-    """Write the lines of IN that `call.method` asks for to OUT, and the manifest.
+    """Write the lines of IN that `arrange` asks for to OUT, and the manifest.
 
-    arguments: (columns by name, directions of the input's manifest) -> the columns as the method gets them, with all
-        that it asks for; it may raise UserError.
-    check: (index, n) -> the index as it is written; raises AssertionError where the method broke its contract.
+    columns: what to read of each row.
+    inputs: name -> path of what the result depends on beside IN.
+    arrange: (source, table, directions of the input's manifest) -> (row numbers in their new order, facts for the
+        manifest); it may raise UserError.
+    score_field: its quantiles are reported, where it is among the columns.
     verb: what happened to the rows, for the summary ("kept", "ordered").
+    rejects: a path for all other rows, in input order.
     """
     source_path, target = call.paths
     with jsonl.open_source(source_path) as source:
         shards = [shard.name for shard in source.shards]
         directions = declared_directions(source_path, shards)
-        run = Run(call.stage, call.method_name, call.config, {"data": shards}, target, directions)
-        if run.is_done():
+        config = {key: value for key, value in call.config.items() if key != "cache"}
+        run = Run(call.stage, call.method_name, config, {"data": shards, **inputs}, target, directions)
+        runs = [run, *_of_rejects(run, rejects)]
+        if all(one.is_done() for one in reversed(runs)):
             return
-        check_writable(Path(target))
-        names = columns_of(call.method)
-        fields = {name: score_field if name == "score" else name for name in names if name not in SPECIAL}
-        rows = jsonl.scan(source, list(fields.values()), on_bad_row)
-        if not len(rows):
+        for one in runs:
+            check_target(str(one.output), rows_per_shard)
+        columns = list(dict.fromkeys(columns))
+        fingerprints = run.identity["inputs"]["data"]
+        table = cached_scan(source, columns, on_bad_row, fingerprints) if cache else scan(source, columns, on_bad_row)
+        if not len(table):
             raise UserError(f"{source_path} holds no rows")
-        columns = {name: rows.columns[field] for name, field in fields.items()} | {"n": len(rows)}
-        columns = arguments(columns, directions)
-        picked = call.method(*(columns[name] for name in names), **call.method_keys)
-        index = check(np.asarray(picked, dtype=np.int64), len(rows))
-        jsonl.write_lines(target, source, rows, index)
-        facts = _facts(rows, index, fields.get("score"))
+        index, facts = arrange(source, table, directions)
+        facts = _counts(table, index, score_field) | facts
+        picks = [index] if rejects is None else [index, np.delete(np.arange(len(table)), index)]
+        for one, pick in reversed(list(zip(runs, picks, strict=True))):  # OUT last
+            write_lines(str(one.output), source, table.rows, pick, rows_per_shard)
+        for one, pick in zip(runs[1:], picks[1:], strict=True):
+            one.finish(rows_in=len(table), rows_out=len(pick), **source.counts())
         run.finish(**facts, **source.counts())
     _summary(call, verb, facts, source, run)
 
 
-def _facts(rows: jsonl.Rows, index: np.ndarray, score_field: str | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {"rows_in": len(rows), "rows_out": len(index)}
-    if score_field is not None:
-        score = rows.columns[score_field]
-        facts |= {"score_in": quantiles(score), "score_out": quantiles(score[index])}
-    return facts
+def _counts(table: Table, index: np.ndarray, score_field: str) -> dict[str, Any]:
+    counts: dict[str, Any] = {"rows_in": len(table), "rows_out": len(index)}
+    if (score := table.columns.get(number(score_field))) is not None:
+        counts |= {"score_in": quantiles(score), "score_out": quantiles(score[index])}
+    return counts
+
+
+def _of_rejects(run: Run, rejects: str | None) -> list[Run]:
+    """The record of the second output of the same run, where there is one."""
+    if rejects is None:
+        return []
+    second = copy.copy(run)
+    second.output = Path(rejects)
+    if second.output.resolve() == run.output.resolve():
+        raise UserError(f"rejects and OUT are the same file: {rejects}")
+    return [second]
 
 
 def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source, run: Run) -> None:
@@ -62,6 +92,13 @@ def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source,
     print(f"{call.method_name}: {verb} {facts['rows_out']:,} of {facts['rows_in']:,} rows ({share:.1%})")
     if source.dropped:
         print(f"  dropped {sum(source.dropped.values()):,} bad rows: {dict(source.dropped)}")
+    if groups := facts.get("groups"):
+        shown = [
+            f"{json.dumps(one['group'], ensure_ascii=False)} {one['rows_out']:,} of {one['rows_in']:,}"
+            for one in groups[:SHOWN_GROUPS]
+        ]
+        more = ", ..." if facts["group_count"] > SHOWN_GROUPS else ""
+        print(f"  {facts['group_count']:,} groups: {', '.join(shown)}{more}")
     for side in ("in", "out"):
         if values := facts.get(f"score_{side}"):
             print(f"  score {side}: min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}")

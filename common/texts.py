@@ -41,7 +41,7 @@ class Texts:
             blank.append(not text.strip())
         if not starts:
             raise UserError(f"{source.path} holds no rows")
-        self.rows = Rows(np.frombuffer(starts, np.int64), np.frombuffer(ends, np.int64), {})
+        self.rows = Rows(np.frombuffer(starts, np.int64), np.frombuffer(ends, np.int64))
         self.blank = np.frombuffer(blank, bool)  # rows without any text, which iteration leaves out
 
     def __len__(self) -> int:
@@ -54,8 +54,7 @@ class Texts:
 
     def text(self, row: int) -> str:
         """The text of one usable row."""
-        one = Rows(self.rows.start[row : row + 1], self.rows.end[row : row + 1], {})
-        [line] = raw_lines(self.source, one)
+        [line] = raw_lines(self.source, self.rows.take(np.array([row])))
         return self._text(Decoder(self.fields)(line, valid_utf8=True))
 
     def _read(self, progress: str | None = None) -> Iterator[tuple[int, int, str]]:

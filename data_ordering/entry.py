@@ -1,29 +1,81 @@
-"""Ordering: write the same rows, byte for byte, in the order that a method gives them."""
+"""Ordering: write the same rows, byte for byte, in the order that a method gives them; on request, of a selection."""
 
 import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
 from common.cli import Call, Stage, main
-from common.jsonl import BadRowPolicy
+from common.columns import Table, number
+from common.config import Key, columns_of, keys_of
+from common.errors import UserError
+from common.jsonl import BadRowPolicy, Source
 from common.row_stage import copy_rows
+from data_ordering.patterns import shuffled_in_windows
+from data_ordering.plot import draw
+from data_selection.choosing import load_choice, prefixed_keys
 
 
-def run(call: Call, *, score_field: str = "score", on_bad_row: BadRowPolicy = "error") -> None:
-    """Write the rows in the order of the method.
+def run(
+    call: Call,
+    *,
+    score_field: str = "score",
+    window_size: Annotated[int, Meta(ge=0)] = 0,
+    seed: Annotated[int, Meta(ge=0)] = 0,
+    plot: bool = False,
+    select: str | None = None,
+    on_bad_row: BadRowPolicy = "error",
+    rows_per_shard: Annotated[int, Meta(ge=1)] | None = None,
+    cache: bool = True,
+    **selecting: Any,
+) -> None:
+    """Write the rows in the order of the method. selecting: the keys `select.KEY`.
 
     Args:
-        score_field: field of the score
+        score_field: field of the score; a dot steps into an object, as in meta.score
+        window_size: shuffle the rows inside consecutive windows of so many rows after ordering; 0 or 1 = off
+        seed: of the random generator that shuffles in windows
+        plot: true draws the score against the position to OUT.png
+        select: selection method to apply first, in the same call; select.KEY=... sets its keys
         on_bad_row: a row without a usable score stops the run, or is dropped and counted
+        rows_per_shard: OUT is a folder of files with so many rows each; null = OUT is one file
+        cache: keep the columns of a large file on disk, so that another call on the same file need not scan it
     """
+    fields = {name: number(score_field if name == "score" else name) for name in columns_of(call.method) if name != "n"}
+    columns = [*fields.values(), *([number(score_field)] if plot else [])]
+    choice = load_choice(select, selecting) if select else None
+
+    def arrange(source: Source, table: Table, directions: Mapping[str, str]) -> tuple[np.ndarray, dict[str, Any]]:
+        kept, facts = choice.pick(source, table, directions) if choice else (np.arange(len(table)), {})
+        if not len(kept):
+            raise UserError(f"{select} keeps no row: there is nothing to order")
+        order = new_order(call, {name: table.columns[column][kept] for name, column in fields.items()}, len(kept))
+        # A child of the generator: a method with a seed has drawn from the generator itself.
+        index = kept[shuffled_in_windows(order, window_size, np.random.default_rng(seed).spawn(1)[0])]
+        if plot:
+            draw(table.columns[number(score_field)][index], call.method_name, Path(call.paths[1] + ".png"))
+        return index, facts
+
     copy_rows(
         call,
+        columns + (choice.columns() if choice else []),
+        arrange,
+        inputs=choice.inputs() if choice else {},
         score_field=score_field,
         on_bad_row=on_bad_row,
-        arguments=lambda columns, directions: columns,
-        check=permutation,
+        rows_per_shard=rows_per_shard,
+        cache=cache,
         verb="ordered",
     )
+
+
+def new_order(call: Call, columns: Mapping[str, np.ndarray], n: int) -> np.ndarray:
+    """The permutation that the method gives. columns: by the names that it reads, each (n,)."""
+    given = [n if name == "n" else columns[name] for name in columns_of(call.method)]
+    return permutation(np.asarray(call.method(*given, **call.method_keys), dtype=np.int64), n)
 
 
 def permutation(index: np.ndarray, n: int) -> np.ndarray:
@@ -32,7 +84,13 @@ def permutation(index: np.ndarray, n: int) -> np.ndarray:
     return index
 
 
-STAGE = Stage("data_ordering", ("IN.jsonl", "OUT.jsonl"), "order", run)
+def ordering_keys(method: Callable, given: Mapping[str, Any]) -> dict[str, Key]:
+    """The keys of `run`, and those of the selection method that the call names."""
+    select = given.get("select")
+    return keys_of(run) | (prefixed_keys(str(select), given) if select and select != "null" else {})
+
+
+STAGE = Stage("data_ordering", ("IN.jsonl", "OUT.jsonl"), "order", run, ordering_keys)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

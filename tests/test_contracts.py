@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import yaml
 
-from common.cli import REPOSITORY, load_method, main, method_names
-from common.config import METADATA, columns_of, keys_of, resolve
+from common.cli import REPOSITORY, keys_for, load_method, main, method_names
+from common.config import METADATA, columns_of, resolve
 from data_ordering.entry import STAGE as ORDERING
 from data_ordering.entry import permutation
 from data_scoring.entry import STAGE as SCORING
+from data_selection.choosing import in_input_order
 from data_selection.entry import STAGE as SELECTION
-from data_selection.entry import in_input_order
 from model_eval.entry import STAGE as EVALUATION
 from model_train.entry import STAGE as TRAINING
 
@@ -33,7 +33,7 @@ SCORES = [[], [0.5], [2.0, 1.0], [3.0, 3.0, 3.0], [1e300, -1e300, 0.0, -0.0, 5e-
 
 def values_of(stage, method, config):
     """The method's checked keys from its own YAML."""
-    stage_keys, method_keys = keys_of(stage.run), keys_of(method)
+    stage_keys, method_keys = keys_for(stage, method)
     values = resolve(stage_keys | method_keys, config, {})
     return {key: values[key] for key in method_keys}
 
@@ -41,6 +41,7 @@ def values_of(stage, method, config):
 def apply(stage, name, score):
     method, config = load_method(stage, name)
     columns = {"score": np.array(score), "n": len(score), "higher_is_better": True}
+    columns |= {"row_number": np.arange(len(score)), "token_count": np.arange(len(score)) + 1}
     given = [columns[column] for column in columns_of(method)]
     return np.asarray(method(*given, **values_of(stage, method, config)), dtype=np.int64)
 
@@ -53,7 +54,7 @@ def test_configuration_binds_and_explains_every_key(stage, name):
     text = config.read_text(encoding="utf-8")
     assert text.startswith("#"), "a YAML opens with a comment that says what it is"
     for key in yaml.safe_load(text):
-        assert key in METADATA or key in keys_of(stage.run) | keys_of(method)
+        assert key in METADATA or any(key in keys for keys in keys_for(stage, method))
 
 
 @pytest.mark.parametrize("config", sorted(REPOSITORY.glob("*/config/*.yaml")), ids=lambda p: f"{p.parts[-3]}/{p.name}")
@@ -73,8 +74,8 @@ def test_every_shipped_configuration_binds_to_a_method(config):
 @pytest.mark.parametrize(("stage", "name"), METHODS)
 def test_keys_have_help_type_and_no_clash(stage, name):
     method, _ = load_method(stage, name)
-    stage_keys, method_keys = keys_of(stage.run), keys_of(method)
-    assert not stage_keys.keys() & method_keys.keys()
+    stage_keys, method_keys = keys_for(stage, method)
+    assert not stage_keys.keys() & method_keys.keys() - {"seed"}  # one seed for method and stage
     for key in (stage_keys | method_keys).values():
         assert key.help, f"{key.name} has no line in the docstring's Args"
         assert key.type is not type(None) and key.type != __import__("inspect").Parameter.empty
@@ -122,14 +123,14 @@ def test_row_methods_give_a_subset_or_a_permutation_twice_the_same(stage, name, 
 )
 def test_bad_scores_never_reach_a_method(stage, name, bad, tmp_path, capsys):
     source = tmp_path / "in.jsonl"
-    good = '{"score": 1}\n'
-    source.write_text(f'{good * 4}{{"score": {bad}}}\n{good}')
+    good = '{"text": "x", "score": 1}\n'
+    source.write_text(f'{good * 4}{{"text": "x", "score": {bad}}}\n{good}')
     words = [str(source), str(tmp_path / "out.jsonl"), name]
     assert main(stage, words) == 2
     assert "in.jsonl:5: score is" in capsys.readouterr().err.split("\n")[-2]
     assert main(stage, [*words, "on_bad_row=drop"]) == 0
     assert "dropped 1 bad rows" in capsys.readouterr().out
-    assert set((tmp_path / "out.jsonl").read_text().split("\n")) == {'{"score": 1}', ""}
+    assert set((tmp_path / "out.jsonl").read_text().split("\n")) == {good[:-1], ""}
 
 
 def test_every_method_has_a_test():

@@ -1,11 +1,8 @@
-"""The command lines as a user calls them: from anywhere, with mistakes, killed half-way."""
+"""The command lines as a user calls them: from anywhere, with mistakes."""
 
-import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -86,28 +83,6 @@ def test_yaml_then_words_override(tmp_path, monkeypatch, capsys):
 def test_numbers_that_yaml_takes_for_text(capsys):
     assert main(SELECTION, ["a", "b", "threshold", "threshold=1e-3", "--dry-run"]) == 0
     assert "threshold: 0.001" in capsys.readouterr().out
-
-
-def test_killing_a_stage_leaves_the_old_output_or_the_whole_new_one(tmp_path):
-    rows = 200_000
-    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    lines = [f'{{"score": {(i * 7919) % rows}, "text": "{"x" * 100}"}}\n' for i in range(rows)]
-    source.write_text("".join(lines))
-    wanted = "".join(sorted(lines, key=lambda line: json.loads(line)["score"]))
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-m", "data_ordering.entry", str(source), str(target), "sorting"]
-    killed = 0
-    for delay in (0.1, 0.3, 0.4, 0.5, 0.6):
-        target.write_text("the old output\n")
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() != 0
-        assert target.read_text() in ("the old output\n", wanted)
-    assert killed
-    assert main(ORDERING, [str(source), str(target), "sorting"]) == 0
-    assert target.read_text() == wanted
-    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.jsonl", "out.jsonl.manifest.json"}
 
 
 def test_several_processes_are_refused_rather_than_ignored(tmp_path, monkeypatch, capsys):

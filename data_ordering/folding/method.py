@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 
-from data_ordering.patterns import ranked
+from data_ordering.patterns import fold, ranked
 
 
 def order(score: np.ndarray, *, folding_layer: Annotated[int, Meta(ge=1)] = 3, ascending: bool = True) -> np.ndarray:
@@ -20,6 +20,4 @@ def order(score: np.ndarray, *, folding_layer: Annotated[int, Meta(ge=1)] = 3, a
         folding_layer: number of folds L; 1 is plain sorting
         ascending: each fold goes from low to high raw score, else from high to low
     """
-    by_score = ranked(score, ascending)
-    folds = range(max(1, min(folding_layer, len(score))))  # further folds would be empty
-    return np.concatenate([by_score[fold::folding_layer] for fold in folds])
+    return fold(ranked(score, ascending), folding_layer)

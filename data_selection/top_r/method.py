@@ -4,12 +4,12 @@ The selection of DELT (arXiv 2506.21545, section 3): the floor(r n) rows with th
 """
 
 import math
-from fractions import Fraction
 from typing import Annotated
 
 import numpy as np
 from msgspec import Meta
 
+from common.decimals import as_written
 from data_selection.ranking import best
 
 
@@ -19,5 +19,4 @@ def select(score: np.ndarray, *, r: Annotated[float, Meta(ge=0, le=1)] = 1.0) ->
     Args:
         r: share of the rows to keep; 1.0 keeps all
     """
-    # r as it is written, not as binary floating point: 0.29 of 100 rows is 29, though 100 * 0.29 is 28.999...
-    return best(score, math.floor(Fraction(repr(float(r))) * len(score)))
+    return best(score, math.floor(as_written(r) * len(score)))

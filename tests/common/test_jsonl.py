@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import jsonl
+from common import columns, gather, jsonl
 from common.cli import main
 from common.errors import UserError
 from common.json_line import Text, add_field, document_text, replace_field
@@ -63,7 +63,7 @@ def test_selection_and_ordering_only_move_lines(tmp_path_factory, rows, k):
 
 def test_blocks_do_not_split_lines(tmp_path, monkeypatch):
     monkeypatch.setattr(jsonl, "READ_BLOCK", 7)
-    monkeypatch.setattr(jsonl, "WRITE_BLOCK", 5)
+    monkeypatch.setattr(gather, "WRITE_BLOCK", 5)
     test_lines_come_out_byte_for_byte(tmp_path)
 
 
@@ -132,7 +132,7 @@ def test_bad_rows_have_a_place_and_a_reason(tmp_path, capsys, line, reason):
 def test_lone_surrogate_is_bad_only_in_a_field_that_is_read(tmp_path):
     (tmp_path / "in.jsonl").write_bytes(b'{"text": "\\ud800", "score": 1}\n')
     with jsonl.open_source(str(tmp_path / "in.jsonl")) as source:
-        assert len(jsonl.scan(source, ["score"])) == 1
+        assert len(columns.scan(source, [columns.number("score")])) == 1
         with pytest.raises(UserError, match=r"in.jsonl:1: text holds a lone surrogate"):
             list(jsonl.read_rows(source, {"text": Text}))
 

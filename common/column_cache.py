@@ -1,0 +1,131 @@
+"""Scanned columns on disk: a sweep over configurations of one file decodes it once.
+
+An entry is a folder of arrays, used as mapped files. It is found by all that it depends on: content and time stamps
+of the shards, the wanted columns, the policy for bad rows, and the code that reads rows.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from common import columns as columns_module
+from common import json_line, jsonl
+from common.columns import Column, Table, scan
+from common.jsonl import BadRowPolicy, Rows, Source
+
+LEAST_SOURCE = 16 * 2**20  # bytes: a smaller source is scanned sooner than looked up
+LIMIT = 8 * 2**30  # bytes of all entries together: beyond it the least recently used ones go
+ABANDONED = 24 * 3600  # seconds after which an unfinished entry belongs to a killed run
+
+
+def cached_scan(
+    source: Source, columns: Sequence[Column], on_bad_row: BadRowPolicy, fingerprints: Sequence[Mapping[str, Any]]
+) -> Table:
+    """`scan`, or its result of an earlier run on the same content. fingerprints: of the shards.
+
+    A cache that cannot be written is said in one line and does without. Raises: UserError as `scan` does.
+    """
+    if source.bytes < LEAST_SOURCE:
+        return scan(source, columns, on_bad_row)
+    key = _key(source, columns, on_bad_row, fingerprints)
+    try:
+        entry = cache_folder() / key
+        table = _load(entry, columns, source)
+    except (OSError, ValueError, KeyError, RuntimeError):
+        table = None
+    if table is None:
+        table = scan(source, columns, on_bad_row)
+        # A source that was written to in the meantime has no columns to remember.
+        if all(jsonl.stamp_of(shard.name) == shard.stamp for shard in source.shards):
+            try:
+                _store(cache_folder() / key, table, source)
+            except (OSError, RuntimeError) as error:
+                print(f"note: the columns are not cached: {error}", file=sys.stderr)
+    return table
+
+
+def cache_folder() -> Path:
+    """`DELT_CACHE`, else `delt` in the user's cache folder."""
+    if given := os.environ.get("DELT_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "delt")
+
+
+def _key(source: Source, columns: Sequence[Column], on_bad_row: str, fingerprints: Sequence[Mapping]) -> str:
+    """The name of an entry; without stamps, a change between the sampled blocks of a large file would not show."""
+    content = [{name: value for name, value in print_.items() if name != "path"} for print_ in fingerprints]
+    stamps = [shard.stamp for shard in source.shards]
+    digest = xxhash.xxh3_128(json.dumps([content, stamps, list(columns), on_bad_row]).encode())
+    for module in (columns_module, json_line, jsonl):
+        digest.update(Path(module.__file__).read_bytes())
+    return digest.hexdigest()
+
+
+def _arrays(table: Table) -> list[np.ndarray]:
+    return [table.rows.start, table.rows.end, *table.columns.values()]
+
+
+def _digest(arrays: Sequence[np.ndarray]) -> str:
+    digest = xxhash.xxh3_128()
+    for values in arrays:
+        digest.update(values)
+    return digest.hexdigest()
+
+
+def _load(entry: Path, columns: Sequence[Column], source: Source) -> Table:
+    """Raises: OSError, ValueError or KeyError where the entry is not there or not whole."""
+    facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
+    arrays = [np.load(entry / f"{number}.npy", mmap_mode="r") for number in range(2 + len(columns))]
+    if _digest(arrays) != facts["digest"]:
+        raise ValueError("damaged")
+    os.utime(entry)  # used last
+    source.blank, source.dropped = facts["blank"], Counter(facts["dropped"])
+    start, end, *values = arrays
+    return Table(Rows(start, end), dict(zip(columns, values, strict=True)))
+
+
+def _store(entry: Path, table: Table, source: Source) -> None:
+    """Written beside its place and renamed, so that several runs may store the same entry at the same time."""
+    entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    work = entry.with_name(f".{entry.name}.{os.getpid()}")
+    try:
+        work.mkdir()
+        arrays = _arrays(table)
+        for number, values in enumerate(arrays):
+            np.save(work / f"{number}.npy", values)
+        facts = {"digest": _digest(arrays), "blank": source.blank, "dropped": source.dropped}
+        (work / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        shutil.rmtree(entry, ignore_errors=True)  # what is there could not be loaded
+        with contextlib.suppress(OSError):  # another run was first
+            work.rename(entry)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _trim(entry.parent)
+
+
+def _trim(folder: Path) -> None:
+    """Remove what killed runs left, and the least recently used entries beyond LIMIT."""
+    entries = []
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):  # another run may remove it at the same time
+            used = path.stat().st_mtime
+            if path.name.startswith("."):
+                if time.time() - used > ABANDONED:
+                    shutil.rmtree(path, ignore_errors=True)
+            else:
+                entries.append((used, sum(file.stat().st_size for file in path.iterdir()), path))
+    total = sum(size for _, size, _ in entries)
+    for _, size, path in sorted(entries, key=lambda entry: entry[0]):
+        if total > LIMIT:
+            shutil.rmtree(path, ignore_errors=True)
+            total -= size

@@ -1,0 +1,50 @@
+"""The token count of each row, for selections with a budget: from a field, by a tokenizer, or estimated."""
+
+from itertools import islice
+
+import numpy as np
+
+from common.columns import Column, Table, number
+from common.errors import UserError
+from common.json_line import Decoder, Text, document_text
+from common.jsonl import Source, raw_lines
+from common.tokens import ENCODE_BATCH, encode
+
+
+class TokenCounts:
+    """Where the token count of each row comes from.
+
+    Args:
+        tokens_field: numeric field that holds the number of tokens of a row; null = counted from the text
+        tokenizer: folder or hub id of a tokenizer to count with (BOS and EOS included); null = characters / 4
+        text_field: text field that is counted, or a list of them, joined by newlines
+    """
+
+    def __init__(
+        self, *, tokens_field: str | None = None, tokenizer: str | None = None, text_field: str | list[str] = "text"
+    ):
+        if tokens_field and tokenizer:
+            raise UserError("tokens come from tokens_field or from a tokenizer: set one of them")
+        self.tokenizer = tokenizer
+        self.fields = (text_field,) if isinstance(text_field, str) else tuple(text_field)
+        self.column = number(tokens_field) if tokens_field else Column("characters", self.fields)
+
+    def counts(self, source: Source, table: Table) -> np.ndarray:
+        """Tokens of each row, (n,). Raises UserError for a negative count, or where the tokenizer does not load."""
+        given = table.columns[self.column]
+        if self.column.kind == "number":
+            if (given < 0).any():
+                place = source.place(int(table.rows.start[np.argmax(given < 0)]))
+                raise UserError(f"{place}: {self.column.fields[0]} is negative")
+            return given
+        if self.tokenizer is None:
+            print("tokens: characters / 4, rounded up (neither tokens_field nor tokenizer is set)")
+            return -(-given // 4)
+        from common.models import load_tokenizer  # imports torch
+
+        tokenizer = load_tokenizer(self.tokenizer)
+        decode = Decoder(dict.fromkeys(self.fields, Text))
+        texts = (document_text(decode(line, True)) for line in raw_lines(source, table.rows))
+        batches = iter(lambda: list(islice(texts, ENCODE_BATCH)), [])
+        lengths = (len(ids) for batch in batches for ids in encode(batch, tokenizer))
+        return np.fromiter(lengths, np.int64, len(table))
