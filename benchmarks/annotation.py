@@ -42,7 +42,9 @@ def main() -> None:
         batch = 1 if DEVICE.type == "cpu" else 16
         annotation_pass.report(size, batch, 1024, repeats, ("annotation", "plain"), "plain 0.87 of the time or more")
     if "scoring" in arguments.parts:
-        scoring.report(size, repeats)
+        on_cpu = DEVICE.type == "cpu"
+        for scorer, count in {"124m": 32 if on_cpu else 2048, "6m": 512}.items() if size != "tiny" else [("tiny", 64)]:
+            scoring.report(scorer, count, repeats)
     if "reverse" in arguments.parts:
         reverse_memory.report("tiny" if size == "tiny" else "67m")
     if "bfloat16" in arguments.parts and DEVICE.type == "cuda":

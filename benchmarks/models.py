@@ -8,6 +8,11 @@ SIZES = {  # hidden, feed-forward, layers, heads, vocabulary
     "67m": (512, 2048, 12, 8, 16000),
     "tiny": (96, 192, 3, 6, 2048),
 }
+SCORER_SIZES = {  # hidden, layers, heads, vocabulary
+    "124m": (768, 12, 12, 50257),
+    "6m": (256, 4, 4, 8192),
+    "tiny": (96, 3, 6, 2048),
+}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -28,10 +33,12 @@ def annotator(size: str, attention: str = "sdpa", device: torch.device = DEVICE)
 
 
 def scorer_backbone(size: str, attention: str = "sdpa") -> torch.nn.Module:
-    """A GPT-2 without its output layer, in float32: 124M parameters, or a tiny one."""
+    """A GPT-2 of this size without its output layer, in float32."""
+    width, layers, heads, vocabulary = SCORER_SIZES[size]
     torch.manual_seed(0)
-    shape = {"n_embd": 96, "n_layer": 3, "n_head": 6, "vocab_size": 2048} if size == "tiny" else {}
-    config = GPT2Config(**shape, bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(
+        vocab_size=vocabulary, n_embd=width, n_layer=layers, n_head=heads, bos_token_id=0, eos_token_id=0
+    )
     return GPT2Model._from_config(config, attn_implementation=attention).to(DEVICE).eval()
 
 
