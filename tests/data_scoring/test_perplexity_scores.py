@@ -139,8 +139,7 @@ def test_a_killed_run_is_gone_on_with(tmp_path, model, monkeypatch, capsys):
 
     monkeypatch.setattr(steps, "document_log_probabilities", dying)
     words = [write(tmp_path / "killed/in.jsonl"), str(tmp_path / "killed/out.jsonl"), "perplexity", f"model={model}"]
-    with pytest.raises(KeyboardInterrupt):
-        main(STAGE, [*words, "max_length=64"])
+    assert main(STAGE, [*words, "max_length=64"]) == 130
     parts = list((tmp_path / "killed/out.jsonl.work/score").glob("part-*"))
     assert len(parts) == 2 and not (tmp_path / "killed/out.jsonl").exists()
     monkeypatch.setattr(steps, "document_log_probabilities", real)
@@ -174,7 +173,6 @@ def test_two_processes_give_the_same_bytes(tmp_path, model):
         (["metric=loss"], "metric: loss is not valid"),
         (["extra_metrics=[bpb, ppl]"], "extra_metrics: ppl is the metric already"),
         (["extra_metrics=[bpb]", "score_field=bpb"], "score_field=bpb: the method writes another field of that name"),
-        (["extra_metrics=[nll]", "text_field=nll"], "in.jsonl:1: nll is"),
         (["device=quantum"], "device quantum"),
     ],
 )
