@@ -86,8 +86,8 @@ def document_log_probabilities(
     """log p of every token but the first of each document, (predicted tokens,), one document after the other.
 
     A document longer than `max_length` tokens is read in windows, each of which begins `stride` tokens behind the one
-    before and predicts the tokens that those before have not. null, and max_length: neighbours share one token, since
-    the first token of a window has nothing to be predicted from. batch_tokens: padded tokens of one forward pass.
+    before and predicts the tokens that those before have not. stride None or max_length: neighbours share one token,
+    as the first token of a window has nothing to be predicted from. batch_tokens: padded tokens of one forward pass.
     Raises: UserError where a result is no finite number.
     """
     overlap = max(1, max_length - (stride or max_length))

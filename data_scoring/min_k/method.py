@@ -1,7 +1,7 @@
 """Min-K% Prob: the mean log-probability of the least likely tokens of a row, a sign of having been trained on.
 
 Min-K% Prob of Detecting Pretraining Data from Large Language Models (arXiv 2310.16789, equation 1). A text that
-the model has seen has few tokens that surprise it.
+the model has seen has few tokens that surprise it. The paper's code negates the value; here higher is more likely seen.
 """
 
 import math

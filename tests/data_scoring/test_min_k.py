@@ -56,9 +56,13 @@ def scores(folder, out, method, *keys):
     return np.array([json.loads(line)["score"] for line in out.read_text().split("\n")[:-1]])
 
 
-def test_all_tokens_give_the_mean(folder, tmp_path):
-    lowest = scores(folder, tmp_path / "min_k.jsonl", "min-k", "k_percent=100")
-    np.testing.assert_allclose(lowest, -scores(folder, tmp_path / "nll.jsonl", "perplexity", "metric=nll"), rtol=1e-12)
+def test_all_tokens_give_the_mean_also_from_what_perplexity_left(folder, tmp_path, capsys):
+    nll = scores(folder, tmp_path / "nll.jsonl", "perplexity", "metric=nll")
+    capsys.readouterr()
+    work = f"work_dir={tmp_path / 'nll.jsonl.work'}"
+    lowest = scores(folder, tmp_path / "min_k.jsonl", "min-k", "k_percent=100", work)
+    assert capsys.readouterr().out.count(": up to date") == 2
+    np.testing.assert_allclose(lowest, -nll, rtol=1e-12)
     assert read_manifest(tmp_path / "min_k.jsonl")["directions"] == {"score": "higher"}
 
 
