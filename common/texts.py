@@ -1,7 +1,7 @@
 """The texts of a JSONL source, checked once and then read from the file whenever they are needed."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -20,19 +20,17 @@ class Texts:
         source: Source,
         text_field: str | list[str],
         on_bad_row: BadRowPolicy = "error",
-        absent: str | None = None,
+        absent: Iterable[str] = (),
         max_rows: int | None = None,
     ):
         """Read and check every row.
 
-        text_field: field, or list of fields joined by newlines. absent: a field that must not be there.
+        text_field: field, or list of fields joined by newlines. absent: fields that must not be there.
         max_rows: only the first rows of the source.
         Raises: UserError at the first bad row (unless dropped), or where there is no row.
         """
         names = [text_field] if isinstance(text_field, str) else text_field
-        self.fields: dict[str, Any] = dict.fromkeys(names, Text)
-        if absent is not None:
-            self.fields[absent] = msgspec.UnsetType
+        self.fields: dict[str, Any] = dict.fromkeys(names, Text) | dict.fromkeys(absent, msgspec.UnsetType)
         self.source, self.on_bad_row, self.max_rows = source, on_bad_row, max_rows
         starts, ends, blank = array("q"), array("q"), bytearray()
         for start, end, text in self._read("reading"):

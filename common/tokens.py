@@ -80,11 +80,12 @@ def token_type(tokenizer) -> type:
 def windows(documents: TokenStore, max_length: int, overlap: int = 0) -> tuple[TokenStore, np.ndarray]:
     """Cut every document into windows of at most `max_length` tokens, neighbours sharing `overlap` tokens.
 
-    With an overlap of 1, every token but the first of a document is predicted exactly once.
+    With an overlap of 1, every token but the first of a document is predicted exactly once. A document of two tokens or
+    more has a window, be the overlap ever so long.
     -> (windows, document of each window).
     """
     step = max_length - overlap
-    counts = -(-np.maximum(documents.lengths - overlap, 0) // step)
+    counts = np.maximum(-(-np.maximum(documents.lengths - overlap, 0) // step), documents.lengths > 1)
     document = np.repeat(np.arange(len(documents)), counts)
     offset = step * (np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts))
     lengths = np.minimum(max_length, documents.lengths[document] - offset)

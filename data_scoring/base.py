@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,9 @@ class BaseScorer:
 
     def __init__(self):
         self.facts: dict[str, Any] = {}  # what `score` has to tell the manifest
+        # Further fields of every row and which way is better; then their values, (n,) each, NaN where the score is.
+        self.extra_directions: dict[str, Literal["higher", "lower"]] = {}
+        self.extra: dict[str, np.ndarray] = {}  # filled by `score`
 
     def inputs(self) -> dict[str, str]:
         """Paths or hub ids, beside the corpus, that the scores depend on."""

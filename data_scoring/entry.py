@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ from common.jsonl import BadRowPolicy
 from common.manifest import Run, declared_directions, quantiles
 from common.texts import Texts
 from common.work_folder import WorkFolder
+from data_scoring.base import BaseScorer
 from data_scoring.report import write_report
 
 ShortPolicy = Literal["error", "worst", "drop"]
@@ -45,15 +46,15 @@ def run(
     """
     scorer = call.method(**call.method_keys)
     source_path, target = call.paths
-    better = "higher" if scorer.higher_is_better else "lower"
-    absent = None if overwrite else score_field
+    directions = written_fields(scorer, score_field)
+    absent = () if overwrite else directions
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(jsonl.open_source(source_path))
         shards = [shard.name for shard in source.shards]
-        directions = declared_directions(source_path, shards) | {score_field: better}
+        carried = declared_directions(source_path, shards)
         inputs = {"data": shards} | scorer.inputs()
         config = {key: value for key, value in call.config.items() if key != "work_dir"}
-        stage_run = Run(call.stage, call.method_name, config, inputs, target, directions)
+        stage_run = Run(call.stage, call.method_name, config, inputs, target, carried | directions)
         if stage_run.is_done():
             return
         check_writable(Path(target))
@@ -72,17 +73,18 @@ def run(
         if found is None:
             print(f"{call.method_name}: stopped before there are scores; {work.path} holds what was made")
             return
-        scores = np.full(len(texts.rows), np.nan)
-        scores[~texts.blank] = found
-        assert not np.isinf(scores).any(), "the scorer gave an infinite score"
-        short = np.isnan(scores)
+        found = {score_field: found} | scorer.extra
+        columns = {field: of_all_rows(found[field], texts.blank) for field in directions}
+        short = np.isnan(columns[score_field])
         check_short(source, texts.rows, short, on_short)
-        scores[short] = np.nan if on_short == "drop" else worst(scores[~short], scorer.higher_is_better)
+        fill_short(columns, short, directions, on_short)
         if not world.is_main():
             return
-        write_scores(target, source, texts.rows, scores, score_field, overwrite)
-        kept = scores[~np.isnan(scores)]
-        counts |= {"rows_scored": len(scores), "rows_out": len(kept), "short_rows": int(short.sum())}
+        write_scores(target, source, texts.rows, columns, overwrite)
+        scores = columns[score_field]
+        summary = {field: quantiles(values[~np.isnan(values)]) for field, values in columns.items()}
+        kept = int((~np.isnan(scores)).sum())
+        counts |= {"rows_scored": len(scores), "rows_out": kept, "short_rows": int(short.sum())}
         report = write_report(
             work.path,
             call.method_name,
@@ -93,14 +95,34 @@ def run(
             lambda row: source.place(int(texts.rows.start[row])),
             counts | scorer.facts,
         )
-        stage_run.finish(**counts, score=quantiles(kept), facts=scorer.facts)
-    print(f"{call.method_name}: scored {len(kept):,} of {len(scores):,} rows ({counts['short_rows']:,} too short)")
+        extra = {field: summary[field] for field in scorer.extra_directions}
+        stage_run.finish(**counts, score=summary[score_field], extra=extra, facts=scorer.facts)
+    print(f"{call.method_name}: scored {kept:,} of {len(scores):,} rows ({counts['short_rows']:,} too short)")
     if counts["dropped_rows"]:
         print(f"  dropped {sum(counts['dropped_rows'].values()):,} bad rows: {counts['dropped_rows']}")
-    values = quantiles(kept)
-    print(f"  {score_field}: min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}")
-    print(f"  {better} is better; best and worst rows: {report}")
+    for field, values in summary.items():
+        numbers = f"min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}"
+        print(f"  {field}: {numbers}; {directions[field]} is better")
+    print(f"  best and worst rows: {report}")
     print(f"  wrote {target} in {stage_run.seconds():.1f} s")
+
+
+def written_fields(scorer: BaseScorer, score_field: str) -> dict[str, str]:
+    """Each field that the scorer fills, the score first -> "higher" or "lower", which is better.
+
+    Raises: UserError where the score and a further field have one name.
+    """
+    if score_field in scorer.extra_directions:
+        raise UserError(f"score_field={score_field}: the method writes another field of that name")
+    return {score_field: "higher" if scorer.higher_is_better else "lower"} | scorer.extra_directions
+
+
+def of_all_rows(values: np.ndarray, blank: np.ndarray) -> np.ndarray:
+    """The values of the rows with text, (texts,), as those of all rows, (rows,); NaN for a row without text."""
+    assert not np.isinf(values).any(), "the scorer gave an infinite score"
+    column = np.full(len(blank), np.nan)
+    column[~blank] = values
+    return column
 
 
 def identified(source: jsonl.Source, texts: Texts) -> Iterator[tuple[str | int, str]]:
@@ -118,22 +140,33 @@ def check_short(source: jsonl.Source, rows: jsonl.Rows, short: np.ndarray, on_sh
         raise UserError(f"{place}: no text to score ({short.sum():,} such rows; on_short=worst|drop goes on)")
 
 
-def worst(scores: np.ndarray, higher_is_better: bool) -> float:
-    """The worst of the scores. Raises UserError where there are none."""
-    if not len(scores):
+def fill_short(
+    columns: Mapping[str, np.ndarray], short: np.ndarray, directions: Mapping[str, str], on_short: ShortPolicy
+) -> None:
+    """Give the rows that are too short the worst value of each column, unless they are dropped: in place.
+
+    columns: field -> (rows,), NaN where `short`. Raises: UserError where every row is too short.
+    """
+    if short.all():
         raise UserError("no row has a text that can be scored")
-    return scores.min() if higher_is_better else scores.max()
+    for field, values in columns.items():
+        assert np.array_equal(np.isnan(values), short), f"{field} is missing in other rows than the score"
+        if on_short == "worst":
+            values[short] = values[~short].min() if directions[field] == "higher" else values[~short].max()
 
 
 def write_scores(
-    target: str, source: jsonl.Source, rows: jsonl.Rows, scores: np.ndarray, field: str, overwrite: bool
+    target: str, source: jsonl.Source, rows: jsonl.Rows, columns: Mapping[str, np.ndarray], overwrite: bool
 ) -> None:
-    """Write the raw lines with their score added; rows whose score is NaN are left out."""
+    """Write the raw lines with the columns, (rows,) each, added as fields; a row whose values are NaN is left out."""
     put = replace_field if overwrite else add_field
     with jsonl.open_output(target) as out:
-        for line, score in zip(jsonl.raw_lines(source, rows), scores.tolist(), strict=True):
-            if score == score:
-                out.write(put(line, field, score) + b"\n")
+        numbers = zip(*(column.tolist() for column in columns.values()), strict=True)
+        for line, values in zip(jsonl.raw_lines(source, rows), numbers, strict=True):
+            if values[0] == values[0]:
+                for field, value in zip(columns, values, strict=True):
+                    line = put(line, field, value)
+                out.write(line + b"\n")
 
 
 STAGE = Stage("data_scoring", ("IN.jsonl", "OUT.jsonl"), "Scorer", run)

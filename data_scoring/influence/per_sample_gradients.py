@@ -17,6 +17,7 @@ import torch
 from torch.func import functional_call, vjp, vmap
 from transformers.pytorch_utils import Conv1D
 
+from common.likelihood import plain_head
 from common.tokens import IGNORED, pad
 
 CHUNK = 2**22  # numbers of per-sample gradients, or of logits, that are formed at a time
@@ -74,7 +75,7 @@ class PerSampleGradients:
         self.reading = False  # ... and in the one backward pass of all samples
         self.missing: list[torch.Tensor] | None = None  # while rules are compared: gradients that they have not found
         self.one_by_one: list[int] = []
-        self.head = _plain_head(model, examples)
+        self.head = plain_head(model)
         self._compare_rules(examples)
         self.autocast = autocast
 
@@ -277,23 +278,6 @@ def head_losses(head: torch.nn.Linear, hidden: torch.Tensor, labels: torch.Tenso
     losses = -(gradient.gather(-1, targets)[..., 0] * counted).sum(1) / counted.sum(1)
     gradient.exp_().scatter_add_(-1, targets, -torch.ones_like(targets, dtype=gradient.dtype))
     return losses, gradient.mul_((counted / counted.sum(1, keepdim=True))[..., None])
-
-
-def _plain_head(model: torch.nn.Module, examples: Sequence[np.ndarray]) -> torch.nn.Linear | None:
-    """The output layer, where the model is its base model with a plain linear layer on the hidden states: tried out.
-
-    (Some models scale or bound their logits; theirs are computed for the whole batch.)
-    """
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    if type(head) is not torch.nn.Linear or getattr(model, "base_model", model) is model:
-        return None
-    with torch.no_grad():
-        inputs, labels = model_inputs(examples, head.weight.device)
-        hidden = model.base_model(**inputs).last_hidden_state
-        if hidden.shape[-1] != head.in_features:
-            return None
-        losses, _ = head_losses(head, hidden, labels)
-        return head if torch.allclose(losses, sample_losses(model, examples), rtol=1e-5) else None
 
 
 def _linear(module: torch.nn.Module, name: str, inputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

@@ -1,17 +1,16 @@
-"""The loss of a model on documents: windows over long ones, batches of like length, sums per document."""
+"""The loss of a model on the documents of each corpus, and its statistics."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from common import models
 from common.errors import UserError
+from common.likelihood import TokenLogProbabilities, document_log_probabilities
 from common.texts import Texts
-from common.tokens import IGNORED, TokenStore, pad, token_budget_batches, tokenize, windows
+from common.tokens import TokenStore, tokenize
 
 
 def measure(
@@ -28,11 +27,14 @@ def measure(
             raise UserError(f"{name} has no token to predict")
     model = models.load_on_device(model_path, tokenizer, device, dtype)
     models.check_positions(model, min(max_length, max(int(store.lengths.max()) for store in documents.values())))
-    results = {}
+    network, results = TokenLogProbabilities(model), {}
     for name, store in documents.items():
-        nats = document_losses(model, store, max_length, batch_tokens, name)
+        predicted = np.maximum(store.lengths - 1, 0)
+        with tqdm(total=int(predicted.sum()), unit="token", unit_scale=True, desc=name, disable=None) as progress:
+            found = document_log_probabilities(network, store, max_length, batch_tokens, progress)
+        nats = -np.bincount(np.repeat(np.arange(len(store)), predicted), found, minlength=len(store))
         sizes = np.array([len(text.encode()) for text in corpora[name]])
-        results[name] = statistics(nats, np.maximum(store.lengths - 1, 0), sizes)
+        results[name] = statistics(nats, predicted, sizes)
     return results
 
 
@@ -40,28 +42,6 @@ def tokenize_without_eos(texts: Iterable[str], tokenizer, name: str) -> TokenSto
     """Each document as BOS (if the tokenizer has one) + its text."""
     store = tokenize(texts, tokenizer, name=f"tokenizing {name}")
     return TokenStore(store.tokens, store.starts, store.lengths - (tokenizer.eos_token_id is not None))
-
-
-@torch.inference_mode()
-def document_losses(
-    model: torch.nn.Module, documents: TokenStore, max_length: int, batch_tokens: int, name: str
-) -> np.ndarray:
-    """Nats of all predicted tokens of each document, (n,), float64; the log-softmax is at least in float32."""
-    # Windows share one token, so that every token but the first of a document is predicted exactly once.
-    parts, document = windows(documents, max_length, overlap=1)
-    nats = np.zeros(len(parts))
-    total = int(parts.lengths.sum() - len(parts))
-    with tqdm(total=total, unit="token", unit_scale=True, desc=name, disable=None) as bar:
-        # The longest first: what does not fit into memory fails at once, and the time left is not underestimated.
-        for batch in reversed(token_budget_batches(parts.lengths, batch_tokens)):
-            ids, labels = (torch.from_numpy(array).to(model.device) for array in pad([parts[i] for i in batch]))
-            logits = model(input_ids=ids[:, :-1], use_cache=False).logits.flatten(0, 1)
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            targets = labels[:, 1:]
-            losses = cross_entropy(logits, targets.flatten(), reduction="none", ignore_index=IGNORED)
-            nats[batch] = losses.view_as(targets).cpu().double().sum(1).numpy()
-            bar.update(int(parts.lengths[batch].sum()) - len(batch))
-    return np.bincount(document, nats, minlength=len(documents))
 
 
 def statistics(nats: np.ndarray, tokens: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:

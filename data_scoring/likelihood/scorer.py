@@ -1,0 +1,59 @@
+"""Base of the scorers that read token log-probabilities of a causal language model: their keys."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from msgspec import Meta
+
+from common.errors import UserError
+from common.work_folder import WorkFolder
+from data_scoring.base import BaseScorer
+
+if TYPE_CHECKING:
+    from data_scoring.likelihood.steps import RowLikelihood
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class LikelihoodScorer(BaseScorer):
+    """Two steps for a model: tokenize every row, and save the log-probability of every token; a method sums them up.
+
+    Args:
+        model: causal language model; folder or hub id
+        max_length: tokens of a window; a longer row is read in several
+        stride: a window begins this many tokens behind the one before, so that every token but those of the first has
+            max_length - stride tokens of context or more; null = max_length: windows do not overlap
+        batch_tokens: padded tokens of one forward pass; memory against speed, the scores but for rounding
+        device: auto, cpu, cuda, cuda:1, mps, ...
+        dtype: auto is bfloat16 (autocast) where the device computes in it natively, else float32
+    """
+
+    shares_work = True
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        max_length: Annotated[int, Meta(ge=2)] = 1024,
+        stride: Positive | None = None,
+        batch_tokens: Positive = 8192,
+        device: str = "auto",
+        dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
+    ):
+        super().__init__()
+        if model is None:
+            raise UserError("model is not set: the folder or hub id of a causal language model")
+        if stride is not None and stride > max_length:
+            raise UserError(f"stride ({stride}) is larger than max_length ({max_length}): tokens would be left out")
+        self.model, self.max_length, self.stride = model, max_length, stride or max_length
+        self.batch_tokens, self.device, self.dtype = batch_tokens, device, dtype
+
+    def inputs(self) -> dict[str, str]:
+        """The model: folder or hub id."""
+        return {"model": self.model}
+
+    def read(self, texts: Sequence[str], work: WorkFolder, name: str = "model") -> "RowLikelihood":
+        """The log-probabilities of the tokens of all rows by one of `inputs()`; computed where they are not there."""
+        from data_scoring.likelihood.steps import RowLikelihood
+
+        return RowLikelihood(self, texts, work, name)

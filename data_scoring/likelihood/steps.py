@@ -1,0 +1,120 @@
+"""The two steps from texts to token log-probabilities, each in its own folder: tokenize -> score.
+
+tokenize   tokens.bin index.bin bytes.npy   every row as tokens (common/samples.py); the UTF-8 bytes of its text
+score      part-00000.npy ...               log p of every predicted token, row after row
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from common import models, world
+from common.errors import UserError
+from common.files import atomic_file
+from common.likelihood import TokenLogProbabilities, document_log_probabilities
+from common.samples import load_samples, write_samples
+from common.tokens import TokenStore, special_tokens
+from common.work_folder import WorkFolder
+from data_scoring.likelihood.scorer import LikelihoodScorer
+
+PART = 2**18  # predicted tokens computed and saved at a time: what a killed run loses, what processes share
+
+# (log-probabilities (tokens,), first token of each row (rows,), tokens of each row (rows,)) -> (rows,)
+Summary = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+class RowLikelihood:
+    """The token log-probabilities of every row under one model.
+
+    A row is BOS, where the tokenizer has one, and the tokens of its text. All but the first are predicted, EOS is not:
+    without BOS the first token of the text is context only.
+    """
+
+    def __init__(self, keys: LikelihoodScorer, texts: Sequence[str], work: WorkFolder, name: str):
+        """name: of the model among the inputs of `keys`."""
+        self.keys, self.texts, self.work, self.name = keys, texts, work, name
+        self.path = keys.inputs()[name]
+        self.tokenizer = models.load_tokenizer(self.path)
+        suffix = "" if name == "model" else f"-{name}"
+        self.folders = {step: work.path / f"{step}{suffix}" for step in ("tokenize", "score")}
+        self._tokenize()
+        samples = load_samples(self.folders["tokenize"], self.tokenizer)
+        start, end = special_tokens(self.tokenizer)
+        self.documents = TokenStore(samples.tokens, samples.starts, samples.lengths - len(end))
+        self.tokens = self.documents.lengths - len(start)  # of the text of each row, (rows,)
+        self.predicted = np.maximum(self.documents.lengths - 1, 0)  # of them, (rows,)
+        self.bytes = np.load(self.folders["tokenize"] / "bytes.npy")  # UTF-8, of the text of each row, (rows,)
+        self._score()
+
+    def summarise(self, summary: Summary) -> np.ndarray:
+        """`summary` of the log-probabilities of each row, (rows,); NaN for a row without a token to predict."""
+        result = np.full(len(self.documents), np.nan)
+        for part, rows in self._parts():
+            counts = self.predicted[rows]
+            values = np.load(part).astype(np.float64)
+            result[rows] = summary(values, np.cumsum(counts) - counts, counts)
+        return result
+
+    def _tokenize(self) -> None:
+        def write(folder: Path) -> dict[str, Any]:
+            # What is wrong with the model is better known before the corpus is tokenized than after it.
+            models.check_positions(models.load_model(self.path, self.tokenizer), self.keys.max_length)
+            name, whole = f"tokenizing for {self.name}", sys.maxsize  # a row is one sample
+            write_samples(folder, self.texts, self.tokenizer, whole, "cut", len(self.texts), name)
+            _save(folder / "bytes.npy", np.fromiter((len(text.encode()) for text in self.texts), np.int64))
+            return {}
+
+        self.work.step(self.folders["tokenize"].name, {}, ("data", "reading", self.name), write, alone=True)
+
+    def _score(self) -> None:
+        keys = self.keys
+        if not self.predicted.any():
+            raise UserError("no row has a token to predict")
+        device = models.pick_device(keys.device)
+        dtype = models.pick_dtype(keys.dtype, device)
+        windows = {"max_length": keys.max_length, "stride": keys.stride, "batch_tokens": keys.batch_tokens}
+
+        def compute(folder: Path) -> dict[str, Any]:
+            mine = self._parts()[world.rank() :: world.size()]
+            missing = [(part, rows) for part, rows in mine if not part.exists()]
+            network = self._network(device, dtype)
+            total = sum(int(self.predicted[rows].sum()) for _, rows in missing)
+            with tqdm(total=total, unit="token", unit_scale=True, desc=f"reading by {self.name}", disable=None) as bar:
+                for part, rows in missing:
+                    documents = self.documents.take(rows)
+                    _save(part, document_log_probabilities(network, documents, progress=bar, **windows))
+            return {"tokens": int(self.predicted.sum())}
+
+        after = (self.folders["tokenize"].name, self.name)
+        facts = self.work.step(self.folders["score"].name, windows | {"dtype": str(dtype)}, after, compute)
+        keys.facts[self.name] = facts | {"dtype": str(dtype).removeprefix("torch.")}
+
+    def _network(self, device: torch.device, dtype: torch.dtype) -> TokenLogProbabilities:
+        autocast = dtype if dtype.itemsize == 2 else None
+        weights = torch.float32 if autocast else dtype
+        model = models.load_model(self.path, self.tokenizer, dtype=weights, attn_implementation="sdpa").to(device)
+        models.check_positions(model, self.keys.max_length)
+        return TokenLogProbabilities(model, autocast)
+
+    def _parts(self) -> list[tuple[Path, np.ndarray]]:
+        """(file, rows) of each part: whole rows, of PART predicted tokens together or of one long row."""
+        rows = np.flatnonzero(self.predicted)
+        before = np.cumsum(self.predicted[rows]) - self.predicted[rows]
+        _, firsts = np.unique(before // PART, return_index=True)
+        groups = np.split(rows, firsts[1:])
+        return [(self.folders["score"] / f"part-{number:05}.npy", group) for number, group in enumerate(groups)]
+
+
+def mean(values: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """A `Summary`: the mean of the log-probabilities of each row."""
+    return np.add.reduceat(values, starts) / counts
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with atomic_file(path) as partial, open(partial, "wb") as file:
+        np.save(file, array)

@@ -1,0 +1,49 @@
+"""Perplexity, loss or bits per byte of every row under a causal language model.
+
+Bits per byte as in The Pile (arXiv 2101.00027, section 3.1), which compares models of different tokenizers.
+README.md beside this file has the formulas, the choices and the cost.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from common.errors import UserError
+from common.work_folder import WorkFolder
+from data_scoring.likelihood.scorer import LikelihoodScorer
+
+Metric = Literal["ppl", "nll", "bpb"]
+LARGEST = np.log(np.finfo(np.float64).max)  # nats, beyond which a perplexity is no number
+
+
+class Scorer(LikelihoodScorer):
+    """nll = -mean log p (nats per token), ppl = exp(nll), bpb = bits per UTF-8 byte.
+
+    Args:
+        metric: what goes to score_field: ppl, nll or bpb
+        extra_metrics: further metrics, each written to a field of its own name
+    """
+
+    higher_is_better = False
+
+    def __init__(self, *, metric: Metric = "ppl", extra_metrics: list[Metric] | None = None, **keys):
+        super().__init__(**keys)
+        self.metric = metric
+        self.extra_directions = dict.fromkeys(extra_metrics or [], "lower")
+        if metric in self.extra_directions:
+            raise UserError(f"extra_metrics: {metric} is the metric already")
+
+    def score(self, texts: Sequence[str], work: WorkFolder) -> np.ndarray:
+        """The metric of every text, (n,); NaN for a text without a token to predict."""
+        from data_scoring.likelihood.steps import mean
+
+        rows = self.read(texts, work)
+        nll = -rows.summarise(mean)
+        values = {
+            "nll": nll,
+            "ppl": np.exp(np.minimum(nll, LARGEST)),
+            "bpb": nll / np.log(2) * rows.tokens / rows.bytes,
+        }
+        self.extra = {name: values[name] for name in self.extra_directions}
+        return values[self.metric]

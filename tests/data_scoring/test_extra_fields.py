@@ -1,0 +1,79 @@
+"""Further fields of a scorer: where they are written, their directions, short rows, names that are taken."""
+
+import json
+
+import numpy as np
+import pytest
+
+from common.cli import Call
+from common.errors import UserError
+from common.manifest import read_manifest
+from data_scoring import entry
+from data_scoring.base import BaseScorer
+
+
+class Scorer(BaseScorer):
+    """Number of characters; words and vowels beside it. A text of one character is too short."""
+
+    higher_is_better = False
+
+    def __init__(self):
+        super().__init__()
+        self.extra_directions = {"words": "higher", "vowels": "lower"}
+
+    def score(self, texts, work):
+        length = np.array([len(text) if len(text) > 1 else np.nan for text in texts])
+        words = np.array([len(text.split()) for text in texts]) + 0 * length
+        vowels = np.array([sum(letter in "aeiou" for letter in text) for text in texts]) + 0 * length
+        self.extra = {"vowels": vowels, "words": words}
+        return length
+
+
+def run(folder, **keys):
+    call = Call("data_scoring", (str(folder / "in.jsonl"), str(folder / "out.jsonl")), "lengths", Scorer, {}, keys)
+    entry.run(call, **keys)
+    return (folder / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def write(folder, *lines):
+    (folder / "in.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def test_fields_come_after_the_score_in_the_order_of_their_declaration(tmp_path, capsys):
+    write(tmp_path, '{"text": "one two", "n": 1.50}', '{"z":1e3 ,"text": "aé"}')
+    assert run(tmp_path) == [
+        '{"text": "one two", "n": 1.50, "score": 7.0, "words": 2.0, "vowels": 3.0}',
+        '{"z":1e3 ,"text": "aé", "score": 2.0, "words": 1.0, "vowels": 1.0}',
+    ]
+    manifest = read_manifest(tmp_path / "out.jsonl")
+    assert manifest["directions"] == {"score": "lower", "words": "higher", "vowels": "lower"}
+    assert (
+        manifest["score"]["1"] == 7 and manifest["extra"]["words"]["0"] == 1 and manifest["extra"]["vowels"]["1"] == 3
+    )
+    assert "  words: min 1, median 1.5, max 2; higher is better\n" in capsys.readouterr().out
+
+
+def test_short_rows_get_the_worst_of_each_field_or_none(tmp_path):
+    texts = ["a", "one two", "", "aeiou"]
+    write(tmp_path, *(json.dumps({"text": text}) for text in texts))
+    rows = [json.loads(line) for line in run(tmp_path, on_short="worst")]
+    fields = [[row[field] for row in rows] for field in ("score", "words", "vowels")]
+    assert fields == [[7, 7, 7, 5], [1, 2, 1, 1], [5, 3, 5, 5]]
+    assert [json.loads(line)["text"] for line in run(tmp_path, on_short="drop")] == ["one two", "aeiou"]
+    with pytest.raises(UserError, match=r"in\.jsonl:3: no text to score"):
+        run(tmp_path, on_short="error")
+
+
+def test_a_field_that_is_there_already_is_an_error_or_replaced_in_its_place(tmp_path):
+    write(tmp_path, '{"text": "one"}', '{"words": [0], "text": "one two"}')
+    with pytest.raises(UserError, match=r"in\.jsonl:2: words is there already \(overwrite=true replaces it\)"):
+        run(tmp_path)
+    assert not (tmp_path / "out.jsonl").exists()
+    lines = run(tmp_path, overwrite=True)
+    assert lines[1] == '{"words": 2.0, "text": "one two", "score": 7.0, "vowels": 3.0}'
+
+
+def test_the_score_cannot_have_the_name_of_another_field(tmp_path):
+    write(tmp_path, '{"text": "one"}')
+    with pytest.raises(UserError, match="score_field=words: the method writes another field of that name"):
+        run(tmp_path, score_field="words")
