@@ -23,7 +23,7 @@ class LikelihoodScorer(BaseScorer):
         max_length: tokens of a window; a longer row is read in several
         stride: a window begins this many tokens behind the one before, so that every token but those of the first has
             max_length - stride tokens of context or more; null = max_length: windows do not overlap
-        batch_tokens: padded tokens of one forward pass; memory against speed, the scores but for rounding
+        batch_tokens: padded tokens of one forward pass; null = max_length on a CPU, else 16384
         device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: auto is bfloat16 (autocast) where the device computes in it natively, else float32
     """
@@ -36,7 +36,7 @@ class LikelihoodScorer(BaseScorer):
         model: str | None = None,
         max_length: Annotated[int, Meta(ge=2)] = 1024,
         stride: Positive | None = None,
-        batch_tokens: Positive = 8192,
+        batch_tokens: Positive | None = None,
         device: str = "auto",
         dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
     ):
