@@ -1,5 +1,6 @@
 """Fingerprints and the completion record: `OUT.manifest.json`, written last, means that OUT is complete."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import xxhash
 
 from common.errors import UserError
-from common.files import atomic_file
+from common.files import atomic_file, partial_path
 
 WHOLE = 64 * 2**20  # files up to this many bytes are hashed whole, larger ones in BLOCKS samples
 BLOCK = 2**20
@@ -120,6 +121,8 @@ class Run:
         before = read_manifest(self.output)
         if before is None or _without_paths(before) != _without_paths(self.identity):
             return False
+        with contextlib.suppress(OSError):  # of a run of the same call that was killed at its last file
+            partial_path(manifest_path(self.output)).unlink()
         print(f"{self.output} is up to date (same input, method and configuration); delete it to run again")
         return True
 
