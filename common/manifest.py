@@ -56,7 +56,10 @@ def quantiles(values: np.ndarray) -> dict[str, float]:
     """Quantiles of a column, for summary and manifest; empty for no rows."""
     if not len(values):
         return {}
-    return {f"{q:g}": float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}
+    place, ordered = np.multiply(QUANTILES, len(values) - 1), np.sort(values)  # np.quantile would import numpy.ma
+    low, high = np.floor(place).astype(int), np.ceil(place).astype(int)
+    found = ordered[low] + (place - low) * (ordered[high] - ordered[low])
+    return {f"{q:g}": float(v) for q, v in zip(QUANTILES, found, strict=True)}
 
 
 def read_manifest(output: str | Path) -> dict[str, Any] | None:

@@ -7,13 +7,13 @@ import os
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from common import columns, gather, jsonl
 from common.cli import main
 from common.errors import UserError
-from common.json_line import Text, add_field, document_text, replace_field
+from common.json_line import BadRow, Decoder, Number, Text, add_field, document_text, replace_field
 from data_ordering.entry import STAGE as ORDERING
 from data_selection.entry import STAGE as SELECTION
 
@@ -65,6 +65,45 @@ def test_blocks_do_not_split_lines(tmp_path, monkeypatch):
     monkeypatch.setattr(jsonl, "READ_BLOCK", 7)
     monkeypatch.setattr(gather, "WRITE_BLOCK", 5)
     test_lines_come_out_byte_for_byte(tmp_path)
+
+
+PIECES = ['{"score":1}', '{"score":2}', '{"a":{"b":0}', ',"score":3}', '{"a":[{}', *'"[]{} \r\n']
+
+
+@settings(max_examples=500, deadline=None)
+@example(['{"a":', "\n", '{"b":0}', ',"score":3}', '{"score":2}'])  # as many objects as lines
+@example(['{"score":1}', '{"score":2}', "\n"])
+@example(['{"a":{"b":0}', "\n", ',"score":3}', '{"score":2}'])
+@example(['{"score":1}', "\n", '{"a":[{}', "\n", "]", ',"score":3}', '{"score":2}', '{"score":1}'])
+@given(st.lists(st.sampled_from(PIECES)))
+def test_a_block_is_decoded_as_its_lines_one_by_one(pieces):
+    decoder, block = Decoder({"score": Number}), "".join([*pieces, "\n"]).encode()
+    lines, expected = block[:-1].split(b"\n"), []
+    start, end = jsonl._line_bounds(block)
+    assert [block[i:j] for i, j in zip(start, end, strict=True)] == [line.removesuffix(b"\r") for line in lines]
+    for line in lines:
+        try:
+            expected.append(decoder(line, True))
+        except BadRow:
+            expected = None
+            break
+    assert decoder.all_or_none(block, start, end) in (expected, None)
+
+
+def test_plain_rows_are_decoded_as_a_block():
+    decoder, block = Decoder({"score": Number}), b'{"score":1}\r\n{"score":2, "a": [{}]}\n'
+    assert decoder.all_or_none(block, *jsonl._line_bounds(block)) == [1, 2]
+
+
+BYTES = [*map(str.encode, ("a", "abcdefgh", "é", "東", "\U0001f600")), b"\x80", b"\xc3", b"\xed\xa0\x80", b"\xf0\x9f"]
+
+
+@settings(max_examples=500, deadline=None)
+@example([b"\xc3", b"abcdefgh", b"\x80", b"abcdefgh"], 7)  # two halves with a word between them
+@given(st.lists(st.sampled_from(BYTES), max_size=40), st.integers(0, 30))
+def test_a_block_is_utf8_where_python_can_decode_it(parts, padding):
+    block = b"x" * padding + b"".join(parts) + b"\n"
+    assert jsonl._is_utf8(block) == (block.decode(errors="ignore").encode() == block)
 
 
 def test_shards_globs_folders_and_compression(tmp_path):
