@@ -1,8 +1,8 @@
 """Modified Kneser-Ney estimation of an n-gram model, interpolated, as lmplz does it, on whole arrays.
 
-Chen and Goodman 1998 (https://dash.harvard.edu/handle/1/25104739), equations 20 to 27, with the choices of KenLM's lmplz
-(Heafield et al., ACL 2013, https://aclanthology.org/P13-2121): adjusted counts in all orders but the highest; below
-the unigrams the uniform distribution over the vocabulary with <unk> and </s>, without <s>; nothing pruned.
+Chen and Goodman 1998 (https://dash.harvard.edu/handle/1/25104739), equations 20 to 27, with the choices of KenLM's
+lmplz (Heafield et al., ACL 2013, https://aclanthology.org/P13-2121): adjusted counts in all orders but the
+highest; below the unigrams the uniform distribution over the vocabulary with <unk> and </s>, without <s>; no pruning.
 
 An n-gram is known by the id of its first n-1 words and its last word, so keys stay below tokens x vocabulary,
 whatever the order. Time is that of one sort of the tokens for each order; memory is linear in the tokens.
@@ -51,7 +51,8 @@ class Grams:
 def estimate(tokens: np.ndarray, order: int, vocabulary: int) -> Iterator[Order]:
     """Yield the lengths 1 to `order` of the model.
 
-    tokens: (m,) word ids of all sentences, each from BEGIN to END. vocabulary: number of word ids, with the special ones.
+    tokens: (m,) word ids of all sentences, each from BEGIN to END. vocabulary: number of word ids, the special
+        ones included.
     """
     grams = _unigrams(tokens, vocabulary)
     shorter = np.array([1 / (vocabulary - 1)])  # probabilities, at first those of the uniform distribution
@@ -104,7 +105,7 @@ def _extended(grams: Grams, tokens: np.ndarray, vocabulary: int) -> Grams:
 
 
 def _adjusted(grams: Grams, longer: Grams, tokens: np.ndarray, length: int) -> np.ndarray:
-    """How many different words come before each n-gram; occurrences where it begins with BEGIN, which nothing precedes."""
+    """How many different words precede each n-gram; its occurrences where it begins with BEGIN, which none precedes."""
     count = np.bincount(longer.suffix, minlength=len(grams.count))
     if length > 1:
         opening = tokens[grams.last - (length - 1)] == BEGIN

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - the signs are meant
 """Text normalisation before an n-gram model, with the presets that published KenLM models were trained with.
 
 `ccnet` is that of CCNet (Wenzek et al., LREC 2020, https://aclanthology.org/2020.lrec-1.494): lower case, no accents,
