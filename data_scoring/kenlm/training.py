@@ -25,6 +25,7 @@ from data_scoring.kenlm.parallel import ordered_map
 from data_scoring.kenlm.tokenization import Sentences, sentencepiece, train_sentencepiece, words
 
 BATCH = 256  # texts that a process tokenizes at a time
+LEFT_OUT = {*SPECIAL, ""}  # what is no word, whatever the tokenizer says
 
 
 def train(keys, work: WorkFolder) -> Files:
@@ -64,7 +65,7 @@ def read_tokens(texts: Iterable[str], sentences: Sentences, workers: int) -> tup
     for batch in ordered_map(tokenized, batched(texts, BATCH), workers):
         for sentence in batch:
             ids.append(BEGIN)
-            ids.extend(number[word] for word in sentence.split(" ") if word not in SPECIAL)
+            ids.extend(number[word] for word in sentence.split(" ") if word not in LEFT_OUT)
             ids.append(END)
     return np.frombuffer(ids, np.int32), np.array(list(number), object)
 
