@@ -85,7 +85,7 @@ def cached_files(hub_id: str, patterns: list[str]) -> Path:
 
     Raises: UserError where they cannot be had.
     """
-    with _hub_errors(hub_id):
+    with _hub_errors(f"{hub_id} (no such path here)"):
         offline = not hub_answers()
         return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=offline, token=_token()))
 

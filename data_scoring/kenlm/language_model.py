@@ -12,7 +12,7 @@ from data_scoring.kenlm.tokenization import Sentences
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+)?")  # owner/name, or owner/name/folder
 SUFFIXES = (".arpa.bin", ".arpa", ".binary", ".bin")  # of a model in a folder, behind the language
-COLUMNS = ("perplexity", "worst line", "tokens")  # of `Scores`
+COLUMNS = ("perplexity", "worst line", "tokens")  # what `Scores` gives of a text
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Files:
 
 
 def is_hub_id(path: str) -> bool:
-    """Whether `path` can only be an id of the hub."""
-    return HUB_ID.fullmatch(path) is not None and path[0] != "." and not Path(path).exists()
+    """Whether `path` can only be an id of the hub: nothing is there, and it is not spelled like a file."""
+    spelled = HUB_ID.fullmatch(path) and path[0] != "." and not path.endswith(SUFFIXES)
+    return bool(spelled) and not Path(path).exists()
 
 
 def files_of(path: str, language: str) -> Files:

@@ -10,6 +10,7 @@ import functools
 import string
 import sys
 import unicodedata
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,11 +72,11 @@ class Normalization:
         """Code point -> replacement, for all that is replaced sign by sign."""
         table: dict[int, str | None] = {}
         if self.strip_accents:
-            table |= dict.fromkeys(_of_category("Mn"))
+            table |= dict.fromkeys(_by_category()["Mn"])
         if self.normalize_digits:
-            table |= dict.fromkeys(_of_category("Nd"), "0")
+            table |= dict.fromkeys(_by_category()["Nd"], "0")
         if self.punctuation == "remove":
-            signs = [code for kind in ("Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po") for code in _of_category(kind)]
+            signs = [code for category, codes in _by_category().items() if category[0] == "P" for code in codes]
             table |= dict.fromkeys([*signs, *map(ord, string.punctuation)], " ")
             table[ord("’")] = "'"
             del table[ord("'")]
@@ -92,6 +93,9 @@ PRESETS: dict[Preset, Normalization] = {
 
 
 @functools.cache
-def _of_category(category: str) -> list[int]:
-    """All code points of a Unicode category."""
-    return [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) == category]
+def _by_category() -> dict[str, list[int]]:
+    """Unicode category -> its code points."""
+    codes = defaultdict(list)
+    for code in range(sys.maxunicode + 1):
+        codes[unicodedata.category(chr(code))].append(code)
+    return codes

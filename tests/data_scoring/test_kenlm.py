@@ -227,7 +227,7 @@ def test_without_the_package(arpa, tmp_path, capsys, monkeypatch):
 def test_hub_ids(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert is_hub_id("edugp/kenlm") and is_hub_id("edugp/kenlm/wikipedia")
-    assert not any(map(is_hub_id, ("./edugp/kenlm", "/edugp/kenlm", "lm.arpa", "../a/b")))
+    assert not any(map(is_hub_id, ("./edugp/kenlm", "/edugp/kenlm", "lm.arpa", "../a/b", "models/lm.arpa")))
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "model").mkdir()
     assert not is_hub_id("here/model")
