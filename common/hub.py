@@ -19,6 +19,7 @@ from tqdm import tqdm
 from common.errors import UserError
 from common.files import replace_folder
 from common.jsonl import SUFFIXES, open_output
+from common.network import hub_answers
 
 TIMEOUT = 10  # seconds until the hub counts as out of reach
 MODEL_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]  # weights, configuration, tokenizer; no pickle
@@ -77,6 +78,16 @@ def download_model(hub_id: str, folder: Path) -> dict[str, int]:
         shutil.rmtree(partial / ".cache", ignore_errors=True)  # the client's notes on the download
         replace_folder(partial, folder)
     return {"files": sum(1 for _ in folder.iterdir())}
+
+
+def cached_files(hub_id: str, patterns: list[str]) -> Path:
+    """The folder of the hub's cache with the files of a repository that match; downloaded where they are not there.
+
+    Raises: UserError where they cannot be had.
+    """
+    with _hub_errors(f"{hub_id} (no such path here)"):
+        offline = not hub_answers()
+        return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=offline, token=_token()))
 
 
 def _rows(hub_id: str, name: str | None, split: str) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,108 @@
+"""Finding and loading an n-gram model, and the perplexity of documents under it."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import UserError
+from data_scoring.kenlm.tokenization import Sentences
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+)?")  # owner/name, or owner/name/folder
+SUFFIXES = (".arpa.bin", ".arpa", ".binary", ".bin")  # of a model in a folder, behind the language
+COLUMNS = ("perplexity", "worst line", "tokens")  # what `Scores` gives of a text
+
+
+@dataclass(frozen=True)
+class Files:
+    """The n-gram model (ARPA or KenLM binary) and the SentencePiece model that belongs to it, if any."""
+
+    model: str
+    sentencepiece: str | None
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether `path` can only be an id of the hub: nothing is there, and it is not spelled like a file."""
+    spelled = HUB_ID.fullmatch(path) and path[0] != "." and not path.endswith(SUFFIXES)
+    return bool(spelled) and not Path(path).exists()
+
+
+def files_of(path: str, language: str) -> Files:
+    """The files behind a model file, or a folder with `<language>.arpa.bin` and `<language>.sp.model` as CCNet's.
+
+    Raises: UserError where they are not there.
+    """
+    if Path(path).is_dir():
+        found = next((file for suffix in SUFFIXES if (file := Path(path, language + suffix)).is_file()), None)
+        if found is None:
+            raise UserError(f"{path} has no model for language {language} ({language}.arpa.bin)")
+    elif (found := Path(path)).is_file():
+        language = next((found.name.removesuffix(s) for s in SUFFIXES if found.name.endswith(s)), found.name)
+    else:
+        raise UserError(f"model_path {path}: no such file, folder or hub id")
+    pieces = found.with_name(f"{language}.sp.model")
+    return Files(str(found), str(pieces) if pieces.is_file() else None)
+
+
+def download(hub_id: str, language: str) -> str:
+    """The folder with the files of a language of a hub repository; `owner/name/folder` is a folder inside it."""
+    from common.hub import cached_files
+
+    owner, name, *folder = hub_id.split("/")
+    inside = "/".join([*folder, language])
+    root = cached_files(f"{owner}/{name}", [f"{inside}{suffix}" for suffix in (*SUFFIXES, ".sp.model")])
+    return str(Path(root, *folder))
+
+
+def load_model(path: str):
+    """A kenlm.Model. Raises: UserError where the package is missing or the file is no model."""
+    try:
+        import kenlm
+    except ModuleNotFoundError:
+        raise UserError("the package kenlm is missing: python -m pip install kenlm (g++ builds it)") from None
+    config = kenlm.Config()
+    config.show_progress, config.arpa_complain = False, kenlm.ARPALoadComplain.NONE
+    try:
+        return kenlm.Model(path, config)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"cannot load the n-gram model {path}: {reason}") from error
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Perplexities of documents: 10 ** (-log10 probability / (tokens + one </s> a sentence)), as CCNet's.
+
+    score: tokens joined by spaces -> log10 probability of the sentence, </s> included.
+    min_tokens: a document with fewer has none; a line with fewer is not looked at for the worst line.
+    """
+
+    sentences: Sentences
+    score: Callable[[str], float]
+    min_tokens: int
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """One row for each text, (n, 3): its perplexity, that of its worst sentence, its tokens (see COLUMNS)."""
+        return np.array([self._of(text) for text in texts]).reshape(-1, len(COLUMNS))
+
+    def _of(self, text: str) -> tuple[float, float, int]:
+        tokens, total, predicted, worst = 0, 0.0, 0, 0.0
+        for sentence in self.sentences(text):
+            found = self.score(" ".join(sentence))
+            tokens += len(sentence)
+            predicted += len(sentence) + 1
+            total += found
+            if len(sentence) >= self.min_tokens:
+                worst = max(worst, -found / (len(sentence) + 1))
+        if tokens < max(self.min_tokens, 1):
+            return np.nan, np.nan, tokens
+        mean = -total / predicted
+        return 10**mean, 10 ** (worst or mean), tokens
+
+
+def unknown_share(model, sentences: Sentences, texts: Sequence[str]) -> float:
+    """Share of the tokens of these texts that the model does not know."""
+    known = [token in model for text in texts for sentence in sentences(text) for token in sentence]
+    return 1 - sum(known) / len(known) if known else 0.0

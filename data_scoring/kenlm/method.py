@@ -1,0 +1,195 @@
+"""KenLM perplexity: how surprising a document is to an n-gram model of good text; lower = more like that text.
+
+The filter of CCNet (Wenzek et al., LREC 2020, https://aclanthology.org/2020.lrec-1.494), with models that KenLM loads
+(Heafield, WMT 2011, https://aclanthology.org/W11-2123) or with one trained here on a text of your own.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from msgspec import Meta
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.files import atomic_file
+from common.tokens import batched
+from common.work_folder import WorkFolder
+from data_scoring.base import BaseScorer
+from data_scoring.kenlm.language_model import Files, Scores, download, files_of, is_hub_id, load_model, unknown_share
+from data_scoring.kenlm.normalization import PRESETS, Preset, Punctuation
+from data_scoring.kenlm.parallel import cores, ordered_map
+from data_scoring.kenlm.tokenization import Lines, Sentences, Tokenize, sentencepiece, words
+
+Positive = Annotated[int, Meta(ge=1)]
+
+PART = 1024  # texts scored and saved at a time: what a killed run loses, what processes share
+SAMPLE = 100  # texts whose unknown tokens are counted
+MANY_UNKNOWN = 0.5  # above this share of them, model and text hardly belong together
+
+
+class Scorer(BaseScorer):
+    """Find or train a model, then score every row with it.
+
+    Args:
+        model_path: ARPA or KenLM binary file; folder with <language>.arpa.bin and <language>.sp.model; or hub id
+            (owner/name or owner/name/folder), which is downloaded; null = train one on train_data
+        language: which model of a folder or hub id
+        train_data: high-quality text to train a model on, where model_path is null; JSONL file, glob or folder
+        train_field: text field(s) of train_data; a list is joined by newlines
+        order: words of the longest n-grams of the trained model
+        tokenizer: sentencepiece = pieces of a SentencePiece model; words = words and punctuation marks
+        sentencepiece_model: its file; null = what lies beside the model (<language>.sp.model), or trained on train_data
+        vocab_size: pieces of a trained SentencePiece model, at most
+        tokenizer_sample: texts of train_data that it is trained on
+        normalization: preset of the four keys that follow: ccnet (all on, ascii), edugp (digits and ascii) or none
+        lowercase: lower case; null = as the preset
+        strip_accents: drop accents (NFD marks); null = as the preset
+        normalize_digits: every digit becomes 0; null = as the preset
+        punctuation: ascii = Unicode punctuation becomes ASCII; remove = it becomes spaces; keep; null = as the preset
+        lines: document = newlines are removed and a document is one sentence, as CCNet's mining does; per-line = each
+            line that is not empty is a sentence, with an </s> of its own
+        min_tokens: a text of fewer tokens is too short to have a score (on_short)
+        worst_line_field: a second field, for the perplexity of the worst line of at least min_tokens tokens; null =
+            none
+        workers: processes; 0 = one for each core
+        seed: of the sample that SentencePiece is trained on
+    """
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        *,
+        model_path: str | None = None,
+        language: str = "en",
+        train_data: str | None = None,
+        train_field: str | list[str] = "text",
+        order: Annotated[int, Meta(ge=2, le=6)] = 5,
+        tokenizer: Literal["sentencepiece", "words"] = "sentencepiece",
+        sentencepiece_model: str | None = None,
+        vocab_size: Annotated[int, Meta(ge=16)] = 65536,
+        tokenizer_sample: Positive = 100_000,
+        normalization: Preset = "ccnet",
+        lowercase: bool | None = None,
+        strip_accents: bool | None = None,
+        normalize_digits: bool | None = None,
+        punctuation: Punctuation | None = None,
+        lines: Lines = "document",
+        min_tokens: Positive = 1,
+        worst_line_field: str | None = None,
+        workers: Annotated[int, Meta(ge=0)] = 0,
+        seed: Annotated[int, Meta(ge=0)] = 0,
+    ):
+        super().__init__()
+        if model_path is None and train_data is None:
+            raise UserError("neither model_path nor train_data is set")
+        if worst_line_field is not None and lines == "document":
+            raise UserError("worst_line_field needs lines=per-line: with lines=document there is one line")
+        own = {
+            "lowercase": lowercase,
+            "strip_accents": strip_accents,
+            "normalize_digits": normalize_digits,
+            "punctuation": punctuation,
+        }
+        given = {name: value for name, value in own.items() if value is not None}
+        self.normalization = replace(PRESETS[normalization], **given)
+        self.model_path, self.language = model_path, language
+        self.train_data, self.train_field, self.order = train_data, train_field, order
+        self.tokenizer = tokenizer
+        self.sentencepiece_model = sentencepiece_model if tokenizer == "sentencepiece" else None
+        self.vocab_size, self.tokenizer_sample = vocab_size, tokenizer_sample
+        self.lines, self.min_tokens, self.worst_line_field = lines, min_tokens, worst_line_field
+        self.workers, self.seed = workers or cores(), seed
+        if model_path is not None and not is_hub_id(model_path):
+            self._with_tokenizer(files_of(model_path, language))
+        if worst_line_field is not None:
+            self.extra_directions = {worst_line_field: "lower"}
+
+    def inputs(self) -> dict[str, str]:
+        """The files of the model, or its hub id; or what one is trained on."""
+        if self.model_path is None:
+            inputs = {"train_data": self.train_data, "sentencepiece_model": self.sentencepiece_model}
+        elif is_hub_id(self.model_path):
+            inputs = {"model": f"{self.model_path}:{self.language}", "sentencepiece_model": self.sentencepiece_model}
+        else:
+            files = self._with_tokenizer(files_of(self.model_path, self.language))
+            inputs = {"model": files.model, "sentencepiece_model": files.sentencepiece}
+        return {name: path for name, path in inputs.items() if path is not None}
+
+    def score(self, texts: Sequence[str], work: WorkFolder) -> np.ndarray:
+        """The perplexity of every text, (n,); NaN for one of fewer than min_tokens tokens."""
+        files = self._files(work)
+        made_from = ["language_model"] if self.model_path is None else [*self.inputs()]
+        starts = range(0, len(texts), PART)
+
+        def compute(folder: Path) -> dict[str, Any]:
+            model = load_model(files.model)
+            tokenize = words if files.sentencepiece is None else sentencepiece(files.sentencepiece)
+            scores = Scores(self.sentences(tokenize), model.score, self.min_tokens)
+            unknown = unknown_share(model, scores.sentences, next(batched(texts, SAMPLE)))
+            if unknown > MANY_UNKNOWN:
+                print(f"warning: the model does not know {unknown:.0%} of the first tokens: another tokenizer?")
+            self._score_parts(scores, texts, folder)
+            return {"unknown_tokens": round(unknown, 4)}
+
+        self.facts |= self.reading()
+        identity = self.reading() | {"min_tokens": self.min_tokens}
+        self.facts |= work.step("score", identity, ["data", "reading", *made_from], compute)
+        found = np.concatenate([np.load(_part(work.path / "score", start)) for start in starts])
+        perplexity, worst, tokens = found.T
+        self.facts |= {"tokens": int(tokens.sum())}
+        if self.worst_line_field is not None:
+            self.extra = {self.worst_line_field: worst}
+        return perplexity
+
+    def sentences(self, tokenize: Tokenize) -> Sentences:
+        """How documents are read."""
+        return Sentences(self.normalization, self.lines, tokenize)
+
+    def reading(self) -> dict[str, Any]:
+        """What decides how documents are read, beside the SentencePiece model."""
+        return {"normalization": asdict(self.normalization), "lines": self.lines, "tokenizer": self.tokenizer}
+
+    def _files(self, work: WorkFolder) -> Files:
+        if self.model_path is None:
+            from data_scoring.kenlm.training import train
+
+            return train(self, work)
+        path = download(self.model_path, self.language) if is_hub_id(self.model_path) else self.model_path
+        return self._with_tokenizer(files_of(path, self.language))
+
+    def _with_tokenizer(self, files: Files) -> Files:
+        """The files with the SentencePiece model that the keys ask for. Raises: UserError where there is none."""
+        pieces = None if self.tokenizer == "words" else self.sentencepiece_model or files.sentencepiece
+        if self.tokenizer == "sentencepiece" and pieces is None:
+            raise UserError(f"{files.model} comes without .sp.model: set sentencepiece_model=..., or tokenizer=words")
+        return Files(files.model, pieces)
+
+    def _score_parts(self, scores: Scores, texts: Sequence[str], folder: Path) -> None:
+        """Score and save the parts that are not there yet."""
+
+        def scored(part: tuple[Path, list[str]]) -> tuple[Path, np.ndarray]:
+            return part[0], scores(part[1])
+
+        with tqdm(total=len(texts), desc="scoring", unit="text", disable=None) as progress:
+            missing = _missing_parts(texts, folder, progress)
+            for path, values in ordered_map(scored, missing, self.workers):
+                with atomic_file(path) as partial, open(partial, "wb") as file:
+                    np.save(file, values)
+                progress.update(len(values))
+
+
+def _missing_parts(texts: Sequence[str], folder: Path, progress: tqdm) -> Iterator[tuple[Path, list[str]]]:
+    for number, part in enumerate(batched(texts, PART)):
+        path = _part(folder, number * PART)
+        if path.exists():
+            progress.update(len(part))
+        else:
+            yield path, part
+
+
+def _part(folder: Path, start: int) -> Path:
+    return folder / f"part-{start // PART:06}.npy"

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# KenLM + folding: all rows in three curricula of every third row each, from low to high perplexity.
+#
+#   bash docs/recipes/kenlm-folding.sh
+#   INPUT=my.jsonl TARGET=good.jsonl HELDOUT=held.jsonl MODEL=models/mine OUT=results/mine bash docs/recipes/kenlm-folding.sh
+#
+# A low perplexity is text like TARGET: ascending order begins with it.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+scored="$OUT/scored-kenlm.jsonl"
+ordered="${scored%.jsonl}_ordered-folding-l3.jsonl"
+model="$OUT/kenlm-folding"
+
+bash "$root/data_scoring/entry.sh" "$INPUT" "$scored" kenlm train_data="$TARGET" vocab_size=4000
+bash "$root/data_ordering/entry.sh" "$scored" "$ordered" folding folding_layer=3 ascending=true
+bash "$root/model_train/entry.sh" "$ordered" "$MODEL" "$model" pretrain "$TRAIN_CONFIG" max_tokens="$TOKENS"
+bash "$root/model_eval/entry.sh" "$model" "$model-heldout.yaml" perplexity data="$HELDOUT"

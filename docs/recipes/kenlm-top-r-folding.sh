@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# KenLM + top-r + folding: the half of the rows with the lowest perplexity, in three curricula.
+#
+#   bash docs/recipes/kenlm-top-r-folding.sh
+#   INPUT=my.jsonl TARGET=good.jsonl HELDOUT=held.jsonl MODEL=models/mine OUT=results/mine bash docs/recipes/kenlm-top-r-folding.sh
+#
+# A low perplexity is text like TARGET: ascending order begins with it.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+scored="$OUT/scored-kenlm.jsonl"
+selected="${scored%.jsonl}_selected-r0.5.jsonl"
+ordered="${selected%.jsonl}_ordered-folding-l3.jsonl"
+model="$OUT/kenlm-top-r-folding"
+
+bash "$root/data_scoring/entry.sh" "$INPUT" "$scored" kenlm train_data="$TARGET" vocab_size=4000
+bash "$root/data_selection/entry.sh" "$scored" "$selected" top-r r=0.5
+bash "$root/data_ordering/entry.sh" "$selected" "$ordered" folding folding_layer=3 ascending=true
+bash "$root/model_train/entry.sh" "$ordered" "$MODEL" "$model" pretrain "$TRAIN_CONFIG" max_tokens="$TOKENS"
+bash "$root/model_eval/entry.sh" "$model" "$model-heldout.yaml" perplexity data="$HELDOUT"

@@ -1,0 +1,56 @@
+"""The chains of docs/recipes from end to end, on a small part of the embedded data."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from common import python_stdlib
+from common.cli import REPOSITORY
+
+RECIPES = sorted(path.stem for path in (REPOSITORY / "docs" / "recipes").glob("*.sh") if path.stem != "setup")
+QUICK = "kenlm-top-r-folding"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A folder with few rows of the embedded data set."""
+    folder = tmp_path_factory.mktemp("recipes")
+    python_stdlib.build(folder / "stdlib")
+    for name, rows in (("corpus", 120), ("heldout", 20), ("target", 60)):
+        lines = (folder / "stdlib" / f"{name}.jsonl").read_text().split("\n")[:rows]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == QUICK else [pytest.mark.slow]) for name in RECIPES]
+)
+def test_recipe(name, small):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {
+        "DELT_PYTHON": sys.executable,
+        "INPUT": "corpus.jsonl",
+        "TARGET": "target.jsonl",
+        "HELDOUT": "heldout.jsonl",
+        "OUT": name,
+        "TOKENS": "4000",
+    }
+    script = REPOSITORY / "docs" / "recipes" / f"{name}.sh"
+    done = subprocess.run(["bash", script], cwd=small, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    out = small / name
+    perplexity = sorted(row["score"] for row in rows(out / "scored-kenlm.jsonl"))
+    assert len(perplexity) == 120
+    kept = perplexity[:60] if "top-r" in name else perplexity  # the lowest, which is better
+    layers = 3 if "folding" in name else 1
+    [ordered] = out.glob("*_ordered-*.jsonl")
+    assert [row["score"] for row in rows(ordered)] == [s for fold in range(layers) for s in kept[fold::layers]]
+    result = yaml.safe_load((out / f"{name}-heldout.yaml").read_text())
+    assert "bits_per_byte" in json.dumps(result)
