@@ -245,7 +245,10 @@ def finite_difference_product(
     shift(model, vector, -step)
     _, behind = mean_loss_gradient(model, samples, batch_tokens)
     put(model, state)
-    return [(a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
+    accumulate(ahead, behind, -1.0)  # in place: each list is as large as the model
+    for difference in ahead:
+        difference.div_(2 * step)
+    return ahead
 
 
 def accumulate(total: Tensors, parts: Sequence[torch.Tensor], factor: float = 1.0) -> None:
