@@ -100,13 +100,13 @@ class Trajectory:
             yield step, co_state
             if step == 0:
                 return
-            loss, slope = mean_loss_gradient(model, samples, self.batch_tokens)
-            accumulate(slope, co_state)
             if self.hessian != "none":
                 product = exact_product if self.hessian == "exact" else finite_difference_product
                 curvature = product(model, self.batch(corpus, step), co_state, self.batch_tokens)
-                accumulate(slope, curvature, -self.learning_rate)
-                del curvature
+                accumulate(co_state, curvature, -self.learning_rate)
+                del curvature  # before the next gradient: each of them is as large as the model
+            loss, slope = mean_loss_gradient(model, samples, self.batch_tokens)
+            accumulate(slope, co_state)
             co_state = slope
             self.log({"target_loss": loss, "co_state_norm": norm(co_state)}, 2 * self.steps - step)
 
