@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from common.errors import UserError
 
 
@@ -41,6 +43,12 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """`array` as an .npy file, whole or not at all. Raises: UserError as `atomic_file`."""
+    with atomic_file(path) as partial, open(partial, "wb") as file:
+        np.save(file, array)
 
 
 def check_writable(path: Path) -> None:

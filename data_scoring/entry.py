@@ -59,12 +59,12 @@ def run(
             return
         check_writable(Path(target))
         contents = stage_run.contents() | {"reading": [text_field, on_bad_row]}
-        work = stack.enter_context(WorkFolder(Path(work_dir or f"{target}.work"), contents).locked())
         texts = Texts(source, text_field, on_bad_row, absent)
         counts = {"rows_in": len(texts.rows)} | source.counts()
         check_short(source, texts.rows, texts.blank, on_short)
         if not len(texts):
             raise UserError(f"{source_path}: no row has any text")
+        work = stack.enter_context(WorkFolder(Path(work_dir or f"{target}.work"), contents).locked())
         rewritten = scorer.rewrite(identified(source, texts), len(texts), work)
         if rewritten is not None:
             source = stack.enter_context(jsonl.open_source(str(rewritten)))

@@ -49,7 +49,7 @@ class HeadUse:
 
     def gradients(self, samples: slice) -> torch.Tensor:
         """Per-sample gradients of the parameter, (samples, *parameter shape)."""
-        _, gradient = head_losses(self.head, self.inputs[samples], self.labels[samples])
+        gradient = head_gradient(self.head, self.inputs[samples], self.labels[samples])
         return _linear(self.head, self.parameter, self.inputs[samples], gradient)
 
 
@@ -140,7 +140,7 @@ class PerSampleGradients:
         step = max(1, CHUNK // (labels.shape[1] * self.head.out_features))
         for first in range(0, len(hidden), step):
             some = slice(first, first + step)
-            _, gradient = head_losses(self.head, hidden[some], labels[some])
+            gradient = head_gradient(self.head, hidden[some], labels[some])
             slopes[some] = gradient.to(hidden.dtype) @ self.head.weight.to(hidden.dtype)
             for name in numbers.keys() - tied:
                 self._add_by_rows(numbers[name], some, name, hidden[some], gradient)
@@ -265,19 +265,17 @@ def model_inputs(documents: Sequence[np.ndarray], device: torch.device) -> tuple
 
 
 @torch.no_grad()
-def head_losses(head: torch.nn.Linear, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean token loss of each sample by the output layer, (batch,), and its gradient at the logits.
+def head_gradient(head: torch.nn.Linear, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Gradient at the logits of each sample's mean token loss: softmax - one-hot, over the token count.
 
-    hidden: (batch, tokens, width); labels: (batch, tokens). The gradient is softmax - one-hot, over the token count.
+    hidden: (batch, tokens, width); labels: (batch, tokens). -> (batch, tokens, vocabulary).
     """
     logits = head(hidden)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    counted = (labels != IGNORED).to(logits.dtype)
+    gradient = torch.softmax(logits if logits.dtype == torch.float64 else logits.float(), -1)
     targets = labels.clamp_min(0)[..., None]
-    gradient = logits.sub_(logits.logsumexp(-1, keepdim=True))  # log-probabilities, in place
-    losses = -(gradient.gather(-1, targets)[..., 0] * counted).sum(1) / counted.sum(1)
-    gradient.exp_().scatter_add_(-1, targets, -torch.ones_like(targets, dtype=gradient.dtype))
-    return losses, gradient.mul_((counted / counted.sum(1, keepdim=True))[..., None])
+    gradient.scatter_add_(-1, targets, -torch.ones_like(targets, dtype=gradient.dtype))
+    counted = (labels != IGNORED).to(gradient.dtype)
+    return gradient.mul_((counted / counted.sum(1, keepdim=True))[..., None])
 
 
 def _linear(module: torch.nn.Module, name: str, inputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 
 from common import models, world
 from common.errors import UserError
-from common.files import atomic_file
+from common.files import save_array
 from common.json_line import Text, document_text
 from common.jsonl import open_source, read_rows
 from common.samples import Samples, load_samples, write_samples
@@ -155,7 +155,7 @@ class Steps:
             if len(rows) > self.keys.proxy_size:
                 generator = np.random.default_rng(self.keys.seed)
                 rows = np.sort(generator.choice(rows, self.keys.proxy_size, replace=False))
-            _save(folder / "rows.npy", rows)
+            save_array(folder / "rows.npy", rows)
             return {"rows": len(rows)}
 
         identity = {"proxy_size": self.keys.proxy_size, "seed": self.keys.seed}
@@ -182,7 +182,7 @@ class Steps:
             samples = self._of_proxy(corpus)
             gamma = annotate(keys, model, corpus, samples, target, folder)
             if world.is_main():
-                _save(folder / "gamma.npy", gamma)
+                save_array(folder / "gamma.npy", gamma)
             return {"annotated_samples": len(gamma)}
 
         keys.facts |= self.work.step("annotate", identity, ("tokenize", "proxy", "annotator_model"), compute)
@@ -255,7 +255,7 @@ class Steps:
                 if not path.exists():
                     part = samples.take(np.arange(first, min(first + PART, len(samples))))
                     name = f"scoring part {first // PART + 1} of {len(parts)}"
-                    _save(path, data_scorer.predict(network, part, batch_tokens, autocast, name))
+                    save_array(path, data_scorer.predict(network, part, batch_tokens, autocast, name))
             return {"samples": len(samples)}
 
         self.work.step("score", {"batch_tokens": batch_tokens, "dtype": str(precision)}, after, compute)
@@ -279,8 +279,3 @@ def _predictable(samples: Samples) -> Samples:
 
 def _part(folder: Path, first: int) -> Path:
     return folder / f"part-{first // PART:05}.npy"
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with atomic_file(path) as partial, open(partial, "wb") as file:
-        np.save(file, array)

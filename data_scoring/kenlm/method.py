@@ -14,7 +14,7 @@ from msgspec import Meta
 from tqdm import tqdm
 
 from common.errors import UserError
-from common.files import atomic_file
+from common.files import save_array
 from common.tokens import batched
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
@@ -177,8 +177,7 @@ class Scorer(BaseScorer):
         with tqdm(total=len(texts), desc="scoring", unit="text", disable=None) as progress:
             missing = _missing_parts(texts, folder, progress)
             for path, values in ordered_map(scored, missing, self.workers):
-                with atomic_file(path) as partial, open(partial, "wb") as file:
-                    np.save(file, values)
+                save_array(path, values)
                 progress.update(len(values))
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from common import models, world
 from common.errors import UserError
-from common.files import atomic_file
+from common.files import save_array
 from common.likelihood import TokenLogProbabilities, document_log_probabilities
 from common.samples import load_samples, write_samples
 from common.tokens import TokenStore, special_tokens
@@ -67,7 +67,7 @@ class RowLikelihood:
             models.check_positions(models.load_model(self.path, self.tokenizer), self.keys.max_length)
             name, whole = f"tokenizing for {self.name}", sys.maxsize  # a row is one sample
             write_samples(folder, self.texts, self.tokenizer, whole, "cut", len(self.texts), name)
-            _save(folder / "bytes.npy", np.fromiter((len(text.encode()) for text in self.texts), np.int64))
+            save_array(folder / "bytes.npy", np.fromiter((len(text.encode()) for text in self.texts), np.int64))
             return {}
 
         self.work.step(self.folders["tokenize"].name, {}, ("data", "reading", self.name), write, alone=True)
@@ -89,7 +89,7 @@ class RowLikelihood:
             with tqdm(total=total, unit="token", unit_scale=True, desc=f"reading by {self.name}", disable=None) as bar:
                 for part, rows in missing:
                     documents = self.documents.take(rows)
-                    _save(part, document_log_probabilities(network, documents, progress=bar, **windows))
+                    save_array(part, document_log_probabilities(network, documents, progress=bar, **windows))
             return {"tokens": int(self.predicted.sum())}
 
         after = (self.folders["tokenize"].name, self.name)
@@ -115,8 +115,3 @@ class RowLikelihood:
 def mean(values: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """A `Summary`: the mean of the log-probabilities of each row."""
     return np.add.reduceat(values, starts) / counts
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with atomic_file(path) as partial, open(partial, "wb") as file:
-        np.save(file, array)
