@@ -7,50 +7,18 @@ never exists, nor do the logits of the whole batch. The weights themselves take 
 nothing is computed twice.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch.func import functional_call, vjp, vmap
-from transformers.pytorch_utils import Conv1D
 
 from common.likelihood import plain_head
 from common.tokens import IGNORED, pad
+from data_scoring.influence.gradient_rules import HeadUse, ReusedProduct, Rows, Use, head_gradient
 
 CHUNK = 2**22  # numbers of per-sample gradients, or of logits, that are formed at a time
-
-
-@dataclass
-class Use:
-    """One use of a layer in the forward pass: its input and the gradient of the summed loss at its output."""
-
-    module: torch.nn.Module
-    parameter: str
-    inputs: torch.Tensor  # (batch, ...)
-    output_gradient: torch.Tensor  # (batch, ...)
-
-    def gradients(self, samples: slice) -> torch.Tensor:
-        """Per-sample gradients of the parameter, (samples, *parameter shape)."""
-        rule = RULES.get(type(self.module), _by_autograd)
-        return rule(self.module, self.parameter, self.inputs[samples], self.output_gradient[samples])
-
-
-@dataclass
-class HeadUse:
-    """The use of the output layer: the gradient at its logits is formed anew for the samples that are wanted."""
-
-    head: torch.nn.Linear
-    parameter: str
-    inputs: torch.Tensor  # (batch, tokens, width), last hidden states
-    labels: torch.Tensor  # (batch, tokens)
-
-    def gradients(self, samples: slice) -> torch.Tensor:
-        """Per-sample gradients of the parameter, (samples, *parameter shape)."""
-        gradient = head_gradient(self.head, self.inputs[samples], self.labels[samples])
-        return _linear(self.head, self.parameter, self.inputs[samples], gradient)
 
 
 class PerSampleGradients:
@@ -70,7 +38,8 @@ class PerSampleGradients:
         owners = [self.index[id(p)] for module in self.modules for p in module.parameters(recurse=False)]
         # A weight in several layers (tied embeddings) is reduced only when all its uses are known.
         self.expected = np.bincount(owners, minlength=len(self.parameters))
-        self.waiting: dict[int, list[Use]] = {}
+        self.waiting: dict[int, list[Use | HeadUse]] = {}
+        self.product = ReusedProduct()
         self.listening = False  # hooks act in the one forward pass that is read, not when a rule runs a layer alone
         self.reading = False  # ... and in the one backward pass of all samples
         self.missing: list[torch.Tensor] | None = None  # while rules are compared: gradients that they have not found
@@ -143,30 +112,17 @@ class PerSampleGradients:
             gradient = head_gradient(self.head, hidden[some], labels[some])
             slopes[some] = gradient.to(hidden.dtype) @ self.head.weight.to(hidden.dtype)
             for name in numbers.keys() - tied:
-                self._add_by_rows(numbers[name], some, name, hidden[some], gradient)
+                self._add_up(numbers[name], some, [Use(self.head, name, hidden[some], gradient)])
         for name in tied:
             self._use(numbers[name], HeadUse(self.head, name, hidden, labels))
         return slopes
-
-    def _add_by_rows(
-        self, number: int, samples: slice, name: str, hidden: torch.Tensor, gradient: torch.Tensor
-    ) -> None:
-        """Form the gradient of the output layer for a few rows of its weight at a time: it can be as large as all else.
-
-        gradient: (samples, tokens, vocabulary), at the logits.
-        """
-        per_row = len(hidden) * (hidden.shape[-1] if name == "weight" else 1)
-        step = max(1, CHUNK // per_row)
-        for first in range(0, gradient.shape[-1], step):
-            part = _linear(self.head, name, hidden, gradient[..., first : first + step])
-            self._add(number, samples, part.flatten(1), first * part[0, 0].numel())
 
     def _compare_rules(self, examples: Sequence[np.ndarray]) -> None:
         """Find the parameters whose per-sample gradients by rule do not add up to the gradient by autograd."""
         loss = sample_losses(self.model, examples).sum()
         wanted = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
         sizes = [gradient.norm() for gradient in wanted]
-        self.missing = [gradient.flatten() for gradient in wanted]
+        self.missing = [gradient.clone() for gradient in wanted]
         with self:
             self.dots_and_norms(examples, None)
         # Rounding alone can be all there is to a gradient that is zero in theory (of key biases, say).
@@ -189,7 +145,7 @@ class PerSampleGradients:
                 outputs[sample], parameters, slopes[sample], retain_graph=True, materialize_grads=True
             )
             for number, gradient in zip(self.one_by_one, gradients, strict=True):
-                self._add(number, slice(sample, sample + 1), gradient.reshape(1, -1))
+                self._add(number, slice(sample, sample + 1), slice(None), gradient[None])
 
     def _after_forward(self, module: torch.nn.Module, args: tuple, kwargs: dict, output: torch.Tensor) -> None:
         tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
@@ -223,23 +179,37 @@ class PerSampleGradients:
         step = max(1, CHUNK // self.parameters[number].numel())
         for first in range(0, len(self.dots), step):
             samples = slice(first, first + step)
-            gradient = uses[0].gradients(samples).to(self.parameters[number].dtype)
-            for use in uses[1:]:
-                gradient += use.gradients(samples)
-            self._add(number, samples, gradient.flatten(1))
+            self._add_up(number, samples, [use.of(samples) for use in uses])
 
-    def _add(self, number: int, samples: slice, gradient: torch.Tensor, first: int = 0) -> None:
-        """Add to dots and squares of `samples` the numbers from `first` on of one parameter's gradient.
+    def _add_up(self, number: int, samples: slice, uses: list[Use]) -> None:
+        """The same for `samples`, whose uses of the parameter these are, and a few of its rows at a time."""
+        first, *others = uses
+        for rows in self._row_blocks(number, uses):
+            gradient = first.gradients(rows, self.product)
+            for use in others:
+                gradient += use.gradients(rows)
+            self._add(number, samples, rows, gradient)
 
-        gradient, (samples, numbers), is used up.
-        """
-        numbers = slice(first, first + gradient.shape[1])
+    def _row_blocks(self, number: int, uses: list[Use]) -> Iterator[Rows]:
+        """Rows that are formed together; of an embedding that is not tied only those of the tokens."""
+        if len(uses) == 1 and isinstance(uses[0].module, torch.nn.Embedding):
+            yield uses[0].inputs.unique()
+            return
+        shape = self.parameters[number].shape
+        step = max(1, CHUNK // (len(uses[0].inputs) * shape[1:].numel()))
+        for first in range(0, shape[0], step):
+            yield slice(first, min(first + step, shape[0]))
+
+    def _add(self, number: int, samples: slice, rows: Rows, gradient: torch.Tensor) -> None:
+        """Add to dots and squares of `samples` these rows of one parameter's gradient, (samples, rows, ...)."""
+        gradient = gradient.to(self.parameters[number].dtype)
         if self.missing is not None:
-            self.missing[number][numbers] -= gradient.sum(0)
-        # Float64 from tensor to tensor: one float32 sum over a large model loses percents.
+            self.missing[number][rows] -= gradient.sum(0)
+        # Float64 from row to row and tensor to tensor: one float32 sum over a large model loses percents.
         if self.direction is not None:
-            self.dots[samples] += (gradient @ self.direction[number].flatten()[numbers]).double()
-        self.squares[samples] += gradient.square_().sum(1).double()
+            self.dots[samples] += (gradient.flatten(1) @ self.direction[number][rows].flatten()).double()
+        norms = torch.linalg.vector_norm(gradient, dim=-1).double()
+        self.squares[samples] += norms.square().view(len(gradient), -1).sum(1)
 
 
 def sample_losses(model: torch.nn.Module, documents: Sequence[np.ndarray]) -> torch.Tensor:
@@ -262,53 +232,3 @@ def model_inputs(documents: Sequence[np.ndarray], device: torch.device) -> tuple
     positions = torch.arange(ids.shape[1], device=device).expand_as(ids)
     labels = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
     return {"input_ids": ids, "position_ids": positions, "use_cache": False}, labels
-
-
-@torch.no_grad()
-def head_gradient(head: torch.nn.Linear, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Gradient at the logits of each sample's mean token loss: softmax - one-hot, over the token count.
-
-    hidden: (batch, tokens, width); labels: (batch, tokens). -> (batch, tokens, vocabulary).
-    """
-    logits = head(hidden)
-    gradient = torch.softmax(logits if logits.dtype == torch.float64 else logits.float(), -1)
-    targets = labels.clamp_min(0)[..., None]
-    gradient.scatter_add_(-1, targets, -torch.ones_like(targets, dtype=gradient.dtype))
-    counted = (labels != IGNORED).to(gradient.dtype)
-    return gradient.mul_((counted / counted.sum(1, keepdim=True))[..., None])
-
-
-def _linear(module: torch.nn.Module, name: str, inputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """y = x W^T + b: dW = sum_s dy_s x_s^T, db = sum_s dy_s."""
-    return gradient.sum(1) if name == "bias" else gradient.transpose(1, 2) @ inputs.to(gradient.dtype)
-
-
-def _conv1d(module: torch.nn.Module, name: str, inputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """GPT-2's layer y = x W + b, the transpose of a linear layer."""
-    return gradient.sum(1) if name == "bias" else inputs.transpose(1, 2).to(gradient.dtype) @ gradient
-
-
-def _embedding(module: torch.nn.Module, name: str, inputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Row v of the gradient is the sum of dy_s over the positions s that hold token v."""
-    count, (rows, width) = len(inputs), module.weight.shape
-    result = gradient.new_zeros(count * rows, width)
-    flat = inputs + rows * torch.arange(count, device=inputs.device)[:, None]
-    return result.index_add_(0, flat.flatten(), gradient.reshape(-1, width)).view(count, rows, width)
-
-
-def _by_autograd(module: torch.nn.Module, name: str, inputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Any other layer (norms, say): vector-Jacobian product of the layer alone, sample by sample, vectorised."""
-    value = getattr(module, name).detach()
-    inputs = inputs.to(value.dtype) if inputs.is_floating_point() else inputs
-
-    def one_sample(single_input: torch.Tensor, single_gradient: torch.Tensor) -> torch.Tensor:
-        def output(parameter: torch.Tensor) -> torch.Tensor:
-            return functional_call(module, {name: parameter}, (single_input[None],))[0]
-
-        return vjp(output, value)[1](single_gradient)[0]
-
-    return vmap(one_sample)(inputs, gradient.to(value.dtype))
-
-
-Rule = Callable[[torch.nn.Module, str, torch.Tensor, torch.Tensor], torch.Tensor]
-RULES: dict[type, Rule] = {torch.nn.Linear: _linear, Conv1D: _conv1d, torch.nn.Embedding: _embedding}
