@@ -9,6 +9,7 @@ from torch.func import functional_call, grad, vmap
 
 from benchmarks.measure import alternate, forget_peak, in_fresh_process, print_table, resident
 from benchmarks.models import annotator, parameter_count
+from benchmarks.peak import matmul_peak, operations
 from data_scoring.influence.per_sample_gradients import PerSampleGradients, sample_losses
 
 Inputs = tuple[torch.nn.Module | PerSampleGradients, list[np.ndarray], list[torch.Tensor]]
@@ -80,15 +81,18 @@ def report(size: str, batch: int, tokens: int, repeats: int, ways: Sequence[str]
     inputs = {way: prepare(way, size, batch, tokens) for way in ways}
     runs = alternate({way: partial(WAYS[way], *inputs[way]) for way in ways}, repeats)
     ours = runs["annotation"]
+    needed, peak = operations(inputs["plain"][0], batch, tokens), matmul_peak(torch.float32, repeats)
     rows = []
     for way, run in runs.items():
         ratios = [run.wall / ours.wall, run.cpu / ours.cpu, memory[way] / memory["annotation"]]
         wall, cpu, larger = (f"{ratio:.2f}" for ratio in ratios)
         rows.append([way, f"{run.wall:.3f}", wall, f"{run.cpu:.3f}", cpu, f"{memory[way] / 1e6:.0f}", larger])
+        rows[-1].append(f"{needed / run.wall / peak:.0%}")
     millions = parameter_count(inputs["plain"][0]) / 1e6
     ratio = "/ annotation"
-    columns = ["way", "wall s", ratio, "CPU s", ratio, "extra memory MB", ratio]
-    title = f"Annotation pass, {millions:.0f}M, float32, {batch} x {tokens:,} tokens (aim: {aim})"
+    columns = ["way", "wall s", ratio, "CPU s", ratio, "extra memory MB", ratio, "share of peak"]
+    title = f"Annotation pass, {millions:.0f}M, float32, {batch} x {tokens:,} tokens; "
+    title += f"float32 matmul peak {peak / 1e9:,.0f} Gflop/s (aim: {aim})"
     print_table(title, columns, rows)
     if "vmap(grad)" in runs:
         error = np.abs(ours.result / runs["vmap(grad)"].result - 1).max(axis=1)

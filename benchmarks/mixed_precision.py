@@ -1,14 +1,4 @@
-"""Annotation in bfloat16 autocast: tokens a second, share of the matmul peak, rank correlation with float32.
-
-Operations of the pass, two a multiplication and addition:
-
-    6 x weights of the linear layers x tokens      forward, gradients of the inputs, per-sample gradients of the weights
-                                                   (formed sample by sample, they cost what plain training's sum costs)
-    6 x layers x width x tokens^2 a sample         causal attention: half of the 12 of all pairs
-    4 x parameters a sample                        dot product and squared norm
-
-The peak is what the largest of a few square bfloat16 products reaches in the same run.
-"""
+"""Annotation in bfloat16 autocast: tokens a second, share of the matmul peak, rank correlation with float32."""
 
 from functools import partial
 
@@ -17,30 +7,11 @@ from scipy.stats import spearmanr
 
 from benchmarks.annotation_pass import annotation, random_inputs
 from benchmarks.measure import alternate, print_table
-from benchmarks.models import annotator, parameter_count
+from benchmarks.models import annotator
+from benchmarks.peak import matmul_peak, operations
 from data_scoring.influence.per_sample_gradients import PerSampleGradients
 
 BATCH, TOKENS = 16, 1024
-CALLS = 20  # of a product, in one measured run
-
-
-def operations(model: torch.nn.Module, samples: int, tokens: int) -> float:
-    """Of one annotation pass."""
-    weights = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, torch.nn.Linear))
-    attention = 6 * model.config.num_hidden_layers * model.config.hidden_size * tokens**2
-    return samples * (6 * weights * tokens + attention + 4 * parameter_count(model))
-
-
-def matmul_peak(device: torch.device, repeats: int, widths: tuple[int, ...] = (4096, 8192, 16384)) -> float:
-    """Operations a second."""
-
-    def multiply(factor: torch.Tensor) -> None:
-        for _ in range(CALLS):
-            factor @ factor
-
-    factors = {width: torch.randn(width, width, dtype=torch.bfloat16, device=device) for width in widths}
-    runs = alternate({str(width): partial(multiply, factor) for width, factor in factors.items()}, repeats)
-    return max(2 * int(width) ** 3 * CALLS / run.wall for width, run in runs.items())
 
 
 def report(size: str, repeats: int, batch: int = BATCH, tokens: int = TOKENS) -> None:
@@ -51,7 +22,7 @@ def report(size: str, repeats: int, batch: int = BATCH, tokens: int = TOKENS) ->
     readers = {"float32": PerSampleGradients(model, examples)}
     readers["bfloat16"] = PerSampleGradients(model, examples, autocast=torch.bfloat16)
     runs = alternate({kind: partial(annotation, r, documents, direction) for kind, r in readers.items()}, repeats)
-    peak, needed = matmul_peak(model.device, repeats), operations(model, batch, tokens)
+    peak, needed = matmul_peak(torch.bfloat16, repeats), operations(model, batch, tokens)
     exact_dots, exact_norms = runs["float32"].result
     rows = []
     for kind, run in runs.items():
