@@ -1,7 +1,14 @@
-"""Get a data set or a model onto the disk, from the Hugging Face hub or made here without a download:
+"""Get a data set, a model or a whole repository onto the disk: from the Hugging Face hub, from files that are here,
+or made without a download:
 
+--content dataset --id HUB_ID --save-dir FILE.jsonl            a split of a data set, streamed; .jsonl.zst compresses
+--content dataset --id PATH --save-dir FILE.jsonl              .parquet, .csv, .tsv, .json, .jsonl: file, folder, glob
+--content model --id HUB_ID --save-dir FOLDER                  safetensors weights, configuration, tokenizer
+--content repo --id HUB_ID --save-dir FOLDER                   every file of a repository
 --content dataset --id python-stdlib --save-dir FOLDER         a corpus of the texts that this Python carries
 --content model --id tiny --data IN.jsonl --save-dir FOLDER    0.4 M random parameters, a tokenizer from IN.jsonl
+
+An interrupted download goes on where it was when the command is given again. HF_TOKEN opens gated repositories.
 """
 
 import argparse
@@ -15,7 +22,13 @@ from common.errors import UserError, exit_code
 from common.files import partial_path, replace_folder
 
 BUILT_IN = {"python-stdlib": "dataset", "tiny": "model"}  # id -> its content
-OPTIONS = {"python-stdlib": (), "tiny": ("data",), "model": (), "dataset": ("data_name", "split_name", "sample_size")}
+OPTIONS = {
+    "python-stdlib": (),
+    "tiny": ("data",),
+    "model": ("revision", "allow_pickle"),
+    "repo": ("revision",),
+    "dataset": ("data_name", "split_name", "sample_size", "shuffle_seed", "revision"),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -26,27 +39,34 @@ class _Parser(argparse.ArgumentParser):
 def main(words: list[str] | None = None) -> int:
     """Run the command; returns the exit code (0, 2 for what the user can cure)."""
     parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--content", required=True, choices=("dataset", "model"))
-    parser.add_argument("--id", required=True, help="id on the hub, or python-stdlib, or tiny")
-    parser.add_argument("--save-dir", required=True, help="a file NAME.jsonl for a data set of the hub, else a folder")
+    parser.add_argument("--content", required=True, choices=("dataset", "model", "repo"))
+    parser.add_argument("--id", required=True, help="id on the hub, or a path, or python-stdlib, or tiny")
+    parser.add_argument("--save-dir", required=True, help="a file NAME.jsonl for the rows of a data set, else a folder")
     parser.add_argument("--data-name", help="configuration of a data set that has several")
     parser.add_argument("--split-name", help="split of a data set (default: train)")
     parser.add_argument("--sample-size", type=int, help="only the first so many rows (default: all)")
+    parser.add_argument("--shuffle-seed", type=int, help="shuffle the rows, within a buffer of 10,000")
+    parser.add_argument("--revision", help="branch, tag or commit on the hub (default: main)")
+    parser.add_argument("--allow-pickle", action="store_true", default=None, help="take weights that can run code")
     parser.add_argument("--data", help="the corpus that the tokenizer of tiny is learned from")
     return exit_code(lambda: fetch(parser.parse_args(words)))
 
 
 def fetch(asked: argparse.Namespace) -> None:
     """Make or download what is asked for, unless it is there already. Raises: UserError for what the user can cure."""
-    from common.manifest import Run  # late, as all imports that --help can do without
+    from common.local_files import is_local, local_files  # late, as all imports that --help can do without
+    from common.manifest import Run
 
     source = asked.id if BUILT_IN.get(asked.id) == asked.content else asked.content
-    given = {key: getattr(asked, key) for key in sum(OPTIONS.values(), ()) if getattr(asked, key) is not None}
+    options = {key: getattr(asked, key) for keys in OPTIONS.values() for key in keys}
+    given = {key: value for key, value in options.items() if value is not None}
     for key in given.keys() - OPTIONS[source]:
         raise UserError(f"--{key.replace('_', '-')} does not go with --content {asked.content} --id {asked.id}")
     if source == "tiny" and not asked.data:
         raise UserError("--id tiny needs --data CORPUS.jsonl, the corpus that its tokenizer is learned from")
-    inputs = {"data": given.pop("data")} if source == "tiny" else {}
+    inputs: dict[str, Any] = {"data": given.pop("data")} if source == "tiny" else {}
+    if source == "dataset" and is_local(asked.id):
+        inputs["data"] = list(map(str, local_files(asked.id)[0]))
     target = Path(asked.save_dir).resolve()
     run = Run("utils", source, {"id": asked.id} | given, inputs, str(target))
     if run.is_done():
@@ -68,9 +88,14 @@ def _write(source: str, asked: argparse.Namespace, target: Path) -> dict[str, An
         return _write_folder(target, lambda folder: tiny_model.build(folder, asked.data))
     from common import hub
 
+    if source == "repo":
+        return hub.download_repository(asked.id, target, asked.revision)
     if source == "model":
-        return hub.download_model(asked.id, target)
-    return hub.download_dataset(asked.id, str(target), asked.data_name, asked.split_name, asked.sample_size)
+        return hub.download_model(asked.id, target, asked.revision, bool(asked.allow_pickle))
+    from common.datasets_source import Wanted, download_dataset
+
+    which = (asked.data_name, asked.split_name, asked.revision, asked.sample_size, asked.shuffle_seed)
+    return download_dataset(Wanted(asked.id, *which), str(target))
 
 
 def _write_folder(folder: Path, fill: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:

@@ -5,10 +5,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from common.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def partial_path(path: Path) -> Path:
@@ -45,8 +47,10 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
             partial.unlink()
 
 
-def save_array(path: Path, array: np.ndarray) -> None:
+def save_array(path: Path, array: "np.ndarray") -> None:
     """`array` as an .npy file, whole or not at all. Raises: UserError as `atomic_file`."""
+    import numpy as np  # `utils.py --help` does without
+
     with atomic_file(path) as partial, open(partial, "wb") as file:
         np.save(file, array)
 

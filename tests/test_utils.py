@@ -143,11 +143,12 @@ def test_what_the_user_can_cure_is_one_line(tmp_path, capsys, words, message):
 
 
 def test_options_reach_the_hub(tmp_path, monkeypatch):
-    from common import hub
+    from common import datasets_source
 
     calls = []
-    monkeypatch.setattr(hub, "download_dataset", lambda *options: calls.append(options) or {"rows": 3})
+    monkeypatch.setattr(datasets_source, "download_dataset", lambda *options: calls.append(options) or {"rows": 3})
     path = tmp_path / "out.jsonl"
-    words = ["--content", "dataset", "--id", "some/data", "--save-dir", str(path)]
-    assert utils.main([*words, "--data-name", "german", "--split-name", "test", "--sample-size", "3"]) == 0
-    assert calls == [("some/data", str(path), "german", "test", 3)]
+    words = ["--content", "dataset", "--id", "some/data", "--save-dir", str(path), "--shuffle-seed", "0"]
+    words += ["--data-name", "german", "--split-name", "test", "--sample-size", "3", "--revision", "v1"]
+    assert utils.main(words) == 0
+    assert calls == [(datasets_source.Wanted("some/data", "german", "test", "v1", 3, 0), str(path))]

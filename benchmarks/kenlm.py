@@ -1,6 +1,6 @@
 """The method kenlm: one core against a plain loop, two processes against one, training against lmplz.
 
-    python -m benchmarks.kenlm_scoring [--rows N] [--train-tokens N] [--lmplz PATH]
+    python -m benchmarks.kenlm [--rows N] [--train-tokens N] [--lmplz PATH]
 
 The text is drawn from a Zipf distribution over made-up words, in documents of about 300 words. A plain loop normalises
 (str methods and regular expressions, as CCNet does), tokenizes and queries one document after the other. Without

@@ -1,0 +1,157 @@
+"""Rows of a stream to a JSONL file. A broken connection is waited for; a killed download goes on where it was."""
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.files import partial_path
+from common.jsonl import open_output
+
+SAVE_EVERY = 1000  # rows between two places to go on from
+PATIENCE = (1, 2, 4, 8, 16, 32)  # seconds to wait after one, two, ... failures without a row between
+
+
+class Rows(Protocol):
+    """What an `IterableDataset` of `datasets` offers: rows in a fixed order, and the place after the last one read."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def skip(self, count: int) -> "Rows": ...
+
+
+@dataclass
+class Stream:
+    """Rows to be saved."""
+
+    name: str
+    rows: Rows
+    identity: Mapping[str, Any]  # what the rows and their order depend on
+    raw: bool = False  # whether a row is {"text": a line of JSON}, to be kept as it is
+    shuffled: bool = False  # then a place in the stream says too little: rows are skipped instead
+
+    def lines(self, done: int, place: dict[str, Any] | None) -> Iterator[bytes]:
+        """The lines after the first `done`, where `place` stands."""
+        rows = self.rows
+        if self.shuffled:
+            rows = rows.skip(done)
+        elif place is not None:
+            rows.load_state_dict(place)
+        for row in rows:
+            yield row["text"].rstrip("\r").encode() if self.raw else _json_line(row, self.name)
+
+
+def save(
+    stream: Stream, path: str, sample_size: int | None, is_connection_error: Callable[[Exception], bool]
+) -> dict[str, int]:
+    """Write the first `sample_size` lines (None: all) to `path`, whole or not at all; -> the count of rows.
+
+    What an interrupted call has got lies hidden beside `path`, and a call for the same rows goes on from there.
+    Raises: UserError for values that JSON cannot hold and where the disk cannot be written; whatever the stream does.
+    """
+    target = Path(path)
+    unfinished = _Unfinished(target, {**stream.identity, "sample_size": sample_size})
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished, tqdm(total=sample_size, unit="row", desc=stream.name, disable=None) as bar:
+            failures = 0
+            while True:
+                before = unfinished.rows
+                bar.update(before - bar.n)
+                try:
+                    for line in _wanted(stream.lines(before, unfinished.place), before, sample_size):
+                        unfinished.write(line, stream)
+                        bar.update()
+                    break
+                except Exception as error:
+                    unfinished.remember(stream)
+                    failures = 1 if unfinished.rows > before else failures + 1
+                    if not is_connection_error(error) or failures > len(PATIENCE):
+                        raise
+                    tqdm.write(f"note: the connection broke after {unfinished.rows:,} rows: trying again")
+                    time.sleep(PATIENCE[failures - 1])
+        unfinished.finish()
+    except OSError as error:
+        if is_connection_error(error):
+            raise
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    return {"rows": unfinished.rows}
+
+
+def _wanted(lines: Iterator[bytes], done: int, sample_size: int | None) -> Iterator[bytes]:
+    """Lines up to the sample size, blank ones left out; no row beyond it is asked for."""
+    count = None if sample_size is None else sample_size - done
+    return itertools.islice((line for line in lines if line), count)
+
+
+class _Unfinished:
+    """The lines so far in a hidden file beside the target, and a note beside that: how many, and where they end."""
+
+    def __init__(self, target: Path, identity: Mapping[str, Any]):
+        self.target, self.identity = target, json.loads(json.dumps(identity))
+        self.lines = partial_path(target)
+        self.note = self.lines.with_name(self.lines.name + ".json")
+        self.rows, self.place = 0, None
+
+    def __enter__(self) -> None:
+        size = 0
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            note = json.loads(self.note.read_text(encoding="utf-8"))
+            if note["identity"] == self.identity and self.lines.stat().st_size >= note["bytes"]:
+                self.rows, self.place, size = note["rows"], note["place"], note["bytes"]
+                print(f"going on after {self.rows:,} rows that are there already")
+        self.file = open(self.lines, "ab")
+        self.file.truncate(size)
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def write(self, line: bytes, stream: Stream) -> None:
+        self.file.write(line + b"\n")
+        self.rows += 1
+        if self.rows % SAVE_EVERY == 0:
+            self.remember(stream)
+
+    def remember(self, stream: Stream) -> None:
+        """From here a later call goes on."""
+        self.file.flush()
+        self.place = None if stream.shuffled else stream.rows.state_dict()
+        size = os.fstat(self.file.fileno()).st_size
+        note = {"identity": self.identity, "rows": self.rows, "bytes": size, "place": self.place}
+        fresh = self.note.with_suffix(".new")
+        fresh.write_text(json.dumps(note), encoding="utf-8")
+        os.replace(fresh, self.note)
+
+    def finish(self) -> None:
+        """Put the lines in their place, compressed where its name says so."""
+        if self.target.name.endswith(".jsonl"):
+            with open(self.lines, "rb") as lines:
+                os.fsync(lines.fileno())
+            os.replace(self.lines, self.target)
+        else:
+            # another hidden name than that of the lines, which are still needed
+            packed = self.target.with_name(f".packed-{self.target.name}")
+            with open(self.lines, "rb") as lines, open_output(str(packed)) as file:
+                shutil.copyfileobj(lines, file, 2**20)
+            os.replace(packed, self.target)
+            self.lines.unlink()
+        self.note.unlink(missing_ok=True)
+
+
+def _json_line(row: dict[str, Any], name: str) -> bytes:
+    """Dates become ISO strings, decimals strings, bytes base64, NaN and infinity null."""
+    try:
+        return msgspec.json.encode(row)
+    except TypeError as error:
+        raise UserError(f"{name} holds what JSON cannot: {error}") from None
