@@ -38,7 +38,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(words: list[str] | None = None) -> int:
     """Run the command; returns the exit code (0, 2 for what the user can cure)."""
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    return exit_code(lambda: fetch(_parser().parse_args(words)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The options of the command. It raises UserError for words that it does not know."""
+    options = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = _Parser(description=__doc__, **options)
     parser.add_argument("--content", required=True, choices=("dataset", "model", "repo"))
     parser.add_argument("--id", required=True, help="id on the hub, or a path, or python-stdlib, or tiny")
     parser.add_argument("--save-dir", required=True, help="a file NAME.jsonl for the rows of a data set, else a folder")
@@ -48,15 +54,13 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--shuffle-seed", type=int, help="shuffle the rows, within a buffer of 10,000")
     parser.add_argument("--revision", help="branch, tag or commit on the hub (default: main)")
     parser.add_argument("--allow-pickle", action="store_true", default=None, help="take weights that can run code")
+    parser.add_argument("--dry-run", action="store_true", help="check the options, get nothing")
     parser.add_argument("--data", help="the corpus that the tokenizer of tiny is learned from")
-    return exit_code(lambda: fetch(parser.parse_args(words)))
+    return parser
 
 
-def fetch(asked: argparse.Namespace) -> None:
-    """Make or download what is asked for, unless it is there already. Raises: UserError for what the user can cure."""
-    from common.local_files import is_local, local_files  # late, as all imports that --help can do without
-    from common.manifest import Run
-
+def _check_options(asked: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """-> (what to get: a key of OPTIONS, the options given for it). Raises: UserError for those of something else."""
     source = asked.id if BUILT_IN.get(asked.id) == asked.content else asked.content
     options = {key: getattr(asked, key) for keys in OPTIONS.values() for key in keys}
     given = {key: value for key, value in options.items() if value is not None}
@@ -64,6 +68,18 @@ def fetch(asked: argparse.Namespace) -> None:
         raise UserError(f"--{key.replace('_', '-')} does not go with --content {asked.content} --id {asked.id}")
     if source == "tiny" and not asked.data:
         raise UserError("--id tiny needs --data CORPUS.jsonl, the corpus that its tokenizer is learned from")
+    return source, given
+
+
+def fetch(asked: argparse.Namespace) -> None:
+    """Make or download what is asked for, unless it is there already. Raises: UserError for what the user can cure."""
+    from common.local_files import is_local, local_files  # late, as all imports that --help can do without
+    from common.manifest import Run
+
+    source, given = _check_options(asked)
+    if asked.dry_run:
+        print(f"# {asked.content} {asked.id} -> {asked.save_dir} {given or ''}")
+        return
     inputs: dict[str, Any] = {"data": given.pop("data")} if source == "tiny" else {}
     if source == "dataset" and is_local(asked.id):
         inputs["data"] = list(map(str, local_files(asked.id)[0]))

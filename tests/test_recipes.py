@@ -11,7 +11,8 @@ import yaml
 from common import python_stdlib
 from common.cli import REPOSITORY
 
-RECIPES = sorted(path.stem for path in (REPOSITORY / "docs" / "recipes").glob("*.sh") if path.stem != "setup")
+FOLDER = REPOSITORY / "docs" / "recipes"
+RECIPES = sorted(path.stem for path in FOLDER.glob("kenlm-*.sh"))
 QUICK = "kenlm-top-r-folding"
 
 
@@ -42,8 +43,7 @@ def test_recipe(name, small):
         "OUT": name,
         "TOKENS": "4000",
     }
-    script = REPOSITORY / "docs" / "recipes" / f"{name}.sh"
-    done = subprocess.run(["bash", script], cwd=small, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(["bash", FOLDER / f"{name}.sh"], cwd=small, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     out = small / name
     perplexity = sorted(row["score"] for row in rows(out / "scored-kenlm.jsonl"))
@@ -54,3 +54,25 @@ def test_recipe(name, small):
     assert [row["score"] for row in rows(ordered)] == [s for fold in range(layers) for s in kept[fold::layers]]
     result = yaml.safe_load((out / f"{name}-heldout.yaml").read_text())
     assert "bits_per_byte" in json.dumps(result)
+
+
+def test_the_recipe_with_downloads_checks_its_calls(tmp_path):
+    environment = os.environ | {"DELT_PYTHON": sys.executable, "R": "0.3", "NPROC": "2"}
+    script = FOLDER / "delt-160m.sh"
+    command = ["bash", script, "--dry-run"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    heads = [line.split(" (keys")[0] for line in done.stdout.split("\n") if line.startswith("# ")]
+    assert [head.split()[1] for head in heads] == [
+        *["dataset", "dataset", "model", "data_scoring", "data_ordering", "data_ordering"],
+        *["model_train", "model_eval"] * 2,
+    ]
+    # what one stage writes the next one reads
+    folder = "results/delt-160m"
+    scored = f"{folder}/redpajama-cc_scored-lqs.jsonl"
+    ordered = f"{folder}/redpajama-cc_scored-lqs_selected-r0.3_ordered-folding-l3.jsonl"
+    assert heads[3].endswith(f"{folder}/redpajama-cc.jsonl -> {scored}")
+    assert heads[4].endswith(f"{scored} -> {ordered}")
+    assert heads[6].endswith(f"{ordered} -> {folder}/mistral-160m -> {folder}/model-delt")
+    assert heads[7].endswith(f"{folder}/model-delt -> {folder}/delt.yaml")
+    assert list(tmp_path.iterdir()) == []
