@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, MistralConfig, PreTrainedTokenize
 
 from common.errors import UserError
 from model_eval.perplexity.loss import statistics
-from model_eval.perplexity.method import evaluate
+from tests.model_eval.direct import perplexity as evaluate
 from tests.models import SHAPE
 
 VOCABULARY = 300  # bytes, merges, BOS and EOS: tokens and bytes differ in number
@@ -112,9 +112,14 @@ def test_batches_do_not_change_the_result(tmp_path, model):
         evaluate(model, data=data, dtype="float64", max_length=20, batch_tokens=budget)["held"]
         for budget in (1, 50, 10**6)
     ]
-    for result in results:
-        assert result.pop("metric") == "bits_per_byte"
-        assert result == pytest.approx(results[0], rel=1e-12)
+    for result in results[1:]:
+        for name, ends in result.pop("intervals").items():
+            assert ends == pytest.approx(results[0]["intervals"][name], rel=1e-12)
+        assert {name: result[name] for name in ("metric", "items")} == {
+            name: results[0][name] for name in ("metric", "items")
+        }
+        numbers = ("value", "stderr", "loss", "perplexity", "n", "tokens", "bytes")
+        assert [result[name] for name in numbers] == pytest.approx([results[0][name] for name in numbers], rel=1e-12)
 
 
 def test_standard_error_is_that_of_a_ratio():
