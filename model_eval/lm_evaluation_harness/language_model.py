@@ -38,6 +38,13 @@ class LanguageModel(HFLM):
         """As of lm-eval."""
         return self._share(super().generate_until, requests, disable_tqdm)
 
+    def _loglikelihood_tokens(self, requests: list, *arguments: Any, **options: Any) -> list[tuple[float, bool]]:
+        """Raises: UserError where an answer alone is too long, which lm-eval meets with a bare assertion."""
+        longest = max((len(answer) for _, _, answer in requests), default=0)
+        if longest > self.max_length:
+            raise UserError(f"an answer has {longest} tokens, more than the {self.max_length} that the model reads")
+        return super()._loglikelihood_tokens(requests, *arguments, **options)
+
     def _share(self, answer: Callable, requests: list, disable_tqdm: bool) -> list:
         """Neighbours stay together: the choices of one item share a context, which is then read once."""
         first, stop = (len(requests) * rank // world.size() for rank in (world.rank(), world.rank() + 1))
