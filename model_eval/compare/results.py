@@ -15,7 +15,16 @@ from model_eval.evaluation import traces
 from model_eval.items import digest, load_items, value_of
 
 SEED = re.compile(r"[-_.]seed[-_]?\d+$")  # at the end of a model's name: not part of the arm
-SETTINGS = ("metric", "filter", "version", "num_fewshot", "limit", "n", "max_length")  # equal, or not comparable
+SETTINGS = (
+    "metric",
+    "filter",
+    "version",
+    "num_fewshot",
+    "limit",
+    "n",
+    "max_length",
+    "max_gen_toks",
+)  # equal, or not comparable
 METHOD = ("scoring", "selection", "ordering")  # how the data of a model was made
 
 

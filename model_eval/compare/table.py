@@ -85,10 +85,9 @@ def markdown(comparison: Comparison, differences: Differences, baseline: str, co
         for task, one in found.items():
             verdict = "noise" if one.is_noise() else _verdict(one, _metric(comparison, task)[1])
             lines.append(f"| {task} | {one.value:+.4f} | {one.low:+.4f} to {one.high:+.4f} | {verdict} |")
-        if missing := [
-            task for task, cells_of in comparison.items() if {arm, baseline} <= cells_of.keys() - found.keys()
-        ]:
-            lines += ["", f"No items are stored of both for {', '.join(missing)}: no paired difference."]
+        unpaired = [task for task, both in comparison.items() if {arm, baseline} <= both.keys() and task not in found]
+        if unpaired:
+            lines += ["", f"No items are stored of both for {', '.join(unpaired)}: no paired difference."]
     return "\n".join(lines) + "\n"
 
 

@@ -23,6 +23,7 @@ from common.files import atomic_file
 from common.jsonl import open_output
 from model_eval.accuracy import ACCURACIES, main_metric
 from model_eval.items import digest, items_of, save_items
+from model_eval.lm_evaluation_harness.code_metric import use_local_metric
 from model_eval.lm_evaluation_harness.language_model import LanguageModel
 from model_eval.lm_evaluation_harness.preflight import CODE, TWICE
 
@@ -53,7 +54,7 @@ def load_tasks(
     contents: task -> content of its YAML. others: tasks, groups or tags of lm-eval's own list. folder: for the YAMLs.
     """
     if settings.allow_code_execution:
-        os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # the metric's own safety catch
+        use_local_metric()
     tasks: dict[str, Task] = {}
     if contents:
         specifications = folder / "tasks"
@@ -99,8 +100,6 @@ def _reason(error: BaseException) -> str:
     """The innermost cause in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
-    if "code_eval" in str(error):
-        return "it needs the metric code_eval of the hub, which cannot be had"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
@@ -108,6 +107,7 @@ def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, fo
     """Evaluate one task; all that lm-eval returns is saved in `folder` before anything is read from it. -> result."""
     set_seeds(settings.seed)
     set_fewshot(task, settings.num_fewshot, settings.seed)
+    answer_tokens = leave_room(task, name, model.max_length, model.max_gen_toks)
     # Not simple_evaluate, which asks the operating system and git about themselves for a second.
     raw = lm_eval.evaluate(
         model,
@@ -120,7 +120,7 @@ def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, fo
     samples = raw.pop("samples")[name]
     if world.is_main():
         save_raw(folder, raw, samples)
-    result = task_result(raw, name)
+    result = task_result(raw, name) | answer_tokens
     if result["metric"] in ACCURACIES:
         items = accuracy_items(samples, result["metric"], result["filter"])
         if world.is_main():
@@ -144,6 +144,21 @@ def set_fewshot(task: Task, num_fewshot: int | None, seed: int) -> None:
     elif own is None:
         task.set_config("num_fewshot", 0)
     task.set_fewshot_seed(seed)
+
+
+def leave_room(task: Task, name: str, max_length: int, default: int) -> dict[str, int]:
+    """Halve the model's length between prompt and answer where the answer would leave none for the prompt.
+
+    default: tokens of an answer where the task does not say. -> {"max_gen_toks": tokens of an answer}, where changed.
+    """
+    options = task.get_config("generation_kwargs") or {}
+    wanted = options.get("max_gen_toks", default)
+    if task.OUTPUT_TYPE != "generate_until" or wanted < max_length:
+        return {}
+    half = max_length // 2
+    task.set_config("generation_kwargs", options | {"max_gen_toks": half})
+    print(f"note: {name} wants answers of {wanted} tokens, but the model reads {max_length} in all: now of {half}")
+    return {"max_gen_toks": half}
 
 
 def save_raw(folder: Path, raw: Mapping[str, Any], samples: list[dict]) -> None:

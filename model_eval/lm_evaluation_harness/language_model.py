@@ -49,11 +49,8 @@ class LanguageModel(HFLM):
         """Neighbours stay together: the choices of one item share a context, which is then read once."""
         first, stop = (len(requests) * rank // world.size() for rank in (world.rank(), world.rank() + 1))
         mine = requests[first:stop]
-        found = (
-            self._fit(lambda: answer(mine, disable_tqdm or not (world.is_main() and sys.stderr.isatty())))
-            if mine
-            else []
-        )
+        silent = disable_tqdm or not (world.is_main() and sys.stderr.isatty())
+        found = self._fit(lambda: answer(mine, silent)) if mine else []
         return gathered(found)
 
     def _fit(self, work: Callable[[], list]) -> list:

@@ -169,3 +169,19 @@ def test_an_answer_longer_than_the_model(tmp_path, model):
     write_task(tmp_path, rows=[items()[0] | {"continuations": ["a", "b", "word " * 20]}])
     with pytest.raises(UserError, match="an answer has 101 tokens, more than the 64 that the model reads"):
         benchmarks(model, tasks=str(tmp_path))
+
+
+@pytest.mark.parametrize("wanted, found", [(None, 32), (64, 32), (63, None)])
+def test_answers_leave_room_for_the_prompt(tmp_path, model, capsys, wanted, found):
+    """The model reads 64 tokens; lm-eval's own default is an answer of 256."""
+    write_task(
+        tmp_path,
+        rows=items(2),
+        output_type="generate_until",
+        doc_to_choice=None,
+        doc_to_target="end",
+        generation_kwargs={"until": ["\n"]} | ({"max_gen_toks": wanted} if wanted else {}),
+        metric_list=[{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    )
+    result = benchmarks(model, tasks=str(tmp_path))["words"]
+    assert result.get("max_gen_toks") == found and ("now of 32" in capsys.readouterr().out) == bool(found)

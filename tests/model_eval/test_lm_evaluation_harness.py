@@ -184,8 +184,7 @@ def test_broken_tasks_stop_before_the_model_is_loaded(tmp_path, break_it, messag
         evaluate("no-model", tasks=str(tmp_path))
 
 
-def test_unsafe_task_when_asked_for(tmp_path, model, monkeypatch):
-    monkeypatch.setenv("HF_ALLOW_CODE_EVAL", "0")
+def test_unsafe_task_when_asked_for(tmp_path, model):
     write_task(tmp_path, unsafe_code=True)
     assert evaluate(model, tasks=str(tmp_path), allow_code_execution=True)["words"]["n"] == 12
 
