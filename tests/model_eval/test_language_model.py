@@ -179,7 +179,7 @@ def test_answers_leave_room_for_the_prompt(tmp_path, model, capsys, wanted, foun
         rows=items(2),
         output_type="generate_until",
         doc_to_choice=None,
-        doc_to_target="end",
+        doc_to_target="{{ passage }}",
         generation_kwargs={"until": ["\n"]} | ({"max_gen_toks": wanted} if wanted else {}),
         metric_list=[{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     )

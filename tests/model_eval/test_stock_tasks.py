@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from common.cli import REPOSITORY
 from common.errors import UserError
 from model_eval.lm_evaluation_harness.converters import SHAPES
 from model_eval.lm_evaluation_harness.preflight import plan, prepare, refuse_code, settle_problems
@@ -207,3 +208,13 @@ def test_both_forms_of_winogrande_are_the_same_items(tmp_path):
 def filled(row: dict, option: str) -> str:
     """The sentence with an option in it; blanks are made one, as the two forms differ in six double ones."""
     return " ".join(row["sentence"].replace("_", row[option]).split())
+
+
+def test_the_documented_layout_names_every_column():
+    text = (REPOSITORY / "docs" / "evaluation.md").read_text(encoding="utf-8").split("\n| task | split |")[1]
+    rows = {name.strip(): row for row in text.split("\n") for name in row.strip("|").split("|")[0].split(",")}
+    for task, shapes in SHAPES.items():
+        row = rows[task]
+        assert row.split("|")[2].split()[0].strip(",") == StockTask(task, None, None).evaluated_split()
+        for shape in shapes:
+            assert all(f"`{column}`" in row for column in shape.top_level()), (task, shape.top_level())
