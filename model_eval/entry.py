@@ -19,7 +19,7 @@ from common.cli import Call, Stage, main
 from common.errors import UserError
 from common.files import atomic_file, check_writable
 from common.manifest import Run
-from common.work_folder import WorkFolder
+from common.work_folder import WorkFolder, read_record
 from model_eval.accuracy import summary_average
 from model_eval.evaluation import traces
 from model_eval.provenance import provenance
@@ -35,6 +35,8 @@ def run(
         selection_ratio: share of the rows that MODEL was trained on; null = as the manifests of its data tell
     """
     model, result = call.paths
+    if Path(model).is_dir() and not Path(model, "config.json").exists():
+        raise UserError(f"the folder {model} holds no model (no config.json)")
     inputs = {"model": model} | sys.modules[call.method.__module__].inputs(call.method_keys)
     stage_run = Run(call.stage, call.method_name, call.config, inputs, result)
     if stage_run.is_done():
@@ -66,8 +68,8 @@ def run(
 
 
 def discard_unused(folder: Path) -> None:
-    """Remove the folder of traces where no task was begun."""
-    if world.is_main() and not any(path.is_dir() for path in folder.iterdir()):
+    """Remove the folder of traces where no task was finished."""
+    if world.is_main() and not any(read_record(path).get("complete") for path in folder.iterdir()):
         shutil.rmtree(folder)
 
 

@@ -10,7 +10,7 @@ from common.cli import main
 from common.manifest import Run
 from model_eval.entry import STAGE
 from model_eval.provenance import provenance
-from tests.models import save_model
+from tests.models import byte_tokenizer, save_model
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,12 @@ def test_dropped_rows_are_shown(here, model, capsys):
         (["MODEL", "r.yaml", "perplexity", "data=held.jsonl", "text_field=txt"], "held.jsonl:1: txt is missing"),
         (["no/model/here", "r.yaml", "perplexity", "data=held.jsonl"], "no model folder no/model/here"),
         (["bare", "r.yaml", "perplexity", "data=held.jsonl"], "bare has no weights"),
+        (["task", "r.yaml", "perplexity", "data=held.jsonl"], "the folder task holds no model (no config.json)"),
+        (["odd", "r.yaml", "perplexity", "data=held.jsonl"], "tokenizer and model of odd do not fit: 259 tokens, 258"),
+        (["odd", "r.yaml", "lm_evaluation_harness", "tasks=task"], "do not fit: 259 tokens, 258 embeddings"),
+        (["MODEL", "r.yaml", "lm_evaluation_harness", "tasks=task", "contamination_data=no.jsonl"], "no.jsonl"),
+        (["MODEL", "r.yaml", "lm_evaluation_harness", "tasks=task", "data_dir=no"], "data_dir no is no folder"),
+        (["MODEL", "r.yaml", "lm_evaluation_harness", "tasks=task", "contamination_data=task/pairs.jsonl"], "text is"),
         (["MODEL", "held.jsonl/r.yaml", "perplexity", "data=held.jsonl"], "cannot write held.jsonl/r.yaml"),
         (["MODEL", "task", "perplexity", "data=held.jsonl"], "cannot write task: it is a folder"),
         (["MODEL", "r.yaml", "lm_evaluation_harness", "tasks=task", "batch_size=0"], "batch_size: 0 is not valid"),
@@ -102,6 +108,10 @@ def test_dropped_rows_are_shown(here, model, capsys):
 def test_bad_input_is_one_line(here, model, capsys, words, message):
     save_model(here / "bare")
     (here / "bare" / "model.safetensors").unlink()
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["another"])
+    save_model(here / "odd")
+    tokenizer.save_pretrained(here / "odd")
     capsys.readouterr()
     assert main(STAGE, [model if word == "MODEL" else word for word in words]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
