@@ -97,16 +97,16 @@ class StockTask:
         content: dict[str, Any] = {"include": str(self.files[0]), "task": self.name}
         if self.data_dir is None:
             return content
-        converted, changes = {}, {}
-        for split, file in self.split_files().items():
-            converted[split] = str(folder / f"{self.name}-{split}.jsonl")
-            shape = convert_file(self.name, file, Path(converted[split]))
-            if shape.changes != changes and changes:
-                raise UserError(f"the files of {self.name} have different columns: {', '.join(self.data_files())}")
-            changes = dict(shape.changes)
+        files = self.split_files()
+        converted = {split: str(folder / f"{self.name}-{split}.jsonl") for split in files}
+        changes = [convert_file(self.name, file, Path(converted[split])).changes for split, file in files.items()]
+        if any(other != changes[0] for other in changes):
+            raise UserError(f"its files have different columns: {', '.join(files.values())}")
         splits = {key: None for key in SPLIT_KEYS if self.config.get(key) not in converted}
         data = {"data_files": converted, "cache_dir": str(folder / "cache")}
-        return content | {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": data} | splits | changes
+        return (
+            content | {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": data} | splits | dict(changes[0])
+        )
 
 
 def tasks_folder() -> Path:

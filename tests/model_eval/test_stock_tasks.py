@@ -169,6 +169,15 @@ def test_examples_in_the_prompt_need_a_file(tmp_path):
     assert len(StockTask("gsm8k", str(tmp_path), None).data_files()) == 2
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_splits_in_different_columns(tmp_path, first):
+    """One task file cannot read both."""
+    write(tmp_path / "hellaswag_val.jsonl", ROWS["hellaswag"][first][0])
+    write(tmp_path / "hellaswag_train.jsonl", ROWS["hellaswag"][1 - first][0])
+    with pytest.raises(UserError, match="its files have different columns"):
+        StockTask("hellaswag", str(tmp_path), 5).prepare(tmp_path)
+
+
 def test_all_problems_at_once_or_skipped(tmp_path, capsys):
     write(tmp_path / "piqa.jsonl", {"goal": "g"})
     write(tmp_path / "sciq_test.jsonl")
