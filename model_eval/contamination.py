@@ -97,11 +97,11 @@ def documents(task: Any, limit: int | None) -> Iterator[Any]:
 
 def item_texts(task: Any, item: Any) -> list[str]:
     """An item as the model sees it, with every answer, without examples in front."""
-    text, target = task.doc_to_text(item), task.doc_to_target(item)
+    text = task.doc_to_text(item)
     space = task.config.target_delimiter
     if task.OUTPUT_TYPE != "multiple_choice":
-        return [f"{text}{space}{target}"]
+        return [f"{text}{space}{task.doc_to_target(item)}"]
     choices = task.doc_to_choice(item)
     if isinstance(text, int):  # the choices are different contexts of one ending
-        return [f"{choice}{space}{target}" for choice in choices]
+        return [f"{choice}{space}{task.doc_to_target(item)}" for choice in choices]
     return [f"{text}{space}{choice}" for choice in choices]
