@@ -220,7 +220,12 @@ def filled(row: dict, option: str) -> str:
 
 
 def test_the_documented_layout_names_every_column():
-    text = (REPOSITORY / "docs" / "evaluation.md").read_text(encoding="utf-8").split("\n| task | split |")[1]
+    text = (
+        (REPOSITORY / "docs" / "evaluation.md")
+        .read_text(encoding="utf-8")
+        .split("\n| task | split |")[1]
+        .split("\n\n")[0]
+    )
     rows = {name.strip(): row for row in text.split("\n") for name in row.strip("|").split("|")[0].split(",")}
     for task, shapes in SHAPES.items():
         row = rows[task]
