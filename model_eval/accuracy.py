@@ -1,9 +1,20 @@
 """What counts as an accuracy, for choosing a task's metric and for the average over tasks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-ACCURACIES = ("acc_norm", "acc", "exact_match", "pass@1")  # the first that a task has is its metric; all from 0 to 1
+# The first that a task has is its metric; all from 0 to 1. (lm-eval calls the pass@1 of mbpp pass_at_1.)
+ACCURACIES = ("acc_norm", "acc", "exact_match", "pass@1", "pass_at_1")
+STRICT = "strict-match"  # of the filters that read an answer from a text, the one that is counted
+
+
+def main_metric(metrics: Iterable[str]) -> str:
+    """Of keys like `acc,none` (metric and filter) the first accuracy in the order of ACCURACIES, else the first key."""
+    metrics = list(metrics)
+    names = [key.split(",")[0] for key in metrics]
+    chosen = next((accuracy for accuracy in ACCURACIES if accuracy in names), names[0])
+    of_metric = [key for key, name in zip(metrics, names, strict=True) if name == chosen]
+    return next((key for key in of_metric if key.endswith(f",{STRICT}")), of_metric[0])
 
 
 def summary_average(tasks: Mapping[str, Mapping[str, Any]]) -> float | None:

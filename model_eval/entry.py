@@ -1,40 +1,76 @@
 """Evaluation: the results of a model on tasks or held-out text, as YAML.
 
-A method.py of this stage defines `evaluate(model, *, keys) -> {task: {metric, value, stderr, n, ...}}`, and
-`inputs(keys) -> {name: paths}`, the files that the result depends on beside the model.
+A method.py of this stage defines `evaluate(model, work, *, keys) -> Evaluation`, and `inputs(keys) -> {name: paths}`,
+the files that the result depends on beside the model.
 """
 
+import contextlib
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from msgspec import Meta
 
+from common import world
 from common.cli import Call, Stage, main
+from common.errors import UserError
 from common.files import atomic_file, check_writable
 from common.manifest import Run
+from common.work_folder import WorkFolder, read_record
 from model_eval.accuracy import summary_average
+from model_eval.evaluation import traces
+from model_eval.provenance import provenance
 
 
-def run(call: Call) -> None:
-    """Evaluate MODEL and write RESULT.yaml."""
+def run(
+    call: Call, *, arm: str | None = None, selection_ratio: Annotated[float, Meta(ge=0, le=1)] | None = None
+) -> None:
+    """Evaluate MODEL and write RESULT.yaml.
+
+    Args:
+        arm: name in comparisons, the same for all seeds of an arm; null = MODEL's name without a seed at its end
+        selection_ratio: share of the rows that MODEL was trained on; null = as the manifests of its data tell
+    """
     model, result = call.paths
+    if Path(model).is_dir() and not Path(model, "config.json").exists():
+        raise UserError(f"the folder {model} holds no model (no config.json)")
     inputs = {"model": model} | sys.modules[call.method.__module__].inputs(call.method_keys)
     stage_run = Run(call.stage, call.method_name, call.config, inputs, result)
     if stage_run.is_done():
         return
     check_writable(Path(result))
-    tasks = call.method(model, **call.method_keys)
-    summary = {"tasks": tasks, "summary_average": summary_average(tasks)}
+    given = {"arm": arm, "selection_ratio": selection_ratio}
+    facts = provenance(model) | {name: value for name, value in given.items() if value is not None}
+    with contextlib.ExitStack() as stack:
+        work = stack.enter_context(WorkFolder(traces(result), stage_run.contents()).locked())
+        try:
+            evaluation = call.method(model, work, **call.method_keys)
+        except UserError:
+            discard_unused(work.path)
+            raise
+    if not world.is_main():
+        return
+    tasks, average = evaluation.tasks, summary_average(evaluation.tasks)
+    summary = {"tasks": tasks, "summary_average": average} | evaluation.notes
     with atomic_file(result) as partial:
-        content = {"model": model, "method": call.method_name} | summary
+        content = {"model": model, "method": call.method_name} | facts | summary
         partial.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     stage_run.finish(**summary)
     print(table(tasks))
-    if summary["summary_average"] is not None:
-        print(f"average accuracy: {summary['summary_average']:.4f}")
+    if average is not None:
+        print(f"average accuracy: {average:.4f}")
+    if skipped := evaluation.notes.get("skipped"):
+        print(f"skipped: {', '.join(skipped)}")
     print(f"  wrote {result} in {stage_run.seconds():.1f} s")
+
+
+def discard_unused(folder: Path) -> None:
+    """Remove the folder of traces where no task was finished."""
+    if world.is_main() and not any(read_record(path).get("complete") for path in folder.iterdir()):
+        shutil.rmtree(folder)
 
 
 def table(tasks: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,6 +1,7 @@
 """No line of the documentation is false: every command block is checked, every link leads somewhere."""
 
 import importlib
+import itertools
 import re
 import shlex
 
@@ -22,8 +23,9 @@ def commands(page) -> list[list[str]]:
 
 def check(words: list[str]) -> None:
     """Raises AssertionError for a command that does not work as it stands."""
-    while "=" in words[0]:  # NAME=value before a command
-        words = words[1:]
+    words = list(itertools.dropwhile(lambda word: "=" in word, words))  # NAME=value before a command, or alone
+    if not words:
+        return
     script = words[1] if len(words) > 1 else ""
     if words[0] == "bash" and script.endswith("/entry.sh"):
         stage: Stage = importlib.import_module(script.replace("/entry.sh", ".entry")).STAGE

@@ -1,11 +1,12 @@
-"""The calls into lm-eval: load tasks, wrap our model, run, and read its results."""
+"""The calls into lm-eval: load tasks, run one, save what it says, and read the result from that."""
 
 import difflib
+import json
 import logging
 import os
 import random
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,108 +14,126 @@ import datasets
 import lm_eval
 import numpy as np
 import torch
+import yaml
 from lm_eval.api.task import Task
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from common import models
-from common.errors import UserError
-from model_eval.accuracy import ACCURACIES
-from model_eval.lm_evaluation_harness.task_files import LocalTask, write_absolute
+from common import world
+from common.files import atomic_file
+from common.jsonl import open_output
+from model_eval.accuracy import ACCURACIES, main_metric
+from model_eval.items import digest, items_of, save_items
+from model_eval.lm_evaluation_harness.code_metric import use_local_metric
+from model_eval.lm_evaluation_harness.language_model import LanguageModel
+from model_eval.lm_evaluation_harness.preflight import CODE, TWICE
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 datasets.utils.logging.set_verbosity_error()
 datasets.disable_progress_bars()
 os.environ.setdefault("DISABLE_MULTIPROC", "1")  # bootstrap in this process: a fork after torch has threads may hang
 
+RAW, SAMPLES = "lm_eval.json", "samples.jsonl.zst"  # in the folder of a task: all that lm-eval returned
 
-def load_tasks(local: Sequence[LocalTask], stock: Sequence[str], allow_code_execution: bool) -> dict[str, Task]:
-    """The leaf tasks by name, with their data. stock: names of tasks, groups or tags that come with lm-eval.
 
-    Raises: UserError that names the tasks that are unknown, cannot be had, or execute code unasked.
+@dataclass(frozen=True)
+class Settings:
+    """How every task is run."""
+
+    num_fewshot: int | None
+    limit: int | None
+    bootstrap_iterations: int
+    allow_code_execution: bool
+    seed: int
+
+
+def load_tasks(
+    contents: Mapping[str, dict], others: list[str], folder: Path, settings: Settings, problems: dict[str, str]
+) -> dict[str, Task]:
+    """The leaf tasks by name, with their data; what cannot be loaded is noted in `problems`.
+
+    contents: task -> content of its YAML. others: tasks, groups or tags of lm-eval's own list. folder: for the YAMLs.
     """
-    if allow_code_execution:
-        os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # the metric's own safety catch
+    if settings.allow_code_execution:
+        use_local_metric()
     tasks: dict[str, Task] = {}
-    if local:
-        with tempfile.TemporaryDirectory() as folder:
-            write_absolute(local, Path(folder))
-            manager = TaskManager(include_path=folder, include_defaults=False)
-            tasks |= _load(manager, [task.name for task in local])
-    if stock:
+    if contents:
+        specifications = folder / "tasks"
+        specifications.mkdir()
+        for number, content in enumerate(contents.values()):
+            text = yaml.safe_dump(content, allow_unicode=True)
+            (specifications / f"{number}.yaml").write_text(text, encoding="utf-8")
+        manager = TaskManager(include_path=str(specifications), include_defaults=False)
+        for name in contents:
+            tasks |= _load(manager, name, settings, problems)
+    if others:
         print("reading the list of lm-eval's own tasks (about 10 s)")
-        tasks_of_hub = _load(TaskManager(), stock)
-        if twice := sorted(set(tasks) & set(tasks_of_hub)):
-            raise UserError(f"task {twice[0]} is wanted twice, from a file and from lm-eval: rename it in the file")
-        tasks |= tasks_of_hub
-    unsafe = [name for name, task in tasks.items() if getattr(task, "UNSAFE_CODE", False)]
-    if unsafe and not allow_code_execution:
-        names = ", ".join(unsafe)
-        raise UserError(f"{names}: runs code that the model writes; allow_code_execution=true if you want that")
-    return tasks
+        manager = TaskManager()
+        for name in others:
+            if name not in manager.all_tasks:
+                close = difflib.get_close_matches(name, manager.all_tasks, n=1)
+                hint = f"did you mean '{close[0]}'?" if close else "lm-eval has none, and there is no such path"
+                problems[name] = f"unknown task; {hint}"
+                continue
+            for leaf, task in _load(manager, name, settings, problems).items():
+                if leaf in tasks:
+                    problems[leaf] = TWICE
+                tasks[leaf] = task
+    return {name: task for name, task in tasks.items() if name not in problems}
 
 
-def load_language_model(
-    path: str, device: str, dtype: models.Dtype, add_bos_token: bool, max_length: int | None, batch_size: int
-) -> HFLM:
-    """The model as lm-eval wants it. Raises: UserError where it cannot be loaded or has too few positions."""
-    tokenizer = models.load_tokenizer(path)
-    add_bos_token = add_bos_token and tokenizer.bos_token_id is not None
-    if add_bos_token:
-        start_with_bos(tokenizer, path)
-    model = models.load_on_device(path, tokenizer, device, dtype)
-    if max_length is not None:
-        models.check_positions(model, max_length)
-    return HFLM(
-        pretrained=model,
-        tokenizer=tokenizer,
-        batch_size=batch_size,
-        max_length=max_length,
-        add_bos_token=add_bos_token,
+def _load(manager: TaskManager, name: str, settings: Settings, problems: dict[str, str]) -> dict[str, Task]:
+    try:
+        set_seeds(settings.seed)  # some tasks shuffle their choices while they are loaded
+        loaded = manager.load([name])["tasks"]
+        counts = {leaf: len(task.eval_docs) for leaf, task in loaded.items()}
+    except Exception as error:  # whatever task files, their code, their data and the hub may raise
+        problems[name] = f"cannot be loaded: {_reason(error)}"
+        return {}
+    problems |= {leaf: "its split holds no rows" for leaf, count in counts.items() if not count}
+    unsafe = [leaf for leaf, task in loaded.items() if getattr(task, "UNSAFE_CODE", False)]
+    if not settings.allow_code_execution:
+        problems |= dict.fromkeys(unsafe, CODE)
+    return loaded
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, folder: Path) -> dict[str, Any]:
+    """Evaluate one task; all that lm-eval returns is saved in `folder` before anything is read from it. -> result."""
+    set_seeds(settings.seed)
+    set_fewshot(task, settings.num_fewshot, settings.seed)
+    answer_tokens = leave_room(task, name, model.max_length, model.max_gen_toks)
+    # Not simple_evaluate, which asks the operating system and git about themselves for a second.
+    raw = lm_eval.evaluate(
+        model,
+        {"tasks": {name: task}},
+        limit=settings.limit,
+        bootstrap_iters=settings.bootstrap_iterations,
+        confirm_run_unsafe_code=settings.allow_code_execution,
+        log_samples=True,
     )
+    samples = raw.pop("samples")[name]
+    if world.is_main():
+        save_raw(folder, raw, samples)
+    result = task_result(raw, name) | answer_tokens
+    if result["metric"] in ACCURACIES:
+        items = accuracy_items(samples, result["metric"], result["filter"])
+        if world.is_main():
+            save_items(folder, items)
+        result["items"] = digest(items)
+    return result
 
 
-def start_with_bos(tokenizer, path: str) -> None:
-    """Make `tokenizer(text)` BOS + text, nothing else: lm-eval only asks for whatever special tokens it adds.
-
-    Raises: UserError where the tokenizer cannot be told so.
-    """
-
-    def starts_with_bos() -> bool:
-        text = tokenizer("a", add_special_tokens=False)["input_ids"]
-        return tokenizer("a")["input_ids"] == [tokenizer.bos_token_id, *text]
-
-    if not starts_with_bos():
-        tokenizer.add_bos_token, tokenizer.add_eos_token = True, False
-    if not starts_with_bos():
-        raise UserError(f"the tokenizer of {path} cannot be told to start texts with BOS: set add_bos_token=false")
-
-
-def evaluate(
-    language_model: HFLM,
-    tasks: Mapping[str, Task],
-    num_fewshot: int | None,
-    limit: int | None,
-    bootstrap_iterations: int,
-    allow_code_execution: bool,
-    seed: int,
-) -> dict[str, dict[str, Any]]:
-    """The result of every task."""
+def set_seeds(seed: int) -> None:
+    """Of all generators that tasks and models draw from."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    for task in tasks.values():
-        set_fewshot(task, num_fewshot, seed)
-    # Not simple_evaluate, which asks the operating system and git about themselves for a second.
-    raw = lm_eval.evaluate(
-        language_model,
-        {"tasks": dict(tasks)},
-        limit=limit,
-        bootstrap_iters=bootstrap_iterations,
-        confirm_run_unsafe_code=allow_code_execution,
-        log_samples=False,
-    )
-    return {name: task_result(raw, name) for name in tasks}
 
 
 def set_fewshot(task: Task, num_fewshot: int | None, seed: int) -> None:
@@ -125,6 +144,41 @@ def set_fewshot(task: Task, num_fewshot: int | None, seed: int) -> None:
     elif own is None:
         task.set_config("num_fewshot", 0)
     task.set_fewshot_seed(seed)
+
+
+def leave_room(task: Task, name: str, max_length: int, default: int) -> dict[str, int]:
+    """Halve the model's length between prompt and answer where the answer would leave none for the prompt.
+
+    default: tokens of an answer where the task does not say. -> {"max_gen_toks": tokens of an answer}, where changed.
+    """
+    options = task.get_config("generation_kwargs") or {}
+    wanted = options.get("max_gen_toks", default)
+    if task.OUTPUT_TYPE != "generate_until" or wanted < max_length:
+        return {}
+    half = max_length // 2
+    task.set_config("generation_kwargs", options | {"max_gen_toks": half})
+    print(f"note: {name} wants answers of {wanted} tokens, but the model reads {max_length} in all: now of {half}")
+    return {"max_gen_toks": half}
+
+
+def save_raw(folder: Path, raw: Mapping[str, Any], samples: list[dict]) -> None:
+    """The output of lm-eval as it is, the samples in a file of their own."""
+
+    def plain(value: Any) -> Any:
+        return value.item() if hasattr(value, "item") else str(value)
+
+    with atomic_file(folder / RAW) as partial:
+        partial.write_text(json.dumps(raw, indent=2, default=plain, ensure_ascii=False), encoding="utf-8")
+    with open_output(str(folder / SAMPLES)) as file:
+        for sample in samples:
+            file.write(json.dumps(sample, default=plain).encode() + b"\n")
+
+
+def accuracy_items(samples: list[dict], metric: str, answer_filter: str) -> np.ndarray:
+    """The value of every item, in the order of the data; an item is known by all that the model was asked."""
+    chosen = sorted((one for one in samples if one["filter"] == answer_filter), key=lambda one: one["doc_id"])
+    identities = [json.dumps([one["arguments"], one["target"]], default=str) for one in chosen]
+    return items_of(identities, np.array([float(one[metric]) for one in chosen]))
 
 
 def task_result(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -145,37 +199,3 @@ def task_result(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
         "num_fewshot": int(raw["n-shot"][name]),
         "version": None if version is None else str(version),
     }
-
-
-def main_metric(metrics: Iterable[str]) -> str:
-    """Of keys like `acc,none` the first accuracy in the order of ACCURACIES, else the first key."""
-    metrics = list(metrics)
-    ranked = [key for accuracy in ACCURACIES for key in metrics if key.split(",")[0] == accuracy]
-    return (ranked or metrics)[0]
-
-
-def _load(manager: TaskManager, names: Sequence[str]) -> dict[str, Task]:
-    known = set(manager.all_tasks)
-    if unknown := [name for name in names if name not in known]:
-        close = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = (
-            f"; did you mean '{close[0]}'?" if close else " (lm-eval has none of that name, and there is no such path)"
-        )
-        raise UserError(f"unknown task: {', '.join(unknown)}{hint}")
-    tasks: dict[str, Task] = {}
-    failed: dict[str, Exception] = {}
-    for name in names:
-        try:
-            tasks |= manager.load([name])["tasks"]
-        except Exception as error:  # whatever task files, their code, their data and the hub may raise
-            failed[name] = error
-    if failed:
-        raise UserError(f"cannot load the task {', '.join(failed)}: {_reason(next(iter(failed.values())))}")
-    return tasks
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

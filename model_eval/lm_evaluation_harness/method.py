@@ -1,74 +1,121 @@
-"""Benchmarks by lm-evaluation-harness: tasks by name, from the hub, or of your own, from local files.
+"""Benchmarks by lm-evaluation-harness: by name, from the hub or from local files, or tasks of your own.
 
 The harness (https://github.com/EleutherAI/lm-evaluation-harness) and the choice of metrics of DELT (arXiv 2506.21545).
 """
 
+import contextlib
+import functools
+import tempfile
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
 from common.errors import UserError
+from common.jsonl import open_source
+from common.work_folder import WorkFolder
+from model_eval.evaluation import Evaluation
+from model_eval.lm_evaluation_harness import preflight
 from model_eval.lm_evaluation_harness.network import settle
-from model_eval.lm_evaluation_harness.task_files import check_data, read_tasks, split
 
 DEFAULT_CONFIG = "general.yaml"
 
 
 def evaluate(
     model: str,
+    work: WorkFolder,
     *,
     tasks: str | list[str],
+    data_dir: str | None = None,
+    on_missing_task: Literal["error", "skip"] = "error",
     num_fewshot: Annotated[int, Meta(ge=0)] | None = None,
     limit: Annotated[int, Meta(ge=1)] | None = None,
     add_bos_token: bool = True,
     max_length: Annotated[int, Meta(ge=2)] | None = None,
-    batch_size: Annotated[int, Meta(ge=1)] = 64,
+    batch_size: Annotated[int, Meta(ge=1)] | Literal["auto"] = "auto",
     bootstrap_iterations: Annotated[int, Meta(ge=0)] = 1000,
     allow_code_execution: bool = False,
+    contamination_data: str | None = None,
+    contamination_field: str | list[str] = "text",
     seed: Annotated[int, Meta(ge=0)] = 10,
+    model_format: Literal["hf"] = "hf",
     device: str = "auto",
-    dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
-) -> dict[str, dict[str, Any]]:
+    dtype: Literal["auto", "float64", "float32", "bfloat16", "float", "half"] = "auto",
+) -> Evaluation:
     """Evaluate `model` on `tasks`; all tasks are found and loaded before the model is.
 
     Args:
         tasks: a task of lm-eval, a folder of task YAMLs, one task YAML, or a list of these
+        data_dir: read the benchmarks from JSONL files in this folder; null = from the hub
+        on_missing_task: a task that cannot be had stops the run, or is left out and listed in the result
         num_fewshot: solved examples in the prompt; null = as the task says, else 0
         limit: only the first samples of each task (for a trial); null = all
         add_bos_token: texts start with BOS (where the tokenizer has one), as in training
         max_length: tokens of context and answer, cut from the left; null = as many as the model has
-        batch_size: sequences of one forward pass
+        batch_size: sequences of one forward pass; auto begins with many and halves on out-of-memory
         bootstrap_iterations: resamples for standard errors that have no formula; 0 = no standard errors
         allow_code_execution: true runs tasks that execute what the model writes, on this machine
+        contamination_data: training data, in which each task's items are looked for; null = not looked for
+        contamination_field: text field of a row of contamination_data, or a list of them
         seed: of the few-shot examples, and of sampling
+        model_format: hf, a model that transformers loads
         device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: of the weights; auto is bfloat16 where the device computes in it natively, else float32
 
-    Returns: {leaf task: metric (acc_norm, else acc, exact_match, pass@1, else the first one), value, stderr,
-        n (samples), filter (of the answers), metrics (all of them, by name and filter), num_fewshot, version}.
-    Raises: UserError for an unknown task, data that cannot be had, and a model that cannot be loaded.
+    Returns: of each leaf task: metric (acc_norm, else acc, strict exact_match, pass@1, else the first one), value,
+        stderr, n (samples), filter (of the answers), metrics (all of them, by name and filter), num_fewshot, version,
+        limit, data, items (a digest; the items themselves lie in the folder of the task); as a note: skipped.
+    Raises: UserError for tasks or data that cannot be had, all at once, and a model that cannot be loaded.
     """
-    if not tasks:
-        raise UserError("tasks is empty: name at least one task, folder or task YAML")
-    places, names = split(tasks)
-    local = read_tasks(places)
-    for task in local:
-        check_data(task)
-    settle(model, needs_hub=bool(names))  # before anything imports the libraries of the hub
-    from model_eval.lm_evaluation_harness import harness  # seconds, for which help and bad input need not wait
+    plan = preflight.plan(tasks, data_dir, num_fewshot)
+    preflight.refuse_code(plan, allow_code_execution)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="delt-tasks-")))
+        contents = preflight.prepare(plan, folder)
+        if not contents and not plan.others:
+            preflight.settle_problems(plan.problems, on_missing_task, 0)
+        settle(model, plan.needs_hub())  # before anything imports the libraries of the hub
+        from common import models
+        from model_eval.lm_evaluation_harness import (  # seconds, which bad input need not wait for
+            harness,
+            language_model,
+        )
 
-    loaded = harness.load_tasks(local, names, allow_code_execution)
-    language_model = harness.load_language_model(model, device, dtype, add_bos_token, max_length, batch_size)
-    return harness.evaluate(
-        language_model, loaded, num_fewshot, limit, bootstrap_iterations, allow_code_execution, seed
-    )
+        settings = harness.Settings(num_fewshot, limit, bootstrap_iterations, allow_code_execution, seed)
+        loaded = harness.load_tasks(contents, plan.others, folder, settings, plan.problems)
+        preflight.settle_problems(plan.problems, on_missing_task, len(loaded))
+        found = {}
+        if contamination_data is not None:
+            from model_eval.contamination import look_for
+
+            found = look_for(loaded, contamination_data, contamination_field, limit, work)
+        picked = models.pick_device(device)
+        precision = models.pick_dtype(dtype, picked)
+        network = language_model.load_language_model(model, picked, precision, add_bos_token, max_length, batch_size)
+        common_keys = {"dtype": str(precision), "add_bos_token": add_bos_token, "max_length": max_length}
+        common_keys |= vars(settings)
+        results = {}
+        for name, task in loaded.items():
+            keys = common_keys | preflight.identity(plan.tasks.get(name))
+            run = functools.partial(harness.run_task, network, name, task, settings)
+            results[name] = work.step(name, keys, ("model",), run)
+            results[name] |= {"limit": limit, "data": preflight.origin(plan.tasks.get(name), task)}
+            results[name] |= found.get(name, {})
+    return Evaluation(results, {"skipped": plan.problems} if plan.problems else {})
 
 
 def inputs(keys: dict[str, Any]) -> dict[str, list[str]]:
-    """The local task YAMLs, the code beside them and their data. Raises: UserError for a missing or broken file."""
-    tasks = read_tasks(split(keys["tasks"])[0])
-    return {
-        "tasks": [str(file) for task in tasks for file in task.files],
-        "code": [str(file) for task in tasks for file in task.code_files()],
-        "data": [file for task in tasks for file in task.data_files()],
-    }
+    """Task YAMLs of the user, the code beside them, and all local data; what is missing is left to the preflight."""
+    files: dict[str, list[str]] = {"tasks": [], "code": [], "data": []}
+    for task in preflight.plan(keys["tasks"], keys["data_dir"], keys["num_fewshot"]).tasks.values():
+        files["tasks"] += map(str, task.files)
+        files["code"] += map(str, task.code_files())
+        with contextlib.suppress(UserError):
+            files["data"] += task.data_files()
+    if keys["contamination_data"] is not None:
+        with open_source(keys["contamination_data"]) as source:
+            files["contamination"] = [shard.name for shard in source.shards]
+    return files
+
+
+evaluate.shares_work = True

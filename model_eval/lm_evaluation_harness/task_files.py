@@ -52,62 +52,51 @@ class LocalTask:
                 continue
             found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
             if not found:
-                raise UserError(f"task {self.name}: no data file {pattern} ({self.path})")
+                raise UserError(f"no data file {pattern} ({self.path})")
             files += found
         return files
 
+    def prepare(self, folder: Path) -> dict[str, Any]:
+        """The content of a task YAML that includes this one, with absolute data files; nothing goes to `folder`.
 
-def split(tasks: str | Sequence[str]) -> tuple[list[str], list[str]]:
+        lm-eval resolves relative data files against the working folder; `!function` entries of an included YAML
+        keep their place. Raises: UserError as `check_data`.
+        """
+        self.check_data()
+        content: dict[str, Any] = {"include": str(self.path)}
+        return content | ({"dataset_kwargs": self.config["dataset_kwargs"]} if self.data_files() else {})
+
+    def check_data(self) -> None:
+        """Check that the data files are there and, for JSON lines, that every row has the columns of the prompt.
+
+        Raises: UserError for a missing or empty file, and `FILE:LINE: reason` for a bad row.
+        """
+        made_by_code = "process_docs" in self.config or "custom_dataset" in self.config
+        values = [] if made_by_code else [self.config.get(key) for key in COLUMN_KEYS]
+        columns = {value: Value for value in values if isinstance(value, str) and value.isidentifier()}
+        for file in self.data_files():
+            if self.config.get("dataset_path") == "json" and file.endswith(SUFFIXES):
+                with open_source(file) as source:
+                    if not sum(1 for _ in read_rows(source, columns)):
+                        raise UserError(f"{file} holds no rows")
+
+
+def split(tasks: Sequence[str]) -> tuple[list[str], list[str]]:
     """The files and folders among `tasks`, and the names of tasks of lm-eval."""
-    tasks = [tasks] if isinstance(tasks, str) else tasks
     local = [task for task in tasks if "/" in task or task.endswith(SPECIFICATIONS) or Path(task).exists()]
     return local, [task for task in tasks if task not in local]
 
 
-def read_tasks(places: Sequence[str]) -> list[LocalTask]:
-    """The tasks of task YAMLs, or of folders that hold such; YAMLs without `task: name` are parts or groups of them.
+def read_tasks(place: str) -> list[LocalTask]:
+    """The tasks of a task YAML, or of a folder that holds such; YAMLs without `task: name` are parts or groups of them.
 
-    Raises: UserError for a missing or broken file, a folder without tasks, and two tasks of the same name.
+    Raises: UserError for a missing or broken file, and a folder without tasks.
     """
-    tasks: dict[str, LocalTask] = {}
-    for place in places:
-        specifications = [_read(path) for path in _specifications(Path(place))]
-        found = [LocalTask(c["task"], files, c) for files, c in specifications if isinstance(c.get("task"), str)]
-        if not found:
-            raise UserError(f"{place} holds no task YAML (with a line `task: name`)")
-        for task in found:
-            if task.name in tasks:
-                raise UserError(f"two task files are called {task.name}: {tasks[task.name].path} and {task.path}")
-            tasks[task.name] = task
-    return list(tasks.values())
-
-
-def check_data(task: LocalTask) -> None:
-    """Check that the data files are there and, for JSON lines, that every row has the columns of the prompt.
-
-    Raises: UserError for a missing or empty file, and `FILE:LINE: reason` for a bad row.
-    """
-    made_by_code = "process_docs" in task.config or "custom_dataset" in task.config
-    values = [] if made_by_code else [task.config.get(key) for key in COLUMN_KEYS]
-    columns = {value: Value for value in values if isinstance(value, str) and value.isidentifier()}
-    for file in task.data_files():
-        if task.config.get("dataset_path") == "json" and file.endswith(SUFFIXES):
-            with open_source(file) as source:
-                if not sum(1 for _ in read_rows(source, columns)):
-                    raise UserError(f"{file} holds no rows")
-
-
-def write_absolute(tasks: Sequence[LocalTask], folder: Path) -> None:
-    """For each task a YAML in `folder` that includes the original, with absolute data files.
-
-    lm-eval resolves relative data files against the working folder; `!function` entries of an included YAML
-    keep their place.
-    """
-    for number, task in enumerate(tasks):
-        content: dict[str, Any] = {"include": str(task.path)}
-        if task.data_files():
-            content["dataset_kwargs"] = task.config["dataset_kwargs"]
-        (folder / f"{number}.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    read = [read_specification(path) for path in _specifications(Path(place))]
+    found = [LocalTask(config["task"], files, config) for files, config in read if isinstance(config.get("task"), str)]
+    if not found:
+        raise UserError(f"{place} holds no task YAML (with a line `task: name`)")
+    return found
 
 
 def _specifications(place: Path) -> list[Path]:
@@ -117,8 +106,11 @@ def _specifications(place: Path) -> list[Path]:
     return sorted(path for path in found if not set(HIDDEN) & set(path.parts))
 
 
-def _read(path: Path, including: tuple[Path, ...] = ()) -> tuple[tuple[Path, ...], dict[str, Any]]:
-    """A task YAML merged with what it includes (own keys win, as in lm-eval), and all those files, its own first."""
+def read_specification(path: Path, including: tuple[Path, ...] = ()) -> tuple[tuple[Path, ...], dict[str, Any]]:
+    """All files of a task YAML, its own first; its content, with what it includes (own keys win, as in lm-eval).
+
+    Raises: UserError for a missing or broken file.
+    """
     path = path.resolve()
     if path in including:
         raise UserError(f"{path} includes itself")
@@ -134,7 +126,7 @@ def _read(path: Path, including: tuple[Path, ...] = ()) -> tuple[tuple[Path, ...
         options["data_files"] = _absolute(options["data_files"], path.parent)
     files, merged = (path,), {}
     for name in _strings(content.pop("include", None)):
-        included_files, included = _read(path.parent / name, (*including, path))
+        included_files, included = read_specification(path.parent / name, (*including, path))
         files, merged = files + included_files, merged | included
     return files, merged | content
 

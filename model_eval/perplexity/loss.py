@@ -1,41 +1,41 @@
-"""The loss of a model on the documents of each corpus, and its statistics."""
+"""The loss of a model on the documents of one corpus, and its statistics."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from common import models
+from common import world
 from common.errors import UserError
 from common.likelihood import TokenLogProbabilities, document_log_probabilities
 from common.texts import Texts
 from common.tokens import TokenStore, tokenize
+from model_eval.bootstrap import interval, resampled_sums
 
 
-def measure(
-    model_path: str, corpora: Mapping[str, Texts], max_length: int, batch_tokens: int, device: str, dtype: models.Dtype
-) -> dict[str, dict[str, Any]]:
-    """The result of each corpus, by its name.
+class Corpus:
+    """The documents of one file, as tokens."""
 
-    Raises: UserError where the model cannot be loaded or has too few positions, or there is no token to predict.
-    """
-    tokenizer = models.load_tokenizer(model_path)
-    documents = {name: tokenize_without_eos(texts, tokenizer, name) for name, texts in corpora.items()}
-    for name, store in documents.items():
-        if not (store.lengths > 1).any():
+    def __init__(self, name: str, texts: Texts, tokenizer):
+        """Raises: UserError where there is no token to predict."""
+        self.name, self.texts = name, texts
+        self.documents = tokenize_without_eos(texts, tokenizer, name)
+        self.predicted = np.maximum(self.documents.lengths - 1, 0)  # tokens of each document, (n,)
+        self.bytes = np.fromiter((len(text.encode()) for text in texts), np.int64)  # UTF-8, (n,)
+        if not self.predicted.any():
             raise UserError(f"{name} has no token to predict")
-    model = models.load_on_device(model_path, tokenizer, device, dtype)
-    models.check_positions(model, min(max_length, max(int(store.lengths.max()) for store in documents.values())))
-    network, results = TokenLogProbabilities(model), {}
-    for name, store in documents.items():
-        predicted = np.maximum(store.lengths - 1, 0)
-        with tqdm(total=int(predicted.sum()), unit="token", unit_scale=True, desc=name, disable=None) as progress:
-            found = document_log_probabilities(network, store, max_length, batch_tokens, progress)
-        nats = -np.bincount(np.repeat(np.arange(len(store)), predicted), found, minlength=len(store))
-        sizes = np.array([len(text.encode()) for text in corpora[name]])
-        results[name] = statistics(nats, predicted, sizes)
-    return results
+
+    def nats(self, network: TokenLogProbabilities, max_length: int, batch_tokens: int) -> np.ndarray:
+        """The loss of each document, (n,), summed over its tokens; the processes of a run share the documents."""
+        mine = np.arange(len(self.documents))[world.rank() :: world.size()]
+        documents, counts = self.documents.take(mine), self.predicted[mine]
+        with tqdm(total=int(counts.sum()), unit="token", unit_scale=True, desc=self.name, disable=None) as progress:
+            found = document_log_probabilities(network, documents, max_length, batch_tokens, progress)
+        nats = np.zeros(len(self.documents))
+        nats[mine] = -np.bincount(np.repeat(np.arange(len(mine)), counts), found, minlength=len(mine))
+        world.add_up([nats])
+        return nats
 
 
 def tokenize_without_eos(texts: Iterable[str], tokenizer, name: str) -> TokenStore:
@@ -44,24 +44,40 @@ def tokenize_without_eos(texts: Iterable[str], tokenizer, name: str) -> TokenSto
     return TokenStore(store.tokens, store.starts, store.lengths - (tokenizer.eos_token_id is not None))
 
 
-def statistics(nats: np.ndarray, tokens: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
+def statistics(
+    nats: np.ndarray, tokens: np.ndarray, sizes: np.ndarray, iterations: int = 1000, seed: int = 0
+) -> dict[str, Any]:
     """The result of one corpus from nats, predicted tokens and UTF-8 bytes of its documents, each (n,).
 
     The standard error of bits per byte is that of a ratio of two means over documents (Cochran, Sampling
-    Techniques, 3rd edition, equation 2.46, without the finite population correction); None for one document.
+    Techniques, 3rd edition, equation 2.46, without the finite population correction), the intervals are from
+    resampled documents; None for one document.
     """
-    bits, n = nats / np.log(2), len(nats)
-    value = bits.sum() / sizes.sum()
-    loss = float(nats.sum() / tokens.sum())
-    residuals = bits - value * sizes
+    n = len(nats)
+    columns = np.column_stack([nats, tokens, sizes]).astype(np.float64)
+    value, loss, perplexity = _ratios(columns.sum(axis=0))
+    residuals = nats / np.log(2) - value * sizes
     stderr = float(np.sqrt(n / (n - 1) * (residuals**2).sum()) / sizes.sum()) if n > 1 else None
+    intervals = None
+    if n > 1 and iterations:
+        found = _ratios(resampled_sums(columns, iterations, np.random.default_rng(seed)).T)
+        intervals = dict(zip(("bits_per_byte", "loss", "perplexity"), map(interval, found), strict=True))
     return {
         "metric": "bits_per_byte",
         "value": float(value),
         "stderr": stderr,
         "n": n,
-        "loss": loss,
-        "perplexity": float(np.exp(loss)),
+        "loss": float(loss),
+        "perplexity": float(perplexity),
+        "intervals": intervals,
         "tokens": int(tokens.sum()),
         "bytes": int(sizes.sum()),
     }
+
+
+def _ratios(sums: np.ndarray) -> tuple[Any, Any, Any]:
+    """Bits per byte, loss and perplexity of sums of nats, tokens and bytes, (3, ...) -> (...) each."""
+    nats, tokens, sizes = sums
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a draw may hold no token
+        loss = nats / tokens
+        return nats / np.log(2) / sizes, loss, np.exp(loss)

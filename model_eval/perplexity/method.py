@@ -13,19 +13,25 @@ from msgspec import Meta
 from common.errors import UserError
 from common.jsonl import SUFFIXES, BadRowPolicy, Source, open_source
 from common.texts import Texts
+from common.work_folder import WorkFolder
+from model_eval.evaluation import Evaluation
 
 
 def evaluate(
     model: str,
+    work: WorkFolder,
     *,
     data: str | list[str],
     text_field: str | list[str] = "text",
+    checkpoints: bool = False,
     max_length: Annotated[int, Meta(ge=2)] = 1024,
     batch_tokens: Annotated[int, Meta(ge=1)] = 4096,
+    bootstrap_iterations: Annotated[int, Meta(ge=0)] = 1000,
+    seed: Annotated[int, Meta(ge=0)] = 10,
     device: str = "auto",
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
     on_bad_row: BadRowPolicy = "error",
-) -> dict[str, dict[str, Any]]:
+) -> Evaluation:
     """The mean loss of `model` on every file of `data`, as bits per byte, nats per token and perplexity.
 
     A document is BOS + its text; EOS is neither predicted nor counted. With a tokenizer that has no BOS the first
@@ -34,14 +40,18 @@ def evaluate(
     Args:
         data: held-out text; JSONL file, glob or folder, or a list of them; every file is a task of its own
         text_field: text field of a row, or a list of them, joined by newlines
+        checkpoints: true evaluates every checkpoint-* folder in MODEL too, and draws the curve
         max_length: tokens of a window; a longer document is read in windows that overlap by one token
         batch_tokens: padded tokens of one forward pass; memory against speed, not the result
+        bootstrap_iterations: resamples of the documents for the confidence intervals; 0 = none
+        seed: of the resampling
         device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: of the weights; auto is bfloat16 where the device computes in it natively, else float32
         on_bad_row: a broken row or one without text stops the run, or is dropped and counted
 
-    Returns: {file's name without .jsonl: metric `bits_per_byte`, value, stderr (over documents), n (documents),
-        loss (nats per token), perplexity (exp of loss), tokens (predicted), bytes (UTF-8), dropped_rows}.
+    Returns: by file's name without .jsonl: metric `bits_per_byte`, value, stderr (over documents), n (documents),
+        loss (nats per token), perplexity (exp of loss), intervals (95 %, over documents), tokens (predicted), bytes
+        (UTF-8), max_length, items (a digest), dropped_rows; as a note: checkpoints, folder -> {step, tasks}.
     Raises: UserError for missing files, bad rows, and a model that cannot be loaded.
     """
     files = inputs({"data": data})["data"]
@@ -49,15 +59,26 @@ def evaluate(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"two files of data are called {twice}: rename one, or evaluate them one at a time")
+    folders = checkpoint_folders(Path(model)) if checkpoints else {}
     with ExitStack() as stack:
         sources = [stack.enter_context(open_source(file)) for file in files]
-        corpora = [checked_texts(source, text_field, on_bad_row) for source in sources]
-        from model_eval.perplexity.loss import measure  # imports torch, which help and bad rows need not wait for
+        texts = [checked_texts(source, text_field, on_bad_row) for source in sources]
+        from model_eval.perplexity.steps import Steps  # imports torch, which help and bad rows need not wait for
 
-        results = measure(model, dict(zip(names, corpora, strict=True)), max_length, batch_tokens, device, dtype)
-        for name, texts in zip(names, corpora, strict=True):
-            results[name]["dropped_rows"] = sum(texts.source.dropped.values()) + int(texts.blank.sum())
-    return results
+        steps = Steps(model, dict(zip(names, texts, strict=True)), max_length, batch_tokens, device, dtype)
+        reading = {"text_field": text_field, "on_bad_row": on_bad_row}
+        drawing = {"iterations": bootstrap_iterations, "seed": seed}
+        tasks = steps.results(work, model, "", ("model",), reading, drawing)
+        curve = {}
+        for step, folder in folders.items():
+            found = steps.results(work, str(folder), f"{folder.name}.", (), reading, drawing)
+            curve[folder.name] = {"step": step, "tasks": found}
+    if not curve:
+        return Evaluation(tasks)
+    from model_eval.perplexity.curve import draw_curve
+
+    draw_curve(curve, work.path / "curve.png")
+    return Evaluation(tasks, {"checkpoints": curve})
 
 
 def inputs(keys: dict[str, Any]) -> dict[str, list[str]]:
@@ -82,3 +103,14 @@ def checked_texts(source: Source, text_field: str | list[str], on_bad_row: BadRo
     if not len(texts):
         raise UserError(f"{source.path}: no row has any text")
     return texts
+
+
+def checkpoint_folders(run: Path) -> dict[int, Path]:
+    """Optimizer step -> folder `checkpoint-STEP` of a run. Raises: UserError where there is none."""
+    found = {int(path.name.split("-")[1]): path for path in run.glob("checkpoint-*") if path.name[11:].isdecimal()}
+    if not found:
+        raise UserError(f"{run} has no checkpoint-* folder: train with a save_steps below the number of its steps")
+    return dict(sorted(found.items()))
+
+
+evaluate.shares_work = True

@@ -15,7 +15,7 @@ from common.cli import REPOSITORY, main
 from common.manifest import read_manifest
 from data_scoring.entry import STAGE
 from data_scoring.likelihood import steps
-from model_eval.perplexity.method import evaluate
+from tests.model_eval.direct import perplexity as evaluate
 from tests.models import VOCABULARY, byte_tokenizer, save_model
 
 TEXTS = ["a plain text", "Zweiter Text: ä, ö, ü, 漢字", "no", "the same words again and again " * 5, "x" * 64]

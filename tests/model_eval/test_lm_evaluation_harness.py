@@ -8,11 +8,13 @@ import pytest
 import yaml
 
 from common.errors import UserError
-from model_eval.accuracy import summary_average
-from model_eval.lm_evaluation_harness.harness import main_metric, start_with_bos, task_result
-from model_eval.lm_evaluation_harness.method import evaluate, inputs
+from model_eval.accuracy import main_metric, summary_average
+from model_eval.lm_evaluation_harness.harness import task_result
+from model_eval.lm_evaluation_harness.language_model import start_with_bos
+from model_eval.lm_evaluation_harness.method import inputs
 from model_eval.lm_evaluation_harness.network import SWITCHES, settle
 from model_eval.lm_evaluation_harness.task_files import read_tasks
+from tests.model_eval.direct import benchmarks as evaluate
 from tests.models import byte_tokenizer, save_model
 
 WORDS = ("sun", "moon", "river", "stone")
@@ -101,8 +103,8 @@ def test_limit(tmp_path, model):
     write_task(tmp_path / "all")
     write_task(tmp_path / "first", rows=items(5))
     limited = evaluate(model, tasks=str(tmp_path / "all"), limit=5)
-    assert limited["words"]["n"] == 5
-    assert limited == evaluate(model, tasks=str(tmp_path / "first"))
+    first = evaluate(model, tasks=str(tmp_path / "first"))["words"]
+    assert limited["words"] == first | {"limit": 5, "data": limited["words"]["data"]} and first["n"] == 5
 
 
 def test_folder_of_two_tasks_and_their_average(tmp_path, model):
@@ -135,8 +137,10 @@ def test_functions_and_includes_keep_their_place(tmp_path, model):
     )
     write_task(tmp_path / "plain")
     ours = evaluate(model, tasks=str(tmp_path / "stock"))
-    assert ours["shouted"] == evaluate(model, tasks=str(tmp_path / "plain"))["words"]
-    files = inputs({"tasks": [str(tmp_path / "stock")]})
+    plain = evaluate(model, tasks=str(tmp_path / "plain"))["words"]
+    assert ours["shouted"] == plain | {"data": ours["shouted"]["data"]}
+    keys = {"data_dir": None, "num_fewshot": None, "contamination_data": None}
+    files = inputs(keys | {"tasks": [str(tmp_path / "stock")]})
     names = {kind: [Path(file).name for file in listed] for kind, listed in files.items()}
     assert names == {"tasks": ["words.yaml", "template"], "code": ["helpers.py"], "data": ["words.jsonl"]}
 
@@ -154,19 +158,22 @@ def test_texts_start_with_bos(tmp_path, model):
 @pytest.mark.parametrize(
     "break_it, message",
     [
-        (lambda folder: (folder / "words.jsonl").unlink(), r"task words: no data file .*words\.jsonl"),
+        (lambda folder: (folder / "words.jsonl").unlink(), r"words: no data file .*words\.jsonl"),
         (lambda folder: write_task(folder, doc_to_text="pasage"), r"words\.jsonl:1: pasage is missing"),
         (lambda folder: write_task(folder, rows=[*items(2), {"passage": 1}]), r"words\.jsonl:3: \w+ is missing"),
         (lambda folder: write_task(folder, rows=[items()[0] | {"answer": None}]), r"words\.jsonl:1: answer is null"),
         (lambda folder: (folder / "words.jsonl").write_text('{"passage": \n'), r"words\.jsonl:1: broken JSON"),
         (lambda folder: (folder / "words.jsonl").write_text(""), r"words\.jsonl holds no rows"),
-        (lambda folder: write_task(folder, test_split="dev"), "cannot load the task words: .*dev"),
-        (lambda folder: write_task(folder, doc_to_text="{{ pasage }}"), "cannot load the task words: .*pasage"),
+        (lambda folder: write_task(folder, test_split="dev"), "words: cannot be loaded: .*dev"),
+        (lambda folder: write_task(folder, doc_to_text="{{ pasage }}"), "words: cannot be loaded: .*pasage"),
         (lambda folder: (folder / "words.yaml").write_text("task: [\n"), r"cannot read the task file .*words\.yaml"),
         (lambda folder: (folder / "words.yaml").write_text("- task\n"), r"words\.yaml: expected `key: value`"),
         (lambda folder: (folder / "words.yaml").write_text("include: words.yaml\n"), "includes itself"),
         (lambda folder: (folder / "words.yaml").write_text("group: words\n"), "holds no task YAML"),
-        (lambda folder: write_task(folder / "again"), "two task files are called words"),
+        (
+            lambda folder: write_task(folder / "again"),
+            "words: two task files have this name: .*again",
+        ),
         (lambda folder: write_task(folder, unsafe_code=True), "words: runs code .* allow_code_execution=true"),
     ],
 )
@@ -177,15 +184,14 @@ def test_broken_tasks_stop_before_the_model_is_loaded(tmp_path, break_it, messag
         evaluate("no-model", tasks=str(tmp_path))
 
 
-def test_unsafe_task_when_asked_for(tmp_path, model, monkeypatch):
-    monkeypatch.setenv("HF_ALLOW_CODE_EVAL", "0")
+def test_unsafe_task_when_asked_for(tmp_path, model):
     write_task(tmp_path, unsafe_code=True)
     assert evaluate(model, tasks=str(tmp_path), allow_code_execution=True)["words"]["n"] == 12
 
 
 def test_missing_places():
     with pytest.raises(UserError, match=r"cannot read the task file .*nowhere"):
-        read_tasks(["nowhere/task"])
+        read_tasks("nowhere/task")
     with pytest.raises(UserError, match="tasks is empty"):
         evaluate("no-model", tasks=[])
 
@@ -195,23 +201,26 @@ def test_names_of_lm_eval(tmp_path, monkeypatch):
     from model_eval.lm_evaluation_harness import harness
 
     stock = tmp_path / "stock"
-    write_task(stock, "piqa")
-    write_task(stock, "sciq", dataset_path="someone/sciq", dataset_kwargs=None)
-    (stock / "piqa.yaml").write_text((stock / "piqa.yaml").read_text().replace("piqa.jsonl", str(stock / "piqa.jsonl")))
+    write_task(stock, "boolq")
+    write_task(stock, "copa", dataset_path="someone/copa", dataset_kwargs=None)
+    written = (stock / "boolq.yaml").read_text()
+    (stock / "boolq.yaml").write_text(written.replace("boolq.jsonl", str(stock / "boolq.jsonl")))
     everything = harness.TaskManager
 
     def manager(include_path=str(stock), include_defaults=False):
         return everything(include_path=include_path, include_defaults=include_defaults)
 
     monkeypatch.setattr(harness, "TaskManager", manager)
-    with pytest.raises(UserError, match="unknown task: piqaa, nothing; did you mean 'piqa'"):
-        evaluate("no-model", tasks=["piqa", "piqaa", "nothing"])
-    with pytest.raises(UserError, match=r"cannot load the task sciq: .*someone/sciq"):
-        evaluate("no-model", tasks=["piqa", "sciq"])
-    with pytest.raises(UserError, match="task piqa is wanted twice"):
-        evaluate("no-model", tasks=["piqa", str(stock / "piqa.yaml")])
+    with pytest.raises(UserError) as failed:
+        evaluate("no-model", tasks=["boolq", "boolqq", "nothing", "copa"])
+    first, *others = str(failed.value).split("\n  ")
+    assert first.startswith("3 of 4 tasks cannot be evaluated")
+    assert others[0] == "boolqq: unknown task; did you mean 'boolq'?"
+    assert others[1].startswith("nothing: unknown task;") and "someone/copa" in others[2] and len(others) == 3
+    with pytest.raises(UserError, match="boolq: wanted twice"):
+        evaluate("no-model", tasks=["boolq", str(stock / "boolq.yaml")])
     with pytest.raises(UserError, match="no-model"):
-        evaluate("no-model", tasks="piqa")
+        evaluate("no-model", tasks="boolq")
 
 
 def test_metric_of_a_task():

@@ -7,8 +7,10 @@ import pytest
 import yaml
 
 from common.cli import main
+from common.manifest import Run
 from model_eval.entry import STAGE
-from tests.models import save_model
+from model_eval.provenance import provenance
+from tests.models import byte_tokenizer, save_model
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,12 @@ def test_dropped_rows_are_shown(here, model, capsys):
         (["MODEL", "r.yaml", "perplexity", "data=held.jsonl", "text_field=txt"], "held.jsonl:1: txt is missing"),
         (["no/model/here", "r.yaml", "perplexity", "data=held.jsonl"], "no model folder no/model/here"),
         (["bare", "r.yaml", "perplexity", "data=held.jsonl"], "bare has no weights"),
+        (["task", "r.yaml", "perplexity", "data=held.jsonl"], "the folder task holds no model (no config.json)"),
+        (["odd", "r.yaml", "perplexity", "data=held.jsonl"], "tokenizer and model of odd do not fit: 259 tokens, 258"),
+        (["odd", "r.yaml", "lm_evaluation_harness", "tasks=task"], "do not fit: 259 tokens, 258 embeddings"),
+        (["MODEL", "r.yaml", "lm_evaluation_harness", "tasks=task", "contamination_data=no.jsonl"], "no.jsonl"),
+        (["MODEL", "r.yaml", "lm_evaluation_harness", "tasks=task", "data_dir=no"], "data_dir no is no folder"),
+        (["MODEL", "r.yaml", "lm_evaluation_harness", "tasks=task", "contamination_data=task/pairs.jsonl"], "text is"),
         (["MODEL", "held.jsonl/r.yaml", "perplexity", "data=held.jsonl"], "cannot write held.jsonl/r.yaml"),
         (["MODEL", "task", "perplexity", "data=held.jsonl"], "cannot write task: it is a folder"),
         (["MODEL", "r.yaml", "lm_evaluation_harness", "tasks=task", "batch_size=0"], "batch_size: 0 is not valid"),
@@ -100,11 +108,15 @@ def test_dropped_rows_are_shown(here, model, capsys):
 def test_bad_input_is_one_line(here, model, capsys, words, message):
     save_model(here / "bare")
     (here / "bare" / "model.safetensors").unlink()
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["another"])
+    save_model(here / "odd")
+    tokenizer.save_pretrained(here / "odd")
     capsys.readouterr()
     assert main(STAGE, [model if word == "MODEL" else word for word in words]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and message in lines[0]
-    assert not list(here.glob("r.yaml*"))
+    assert not list(here.glob("r.yaml*"))  # no folder of traces either
 
 
 def test_broken_row_has_its_place(here, model, capsys):
@@ -120,6 +132,67 @@ def test_shipped_configurations_name_every_key(method, capsys):
 
     function, default = load_method(STAGE, method)
     keys = set(keys_for(STAGE, function)[1])
-    names = {default.name} | ({"tiny.yaml"} if method == "lm_evaluation_harness" else set())
+    others = {"tiny.yaml", "math.yaml", "code.yaml", "all.yaml"} if method == "lm_evaluation_harness" else set()
+    names = {default.name} | others
     for name in names:
         assert set(yaml.safe_load((REPOSITORY / "model_eval/config" / name).read_text())) - {"name"} == keys
+
+
+def test_tasks_of_the_shipped_configurations():
+    from common.cli import REPOSITORY
+
+    tasks = {
+        name: yaml.safe_load((REPOSITORY / "model_eval/config" / f"{name}.yaml").read_text())["tasks"]
+        for name in ("general", "math", "code", "all")
+    }
+    assert tasks["all"] == tasks["general"] + tasks["math"] + tasks["code"]
+    assert [len(found) for found in tasks.values()] == [8, 3, 2, 13]
+
+
+def test_keys_of_older_configurations(here, model):
+    (here / "old.yaml").write_text(
+        "name: general\nversion: 1.0\ndescription: x\n\ndevice: cpu\nmodel_format: hf\nbatch_size: 8\nseed: 10\n"
+        "add_bos_token: true\ndtype: float\ntasks:\n  - task/pairs.yaml\n"
+    )
+    assert main(STAGE, [model, "result.yaml", "lm_evaluation_harness", "old.yaml"]) == 0
+
+
+def test_skipped_tasks_are_listed(here, model, capsys):
+    words = [model, "result.yaml", "lm_evaluation_harness", "tasks=task,other/task.yaml", "on_missing_task=skip"]
+    assert main(STAGE, words) == 0
+    result = yaml.safe_load((here / "result.yaml").read_text())
+    assert list(result["tasks"]) == ["pairs"] and "other/task.yaml" in result["skipped"]
+    assert "skipped: other/task.yaml" in capsys.readouterr().out
+
+
+def test_arm_and_ratio_of_the_call(here, model):
+    words = [model, "result.yaml", "perplexity", "data=held.jsonl", "max_length=32", "arm=mine", "selection_ratio=0.5"]
+    assert main(STAGE, words) == 0
+    result = yaml.safe_load((here / "result.yaml").read_text())
+    assert (result["arm"], result["selection_ratio"]) == ("mine", 0.5)
+
+
+def test_provenance_from_manifests(here, model):
+    """Of data that was scored elsewhere, selected and ordered here, sharded and not, in two calls and in one."""
+    from data_ordering.entry import STAGE as ORDERING
+    from data_selection.entry import STAGE as SELECTION
+
+    (here / "in.jsonl").write_text("".join(json.dumps({"score": i, "text": "word " * 9}) + "\n" for i in range(8)))
+    higher = "direction=higher"
+    assert main(SELECTION, ["in.jsonl", "half", "top-r", "r=0.5", higher, "rows_per_shard=2"]) == 0
+    assert main(ORDERING, ["half", "ordered.jsonl", "folding"]) == 0
+    fused = ["select=top-k", "select.k=2", "select.direction=higher"]
+    assert main(ORDERING, ["ordered.jsonl", "fused.jsonl", "sorting", *fused]) == 0
+    assert main(ORDERING, ["in.jsonl", "all.jsonl", "shuffle"]) == 0
+    expected = {
+        "ordered.jsonl": {"ordering": "folding", "selection": "top-r", "selection_ratio": 0.5},
+        "fused.jsonl": {"ordering": "sorting", "selection": "top-k", "selection_ratio": 0.25},
+        "all.jsonl": {"ordering": "shuffle", "selection_ratio": 1.0},
+        "in.jsonl": {},
+    }
+    for name, facts in expected.items():
+        run = Run("model_train", "pretrain", {"seed": 3}, {"data": [name], "model": model}, "trained")
+        (here / "trained").mkdir(exist_ok=True)
+        run.finish()
+        assert provenance("trained") == {"training_seed": 3} | facts
+    assert provenance(model) == {}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from tokenizers import models as token_models
 from transformers import AutoModelForCausalLM, MistralConfig, PreTrainedTokenizerFast
 
 from common.errors import UserError
+from model_eval.items import digest, load_items, value_of
+from model_eval.perplexity import method
 from model_eval.perplexity.loss import statistics
-from model_eval.perplexity.method import evaluate
+from tests.model_eval.direct import evaluation
+from tests.model_eval.direct import perplexity as evaluate
 from tests.models import SHAPE
 
 VOCABULARY = 300  # bytes, merges, BOS and EOS: tokens and bytes differ in number
@@ -112,9 +116,14 @@ def test_batches_do_not_change_the_result(tmp_path, model):
         evaluate(model, data=data, dtype="float64", max_length=20, batch_tokens=budget)["held"]
         for budget in (1, 50, 10**6)
     ]
-    for result in results:
-        assert result.pop("metric") == "bits_per_byte"
-        assert result == pytest.approx(results[0], rel=1e-12)
+    for result in results[1:]:
+        for name, ends in result.pop("intervals").items():
+            assert ends == pytest.approx(results[0]["intervals"][name], rel=1e-12)
+        assert {name: result[name] for name in ("metric", "items")} == {
+            name: results[0][name] for name in ("metric", "items")
+        }
+        numbers = ("value", "stderr", "loss", "perplexity", "n", "tokens", "bytes")
+        assert [result[name] for name in numbers] == pytest.approx([results[0][name] for name in numbers], rel=1e-12)
 
 
 def test_standard_error_is_that_of_a_ratio():
@@ -174,3 +183,40 @@ def test_window_longer_than_the_model(tmp_path, model):
     data = write(tmp_path / "held.jsonl", ["word " * 200])
     with pytest.raises(UserError, match="64 positions"):
         evaluate(model, data=data, max_length=1024)
+
+
+def test_intervals_hold_the_standard_error_of_a_ratio():
+    generator = np.random.default_rng(0)
+    sizes = generator.integers(50, 500, 2000)
+    nats = sizes * 0.7 + generator.normal(0, 20, 2000)
+    result = statistics(nats, sizes, sizes, iterations=2000, seed=1)
+    low, high = result["intervals"]["bits_per_byte"]
+    assert (high - low) / 2 == pytest.approx(1.96 * result["stderr"], rel=0.1)
+    assert (low + high) / 2 == pytest.approx(result["value"], rel=1e-3)
+    assert result["intervals"]["loss"] == pytest.approx([low * math.log(2), high * math.log(2)])
+    assert result["intervals"]["perplexity"] == pytest.approx([math.exp(end) for end in result["intervals"]["loss"]])
+    assert statistics(nats, sizes, sizes, iterations=0)["intervals"] is None
+
+
+def test_every_checkpoint_of_a_run_and_the_curve(tmp_path, model):
+    folder = tmp_path / "run"
+    shutil.copytree(model, folder)
+    for step, name in ((9, "checkpoint-9"), (10, "checkpoint-10")):
+        save(folder / name, zero=step == 9)
+        (folder / name / "tokenizer.json").unlink()  # a checkpoint need not have one
+    (folder / "checkpoint-last").mkdir()
+    data = [write(tmp_path / f"{name}.jsonl", TEXTS) for name in ("one", "two")]
+    found = evaluation(method, str(folder), tmp_path, data=data, checkpoints=True, dtype="float64")
+    curve = found.notes["checkpoints"]
+    assert [(name, point["step"]) for name, point in curve.items()] == [("checkpoint-9", 9), ("checkpoint-10", 10)]
+    assert curve["checkpoint-9"]["tasks"]["one"]["perplexity"] == pytest.approx(VOCABULARY)
+    alone = evaluate(str(folder), data=data, dtype="float64")
+    assert found.tasks == alone
+    assert (tmp_path / "result.yaml.work" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    items = load_items(tmp_path / "result.yaml.work" / "one")
+    assert digest(items) == alone["one"]["items"] and value_of(items) == pytest.approx(alone["one"]["value"])
+
+
+def test_a_run_without_checkpoints(tmp_path, model):
+    with pytest.raises(UserError, match="has no checkpoint-\\* folder: train with a save_steps"):
+        evaluate(model, data=write(tmp_path / "held.jsonl", TEXTS), checkpoints=True)

@@ -1,0 +1,72 @@
+"""Comparison of results: a Markdown table, paired differences, a CSV file, and a picture.
+
+bash model_eval/compare.sh RESULT.yaml RESULT.yaml ... [key=value ...]
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
+
+from common.config import describe, keys_of, resolve
+from common.errors import UserError, exit_code
+
+USAGE = "usage: bash model_eval/compare.sh RESULT.yaml RESULT.yaml ... [key=value ...]"
+
+
+def compare(
+    paths: Sequence[str],
+    *,
+    baseline: str | None = None,
+    output: str = "comparison",
+    bootstrap_iterations: Annotated[int, Meta(ge=1)] = 2000,
+    confidence: Annotated[float, Meta(gt=0, lt=1)] = 0.95,
+    seed: Annotated[int, Meta(ge=0)] = 10,
+) -> None:
+    """Print the comparison of RESULT.yaml files, and write OUTPUT.csv and, with selection ratios, OUTPUT.png.
+
+    Args:
+        baseline: arm that the others are compared with; null = the first
+        output: path of the CSV file and the picture, without .csv and .png
+        bootstrap_iterations: resamples of the items for the confidence intervals
+        confidence: of the intervals
+        seed: of the resampling
+
+    Raises: UserError for what is no result, an unknown baseline, and results that cannot be compared.
+    """
+    from model_eval.compare import paired, picture, results, table
+
+    comparison = results.read_results(paths)
+    arms = results.arm_names(comparison)
+    baseline = arms[0] if baseline is None else baseline
+    if baseline not in arms:
+        raise UserError(f"baseline={baseline} is none of the arms {', '.join(arms)}")
+    found = {
+        arm: paired.differences(comparison, baseline, arm, bootstrap_iterations, confidence, seed)
+        for arm in arms
+        if arm != baseline
+    }
+    print(table.markdown(comparison, found, baseline, confidence))
+    table.write_csv(Path(f"{output}.csv"), comparison, found, baseline)
+    drawn = picture.draw(comparison, Path(f"{output}.png"))
+    print(f"wrote {output}.csv" + (f" and {output}.png" if drawn else " (no picture: no result has a selection ratio)"))
+
+
+def run(words: list[str]) -> None:
+    """The command line. Raises: UserError."""
+    if not words or "--help" in words or "-h" in words:
+        print(f"{USAGE}\n\n{compare.__doc__.split(chr(10))[0]}\n\nkeys:\n{describe(keys_of(compare))}")
+        return
+    if unknown := [word for word in words if word.startswith("-")]:
+        raise UserError(f"unknown option {unknown[0]}: the only option is --help, all else is RESULT.yaml or key=value")
+    paths = [word for word in words if "=" not in word or Path(word).exists()]
+    if not paths:
+        raise UserError(f"RESULT.yaml is missing; {USAGE}")
+    overrides = dict(word.split("=", 1) for word in words if word not in paths)
+    compare(paths, **resolve(keys_of(compare), None, overrides))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(lambda: run(sys.argv[1:])))

@@ -1,0 +1,107 @@
+"""How much of a benchmark is in the training data: items of which 13 consecutive words occur there.
+
+The length of 13 words follows GPT-3 (arXiv 2005.14165, appendix C).
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.json_line import Text, document_text
+from common.jsonl import open_source, read_rows
+from common.work_folder import WorkFolder
+
+LENGTH = 13  # words
+FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no bit of a word's hash is lost when it is multiplied
+WORD = re.compile(r"\w+")
+
+
+def grams(text: str) -> np.ndarray:
+    """Hashes of all runs of LENGTH words of a text, (words - LENGTH + 1,), empty for a shorter one.
+
+    Words are runs of letters and digits, in lower case. The hash is the same within a process only.
+    """
+    words = [hash(word) for word in WORD.findall(text.lower())]
+    hashes = np.array(words, np.int64).view(np.uint64)
+    count = len(hashes) - LENGTH + 1
+    if count < 1:
+        return np.empty(0, np.uint64)
+    return reduce(lambda total, start: total * FACTOR + hashes[start : start + count], range(LENGTH), np.uint64(0))
+
+
+class Items:
+    """The n-grams of all items of some tasks, and which of the items were found."""
+
+    def __init__(self, tasks: Mapping[str, Sequence[Sequence[str]]]):
+        """tasks: name -> items -> texts of the item."""
+        self.tasks = {name: len(items) for name, items in tasks.items()}
+        found = [np.concatenate([grams(text) for text in texts]) for items in tasks.values() for texts in items]
+        self.short = np.array([not len(one) for one in found])  # items without LENGTH words, (items,)
+        owners = np.repeat(np.arange(len(found)), [len(one) for one in found])
+        order = np.argsort(np.concatenate(found), kind="stable") if found else np.arange(0)
+        self.grams, self.owners = np.concatenate(found)[order], owners[order]
+        self.seen = np.zeros(len(found), bool)
+
+    def look_into(self, text: str) -> None:
+        """Mark the items that share an n-gram with a text of the training data."""
+        there = np.unique(grams(text))
+        first, stop = (np.searchsorted(self.grams, there, side) for side in ("left", "right"))
+        for begin, end in zip(first[first < stop].tolist(), stop[first < stop].tolist(), strict=True):
+            self.seen[self.owners[begin:end]] = True
+
+    def shares(self) -> dict[str, dict[str, Any]]:
+        """Of each task: share of its items that were found, their number, and that of items too short to be found."""
+        ends = np.cumsum(list(self.tasks.values()))
+        parts = zip(self.tasks, np.split(self.seen, ends[:-1]), np.split(self.short, ends[:-1]), strict=True)
+        return {
+            name: {"share": float(seen.mean()), "found": int(seen.sum()), "too_short": int(short.sum())}
+            for name, seen, short in parts
+        }
+
+
+def look_for(
+    tasks: Mapping[str, Any], data: str, text_field: str | list[str], limit: int | None, work: WorkFolder
+) -> dict[str, dict[str, Any]]:
+    """Task -> {"contamination": shares} of the training file `data`, which is read once.
+
+    tasks: as lm-eval has loaded them. limit: only their first items.
+    Raises: UserError for a missing file and a bad row.
+    """
+
+    fields = [text_field] if isinstance(text_field, str) else text_field
+
+    def count(folder: Path) -> dict[str, Any]:
+        texts = {name: [item_texts(task, item) for item in documents(task, limit)] for name, task in tasks.items()}
+        items = Items(texts)
+        with open_source(data) as source:
+            for _, _, values in read_rows(source, dict.fromkeys(fields, Text), progress="looking for benchmark items"):
+                items.look_into(document_text(values))
+        return items.shares()
+
+    keys = {"tasks": sorted(tasks), "text_field": text_field, "limit": limit}
+    facts = work.step("contamination", keys, ("contamination", "tasks", "code", "data"), count, alone=True)
+    return {name: {"contamination": found} for name, found in facts.items()}
+
+
+def documents(task: Any, limit: int | None) -> Iterator[Any]:
+    """The items that a task is evaluated on."""
+    for number, item in enumerate(task.eval_docs):
+        if limit is not None and number >= limit:
+            return
+        yield item
+
+
+def item_texts(task: Any, item: Any) -> list[str]:
+    """An item as the model sees it, with every answer, without examples in front."""
+    text = task.doc_to_text(item)
+    space = task.config.target_delimiter
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return [f"{text}{space}{task.doc_to_target(item)}"]
+    choices = task.doc_to_choice(item)
+    if isinstance(text, int):  # the choices are different contexts of one ending
+        return [f"{choice}{space}{task.doc_to_target(item)}" for choice in choices]
+    return [f"{text}{space}{choice}" for choice in choices]

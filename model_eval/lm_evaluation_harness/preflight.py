@@ -1,0 +1,117 @@
+"""Which tasks a call means, where each comes from, and all that stands in its way, before any model is loaded."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from common.errors import UserError
+from common.manifest import fingerprint
+from model_eval.lm_evaluation_harness.stock_tasks import SPECIFICATIONS, StockTask
+from model_eval.lm_evaluation_harness.task_files import LocalTask, read_tasks, split
+
+Task = LocalTask | StockTask
+CODE = "runs code that the model writes; allow_code_execution=true if you want that, on this machine"
+TWICE = "wanted twice, from a file and from lm-eval: rename it in the file"
+
+
+@dataclass
+class Plan:
+    """The tasks of a call."""
+
+    tasks: dict[str, Task] = field(default_factory=dict)  # whose YAML is known
+    others: list[str] = field(default_factory=list)  # names to look up in lm-eval's own list
+    problems: dict[str, str] = field(default_factory=dict)  # task, or place of a task file -> why it cannot be had
+
+    def needs_hub(self) -> bool:
+        """Whether the data of a task is on the hub."""
+        stock = [task for task in self.tasks.values() if isinstance(task, StockTask)]
+        return bool(self.others) or any(task.data_dir is None for task in stock)
+
+
+def plan(wanted: str | Sequence[str], data_dir: str | None, num_fewshot: int | None) -> Plan:
+    """wanted: names of tasks, task YAMLs, folders of such. Raises: UserError for no task, or a missing data_dir."""
+    wanted = [name.strip() for name in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
+    if not any(wanted):
+        raise UserError("tasks is empty: name at least one task, folder or task YAML")
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise UserError(f"data_dir {data_dir} is no folder")
+    found, (places, names) = Plan(), split(wanted)
+    for place in places:
+        try:
+            found_here = read_tasks(place)
+        except UserError as error:
+            found.problems[place] = str(error)
+            continue
+        for task in found_here:
+            if task.name in found.tasks:
+                paths = f"{found.tasks[task.name].files[0]} and {task.path}"
+                found.problems[task.name] = f"two task files have this name: {paths}"
+            found.tasks[task.name] = task
+    for name in dict.fromkeys(names):
+        if name in found.tasks:
+            found.problems[name] = TWICE
+        elif name in SPECIFICATIONS:
+            found.tasks[name] = StockTask(name, data_dir, num_fewshot)
+        elif data_dir is not None:
+            found.problems[name] = f"data_dir is for {', '.join(SPECIFICATIONS)}; for others write a task YAML"
+        else:
+            found.others.append(name)
+    return found
+
+
+def refuse_code(plan: Plan, allow_code_execution: bool) -> None:
+    """Note the tasks that execute what the model writes as problems, unless that is allowed."""
+    for name, task in plan.tasks.items():
+        if task.config.get("unsafe_code") and not allow_code_execution:
+            plan.problems.setdefault(name, CODE)
+
+
+def prepare(plan: Plan, folder: Path) -> dict[str, dict]:
+    """Task -> content of its task YAML, for those without a problem; data goes to `folder`, new problems are noted."""
+    contents = {}
+    for name, task in plan.tasks.items():
+        if name not in plan.problems:
+            try:
+                contents[name] = task.prepare(folder)
+            except UserError as error:
+                plan.problems[name] = str(error)
+    return contents
+
+
+def settle_problems(problems: Mapping[str, str], on_missing_task: str, left: int) -> None:
+    """All problems at once. left: number of tasks without one.
+
+    Raises: UserError, unless they are to be skipped and a task is left.
+    """
+    if not problems:
+        return
+    lines = [reason if "/" in name and name in reason else f"{name}: {reason}" for name, reason in problems.items()]
+    if on_missing_task == "skip" and left:
+        print("\n".join(f"skipped: {line}" for line in lines))
+    elif len(lines) == 1:
+        raise UserError(lines[0])
+    else:
+        count = f"{len(lines)} of {len(lines) + left} tasks cannot be evaluated"
+        raise UserError("\n  ".join([f"{count} (on_missing_task=skip leaves them out):", *lines]))
+
+
+def identity(task: Task | None) -> dict[str, Any]:
+    """What the result of a task depends on beside the model and the keys: its YAML, code and data."""
+    if task is None:
+        return {}
+    digest = xxhash.xxh3_128_hexdigest(json.dumps(task.config, sort_keys=True, default=str).encode())
+    return {"task": digest, "files": _contents([*task.code_files(), *task.data_files()])}
+
+
+def origin(task: Task | None, loaded: Any) -> str | list[str]:
+    """Where the data of a task comes from: files, or an id of the hub. loaded: the task as lm-eval has it."""
+    files = task.data_files() if task is not None else []
+    return files or str(loaded.get_config("dataset_path"))
+
+
+def _contents(files: Sequence[str | Path]) -> list[str]:
+    return [fingerprint(file)["xxh3"] for file in files]

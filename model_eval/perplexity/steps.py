@@ -1,0 +1,76 @@
+"""One model, or one of its checkpoints, on every corpus: each in a step of its own that is skipped when done before."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import models, world
+from common.likelihood import TokenLogProbabilities
+from common.manifest import fingerprint
+from common.texts import Texts
+from common.work_folder import WorkFolder
+from model_eval.items import digest, items_of, save_items
+from model_eval.perplexity.loss import Corpus, statistics
+
+
+class Steps:
+    """Results on all corpora; they are tokenized once, by the tokenizer of the model."""
+
+    def __init__(
+        self,
+        model: str,
+        texts: Mapping[str, Texts],
+        max_length: int,
+        batch_tokens: int,
+        device: str,
+        dtype: models.Dtype,
+    ):
+        """texts: by name of the corpus. Raises: UserError where one has no token to predict."""
+        self.tokenizer = models.load_tokenizer(model)
+        self.corpora = [Corpus(name, found, self.tokenizer) for name, found in texts.items()]
+        self.device = models.pick_device(device)
+        self.dtype = models.pick_dtype(dtype, self.device)
+        self.max_length, self.batch_tokens = max_length, batch_tokens
+
+    def results(
+        self,
+        work: WorkFolder,
+        path: str,
+        prefix: str,
+        after: tuple[str, ...],
+        reading: Mapping[str, Any],
+        drawing: Mapping[str, int],
+    ) -> dict[str, dict[str, Any]]:
+        """The result of each corpus, by its name. path: folder with the weights.
+
+        prefix: of the steps' names. after: the inputs that stand for `path`; none: its content does.
+        reading: how rows became texts. drawing: iterations and seed of the bootstrap.
+        Raises: UserError where the model cannot be loaded or has too few positions.
+        """
+        network = self._network(path)
+        found = {}
+        for corpus in self.corpora:
+            shards = [fingerprint(shard.name)["xxh3"] for shard in corpus.texts.source.shards]
+            keys = {"data": shards, "max_length": self.max_length, "dtype": str(self.dtype), **reading, **drawing}
+            keys |= {} if after else {"weights": fingerprint(path)["xxh3"]}
+
+            def measure(folder: Path, corpus: Corpus = corpus) -> dict[str, Any]:
+                nats = corpus.nats(network, self.max_length, self.batch_tokens)
+                items = items_of(list(corpus.texts), nats / np.log(2), corpus.bytes)
+                if world.is_main():
+                    save_items(folder, items)
+                result = statistics(nats, corpus.predicted, corpus.bytes, **drawing)
+                dropped = sum(corpus.texts.source.dropped.values()) + int(corpus.texts.blank.sum())
+                return result | {"max_length": self.max_length, "items": digest(items), "dropped_rows": dropped}
+
+            found[corpus.name] = work.step(f"{prefix}{corpus.name}", keys, after, measure)
+        return found
+
+    def _network(self, path: str) -> TokenLogProbabilities:
+        options = {"dtype": self.dtype, "attn_implementation": "sdpa"}
+        model = models.load_model(path, self.tokenizer, **options).to(self.device)
+        longest = max(int(corpus.documents.lengths.max()) for corpus in self.corpora)
+        models.check_positions(model, min(self.max_length, longest))
+        return TokenLogProbabilities(model)
