@@ -1,5 +1,6 @@
 """The rows of a file as a cached token store, and their scores."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -8,14 +9,14 @@ import numpy as np
 
 from common.columns import number, scan
 from common.errors import UserError
-from common.json_line import BadRow, Decoder, Number
+from common.json_line import BadRow
 from common.jsonl import Rows as Lines
 from common.jsonl import Source, raw_lines, read_rows
 from common.token_cache import Corpus, Document, cached_corpus, in_parallel
 from common.tokens import ENCODE_BATCH, batched
 from model_train.base import Rows
 
-Encoded = tuple[Sequence[int], Sequence[bool] | None] | str  # (ids, which are learned), or why the row is left out
+Encoded = tuple[Sequence[int], Sequence[bool] | None] | str | BadRow  # (ids, which are learned), or why there are none
 
 
 def read_corpus(
@@ -28,7 +29,7 @@ def read_corpus(
     """The usable rows as tokens, in their order; encoded in parallel and streaming, unless an earlier run did it.
 
     fields: name -> type, what is read of a row. identity: what the tokens depend on beside rows and tokenizer.
-    encode: values of some rows -> tokens of each. The facts of the result count the rows, and those left out by reason.
+    encode: values of some rows -> for each its tokens, or under which name it is counted and left out, or what is bad.
     Raises: UserError at the first bad row, or where nothing is left to learn.
     """
 
@@ -38,7 +39,11 @@ def read_corpus(
         for batch, encoded in in_parallel(work, batched(usable, ENCODE_BATCH)):
             for (offset, _, _), one in zip(batch, encoded, strict=True):
                 facts["rows"] += 1
-                if isinstance(one, str):
+                if isinstance(one, BadRow):
+                    if rows.on_bad_row == "error":
+                        raise UserError(f"{rows.source.place(offset)}: {one}")
+                    rows.source.dropped[str(one)] += 1
+                elif isinstance(one, str):
                     facts[one] = facts.get(one, 0) + 1
                 else:
                     yield Document(offset, *one)
@@ -56,17 +61,20 @@ def read_corpus(
     return corpus
 
 
-def has_field(source: Source, field: str) -> bool:
-    """Whether the first good row has it, with a number or not."""
-    first = next(read_rows(source, {}, "drop"), None)
-    if first is None:
-        return False
-    [line] = raw_lines(source, Lines(np.array(first[:1]), np.array(first[1:2])))
-    try:
-        Decoder({field: Number})(line, valid_utf8=True)
-    except BadRow as bad:
-        return str(bad) != f"{field} is missing"
-    return True
+def first_row(source: Source) -> dict[str, Any]:
+    """The first good row; empty where there is none."""
+    for start, end, _ in read_rows(source, {}, "drop"):
+        [line] = raw_lines(source, Lines(np.array([start]), np.array([end])))
+        return json.loads(line)
+    return {}
+
+
+def has_field(row: Mapping[str, Any], field: str) -> bool:
+    """Whether a row has a field, with a number or not; a dot steps into an object."""
+    if field in row:
+        return True
+    head, _, rest = field.partition(".")
+    return bool(rest) and isinstance(row.get(head), dict) and has_field(row[head], rest)
 
 
 def row_scores(rows: Rows, score_field: str | None) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -74,7 +82,7 @@ def row_scores(rows: Rows, score_field: str | None) -> Callable[[np.ndarray], np
 
     Raises: UserError for a row without a score; where bad rows are dropped, its score is NaN.
     """
-    if score_field is None or not has_field(rows.source, score_field):
+    if score_field is None or not has_field(first_row(rows.source), score_field):
         return None
     table = scan(rows.source, [number(score_field)], rows.on_bad_row)
     starts, scores = table.rows.start, table.columns[number(score_field)]

@@ -1,6 +1,7 @@
 """The Hugging Face Trainer, set up so that the file's order is the training order and only real tokens are learned."""
 
 import functools
+import importlib.util
 import os
 import shutil
 from collections.abc import Mapping
@@ -129,8 +130,12 @@ def _arguments(
     if evaluates:
         schedule |= {"eval_strategy": "steps", "eval_steps": training.heldout_steps}
     if training.fsdp:
+        if world.size() == 1 or device.type != "cuda":  # accelerate would silently do without
+            raise UserError(f"fsdp={training.fsdp} needs several GPUs (NPROC)")
         schedule |= {"fsdp": True, "fsdp_config": load_yaml(Path(training.fsdp))}
     if training.deepspeed:
+        if importlib.util.find_spec("deepspeed") is None:
+            raise UserError(f"deepspeed={training.deepspeed}: it is not installed (pip install deepspeed)")
         schedule |= {"deepspeed": load_yaml(Path(training.deepspeed))}
     warmup = training.warmup_steps
     return trainer_arguments(
@@ -146,6 +151,7 @@ def _arguments(
         warmup_steps=warmup if warmup < 1 else int(warmup),
         activation_checkpointing=training.gradient_checkpointing,
         torch_compile=training.compile,
+        ddp_find_unused_parameters=False,
         **same,
         **schedule,
     )
