@@ -92,5 +92,7 @@ def configuration(path: Path, tokenizer):
     for key in values:
         if key not in known:
             raise UserError(f"{path}: unknown key '{key}'{did_you_mean(key, known)}")
+    if "num_key_value_heads" in known and "num_attention_heads" in values:  # not the heads of some other size
+        values.setdefault("num_key_value_heads", values["num_attention_heads"])
     special = {name: getattr(tokenizer, name) for name in TOKENS}
     return AutoConfig.for_model(model_type, **({"vocab_size": len(tokenizer)} | special | values))
