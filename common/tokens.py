@@ -60,6 +60,8 @@ def tokenize(
 
 def encode(texts: Sequence[str], tokenizer) -> list[list[int]]:
     """Token ids of each text with `special_tokens` around it."""
+    if not texts:  # which tokenizers refuse
+        return []
     start, end = special_tokens(tokenizer)
     encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     return [start + ids + end for ids in encoded]

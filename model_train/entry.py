@@ -52,12 +52,11 @@ def run(
             return
         replace_folder(work, Path(model_out))
         stage_run.finish(processes=world.size(), **facts)
-    print(f"{call.method_name}: " + ", ".join(map(_fact, facts.items())))
+    print(f"{call.method_name}: " + ", ".join(_fact(name, value) for name, value in facts.items() if value))
     print(f"  wrote {model_out} in {stage_run.seconds():.1f} s")
 
 
-def _fact(item: tuple[str, Any]) -> str:
-    name, value = item
+def _fact(name: str, value: Any) -> str:
     number = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
     return f"{name.replace('_', ' ')} {number}"
 

@@ -142,6 +142,7 @@ def test_run_killed_just_before_its_manifest_can_be_repeated(files):
     ("extra", "message"),
     [
         (["max_length=100"], "64 positions"),
+        (["resume=here"], "here is no checkpoint"),
         (["text_field=body"], "in.jsonl:1: body is missing"),
         (["packing=best-fit"], "sequential | none"),
         (["learning_rat=1"], "did you mean 'learning_rate'?"),
@@ -154,6 +155,44 @@ def test_bad_calls(files, capsys, extra, message):
     assert train(folder, model, *extra) == 2
     assert message in capsys.readouterr().err
     assert not (folder / "out").exists()
+
+
+def test_a_vocabulary_larger_than_the_embedding(files, capsys):
+    folder, model = files
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<more>"])
+    tokenizer.save_pretrained(model)
+    for weights in ("from_scratch=true", "from_scratch=false"):
+        assert train(folder, model, weights) == 2
+        assert "259 tokens, 258 embeddings" in capsys.readouterr().err
+
+
+def test_rows_without_text_are_counted_and_nothing_else_is_an_error(files, capsys):
+    folder, model = files
+    assert train(folder, model, "max_tokens=20") == 0
+    assert json.loads((folder / "out.manifest.json").read_text())["rows_without_text"] == 1
+    (folder / "in.jsonl").write_text('{"text": " "}\n' * 3)
+    assert train(folder, model, "resume=never") == 2
+    assert "in.jsonl: no row has any text" in capsys.readouterr().err
+
+
+def test_bad_rows_are_dropped_only_when_asked_for(files, capsys):
+    folder, model = files
+    with open(folder / "in.jsonl", "a") as file:
+        file.write('{"text": 3}\n')
+    assert train(folder, model) == 2
+    assert "in.jsonl:7: text is a number" in capsys.readouterr().err
+    assert train(folder, model, "on_bad_row=drop", "max_rows=3") == 0
+    facts = json.loads((folder / "out.manifest.json").read_text())
+    assert facts["rows"] == 3 and facts["trained_tokens"] == sum(len(text) + 2 for text in TEXTS[:3]) - 1
+
+
+def test_documents_that_are_kept_apart_train_all_but_their_first_tokens(files):
+    folder, model = files
+    assert train(folder, model, "cross_document_attention=false") == 0
+    expected = sum(len(ids) - 1 for ids in encode([text for text in TEXTS if text], byte_tokenizer()))
+    assert json.loads((folder / "out.manifest.json").read_text())["trained_tokens"] == expected
+    assert train(folder, model, "cross_document_attention=false", "max_length=2", "resume=never") == 2
 
 
 def test_a_foreign_folder_is_never_replaced(files, capsys):
