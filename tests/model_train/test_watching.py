@@ -100,9 +100,9 @@ def test_nan_stops_with_the_step_and_its_rows(run, capsys, monkeypatch):
 
 @pytest.mark.parametrize("tracker", ["wandb", "tensorboard", "trackio"])
 def test_trackers_work_without_network(run, tracker, monkeypatch):
-    pytest.importorskip(tracker)
     for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": run.folder, "TRACKIO_DIR": run.folder}.items():
         monkeypatch.setenv(name, str(value))
+    pytest.importorskip(tracker)  # reads its folder from the environment when it is imported
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
     assert main(STAGE, run.words("max_tokens=100", f"report_to={tracker}", "project=mine")) == 0
     written = [path for path in run.folder.rglob("*") if path.is_file()]
