@@ -102,7 +102,7 @@ class BaseTraining:
     def corpus(self, rows: Rows, tokenizer):
         """The documents of `rows` as a `common.token_cache.Corpus`.
 
-        Its facts hold what `facts_of` counts. Raises: UserError for a bad row, or where no row can be learned.
+        Raises: UserError for a bad row, or where no row can be learned.
         """
         raise NotImplementedError
 

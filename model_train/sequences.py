@@ -21,6 +21,7 @@ class Sequences(Protocol):
     """What PackedBlocks and SeparateDocuments have in common."""
 
     budget: int  # tokens predicted by all sequences together
+    cut: int  # documents of which tokens are left out
 
     def __len__(self) -> int: ...
 
@@ -48,7 +49,7 @@ class PackedBlocks:
     ):
         """The stream is repeated in its order until `max_tokens` are predicted; None = `epochs` passes."""
         self.tokens, self.starts, self.step = store.tokens, np.asarray(store.starts), max_length - 1
-        self.apart = not cross_document_attention
+        self.cut, self.apart = 0, not cross_document_attention
         length = len(self.tokens)
         if self.apart:
             ends = np.cumsum(np.asarray(store.lengths) - 1)  # tokens predicted up to the end of each document
@@ -100,7 +101,7 @@ class SeparateDocuments:
         exactly); None = `epochs` passes. Of a store with `learned`, only those tokens are predicted.
         """
         self.store, self.max_length = store, max_length
-        self.learned = getattr(store, "learned", None)
+        self.learned, self.cut = getattr(store, "learned", None), int((store.lengths > max_length).sum())
         predicted = np.minimum(store.lengths, max_length) - 1
         if self.learned is not None:
             ends = np.minimum(store.lengths, max_length) + store.starts

@@ -70,7 +70,7 @@ def fit(
 
     Raises: UserError for a loss that is no number, a full disk, a tracker or attention that does not work here.
     """
-    use_cache = model.config.use_cache
+    use_cache = getattr(model.config, "use_cache", None)
     flat = training.attention == FLASH and "position_ids" in sequences[0]
     if "position_ids" in sequences[0]:
         check_apart(model.to(device), precision)
@@ -95,14 +95,14 @@ def fit(
         raise UserError(f"{type(model).__name__} cannot take its loss over all tokens of an optimizer step")
     try:
         trainer.train(resume_from_checkpoint=None if place.checkpoint is None else str(place.checkpoint))
-        model.config.use_cache = use_cache
+        model.config.use_cache = use_cache  # the Trainer switches it off
         trainer.save_model(str(place.folder))
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError):
         check_space(place.folder, model)  # most likely the disk is full
-        raise error
+        raise
     if world.is_main():
         tokenizer.save_pretrained(place.folder)
-        shutil.rmtree(place.folder / WRITING)
+        shutil.rmtree(place.folder / WRITING, ignore_errors=True)
     return _facts(model, trainer, sequences, learning_rate)
 
 
@@ -166,6 +166,7 @@ def _facts(model: torch.nn.Module, trainer: Trainer, sequences: Sequences, learn
         "parameters": sum(p.numel() for p in model.parameters()),
         "optimizer_steps": trainer.state.global_step,
         "trained_tokens": sequences.budget,
+        "cut_documents": sequences.cut,
         "learning_rate": learning_rate,
         "training_loss": total / trainer.state.global_step,
         **({"heldout_loss": heldout[0]["eval_heldout_loss"]} if heldout else {}),

@@ -1,6 +1,6 @@
 """Instruction tuning from trained weights: the loss is on the answers only.
 
-The recipe is that of DELT (arXiv 2506.21545) for mathematics and code with models of the Qwen1.5-0.5B and 1.8B class.
+Post-training of DELT (arXiv 2506.21545): mathematics and code, with models of the Qwen1.5-0.5B and 1.8B class.
 """
 
 from dataclasses import dataclass

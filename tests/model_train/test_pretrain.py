@@ -176,6 +176,13 @@ def test_rows_without_text_are_counted_and_nothing_else_is_an_error(files, capsy
     assert "in.jsonl: no row has any text" in capsys.readouterr().err
 
 
+def test_documents_that_are_cut_are_counted(files, capsys):
+    folder, model = files
+    assert train(folder, model, "packing=none") == 0
+    cut = sum(len(ids) > 16 for ids in encode([text for text in TEXTS if text], byte_tokenizer()))
+    assert f"cut documents {cut}," in capsys.readouterr().out and cut > 1
+
+
 def test_bad_rows_are_dropped_only_when_asked_for(files, capsys):
     folder, model = files
     with open(folder / "in.jsonl", "a") as file:
