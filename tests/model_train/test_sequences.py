@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers.modeling_flash_attention_utils import _is_packed_sequence, prepare_fa_kwargs_from_position_ids
 
 from common.errors import UserError
 from common.token_cache import Corpus
@@ -168,3 +169,17 @@ def test_a_model_that_mixes_documents_is_refused():
     model.forward = lambda input_ids, position_ids, use_cache: forward(input_ids)
     with pytest.raises(UserError, match="cannot keep documents apart"):
         check_apart(model, torch.float32)
+
+
+def test_flash_attention_finds_the_documents_of_a_flat_batch():
+    """What transformers hands to the varlen kernels: the bounds of every part of every block, and no others."""
+    items = blocks_of_documents()
+    positions = collate(items, flat=True)["position_ids"]
+    assert _is_packed_sequence(positions, batch_size=1)
+    bounds = [0]
+    for item in items:
+        cuts = [*np.flatnonzero(item["position_ids"] == 0), len(item["input_ids"])]
+        bounds += [bounds[-1] + int(stop) for stop in cuts[1:]]
+    (queries, keys), (longest, _) = prepare_fa_kwargs_from_position_ids(positions)
+    assert queries.tolist() == keys.tolist() == bounds
+    assert int(longest) == max(np.diff(bounds))
