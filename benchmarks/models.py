@@ -6,6 +6,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2Model, MistralCon
 SIZES = {  # hidden, feed-forward, layers, heads, vocabulary
     "160m": (768, 3072, 12, 12, 32000),
     "67m": (512, 2048, 12, 8, 16000),
+    "16m": (384, 1536, 6, 6, 2048),
     "tiny": (96, 192, 3, 6, 2048),
 }
 SCORER_SIZES = {  # hidden, layers, heads, vocabulary

@@ -12,7 +12,8 @@ import yaml
 
 from common.config import Key, describe, did_you_mean, keys_of, load_yaml, resolve
 from common.errors import UserError, exit_code
-from common.launch import launch, wanted
+from common.launch import describe as describe_launch
+from common.launch import follow_launcher, launch, wanted
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -94,12 +95,15 @@ def _dispatch(stage: Stage, words: list[str]) -> None:
     if "--dry-run" in flags:
         print(f"# {stage.name} {call.method_name}: {' -> '.join(call.paths)} (keys from {config_path or 'defaults'})")
         print(yaml.safe_dump(call.config, sort_keys=False, allow_unicode=True), end="")
+        if wanted():
+            print(f"# launch: {describe_launch(f'{stage.name}.entry', words)}")
         return
     if wanted():
         if not getattr(call.method, "shares_work", False):
             raise UserError(f"{call.method_name} runs in one process: unset NPROC")
         launch(f"{stage.name}.entry", words)
         return
+    follow_launcher()
     stage.run(call, **stage_keys)
 
 

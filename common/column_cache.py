@@ -25,6 +25,7 @@ from common.jsonl import BadRowPolicy, Rows, Source
 
 LEAST_SOURCE = 16 * 2**20  # bytes: a smaller source is scanned sooner than looked up
 LIMIT = 8 * 2**30  # bytes of all entries together: beyond it the least recently used ones go
+TOKENS = "tokens"  # folder beside the entries: token stores, with a limit of their own (token_cache.py)
 ABANDONED = 24 * 3600  # seconds after which an unfinished entry belongs to a killed run
 
 
@@ -110,13 +111,15 @@ def _store(entry: Path, table: Table, source: Source) -> None:
             work.rename(entry)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    _trim(entry.parent)
+    trim(entry.parent, LIMIT)
 
 
-def _trim(folder: Path) -> None:
-    """Remove what killed runs left, and the least recently used entries beyond LIMIT."""
+def trim(folder: Path, limit: int) -> None:
+    """Remove what killed runs left, and the least recently used entries beyond `limit` bytes."""
     entries = []
     for path in folder.iterdir():
+        if path.name == TOKENS:
+            continue
         with contextlib.suppress(OSError):  # another run may remove it at the same time
             used = path.stat().st_mtime
             if path.name.startswith("."):
@@ -126,6 +129,6 @@ def _trim(folder: Path) -> None:
                 entries.append((used, sum(file.stat().st_size for file in path.iterdir()), path))
     total = sum(size for _, size, _ in entries)
     for _, size, path in sorted(entries, key=lambda entry: entry[0]):
-        if total > LIMIT:
+        if total > limit:
             shutil.rmtree(path, ignore_errors=True)
             total -= size

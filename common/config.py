@@ -42,9 +42,10 @@ def keys_of(function: Callable) -> dict[str, Key]:
     Of a class: those of its base classes too, which it passes on as `**keys`.
     """
     keys: dict[str, Key] = {}
+    helps: dict[str, str] = {}
     owners = list(reversed(function.__mro__[:-1])) if inspect.isclass(function) else [function]
     for owner in owners:
-        helps = _argument_help(inspect.cleandoc(owner.__doc__ or ""))
+        helps |= _argument_help(inspect.cleandoc(owner.__doc__ or ""))
         if inspect.isclass(owner) and "__init__" not in vars(owner):
             continue
         for parameter in inspect.signature(owner, eval_str=True).parameters.values():

@@ -1,4 +1,4 @@
-"""Text to tokens in a memory-mapped store, and from there to batches and packed blocks.
+"""Text to tokens in a memory-mapped store, and from there to batches.
 
 A document is BOS (where the tokenizer has one) + the tokens of its text + EOS; the tokenizers of encoders have CLS
 and SEP instead. Scoring, training and evaluation all take their tokens from here, so they agree on what a sample is.
@@ -60,6 +60,8 @@ def tokenize(
 
 def encode(texts: Sequence[str], tokenizer) -> list[list[int]]:
     """Token ids of each text with `special_tokens` around it."""
+    if not texts:  # which tokenizers refuse
+        return []
     start, end = special_tokens(tokenizer)
     encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     return [start + ids + end for ids in encoded]
@@ -119,53 +121,6 @@ def pad(documents: Sequence[np.ndarray], padding: int = 0) -> tuple[np.ndarray, 
     for row, document in enumerate(documents):
         ids[row, : len(document)] = labels[row, : len(document)] = document
     return ids, labels
-
-
-class PackedBlocks:
-    """Sequential packing: the documents one after the other, cut into blocks of `max_length` tokens.
-
-    Neighbouring blocks share one token (the last of one is the first of the next), so every token but the very
-    first is predicted exactly once a pass: no reordering, no padding but in the last block, no token lost.
-    """
-
-    def __init__(self, store: TokenStore, max_length: int, max_tokens: int | None = None, epochs: float = 1.0):
-        """The stream is repeated in its order until `max_tokens` are predicted; None = `epochs` passes."""
-        self.tokens, self.step = store.tokens, max_length - 1
-        # From one pass to the next the first token is predicted too: only the very first of all never is.
-        self.budget = max_tokens or max(1, round(epochs * len(store.tokens)) - 1)
-
-    def __len__(self) -> int:
-        return -(-self.budget // self.step)
-
-    def __getitem__(self, block: int) -> np.ndarray:
-        """Token ids of one block, (at most max_length,)."""
-        first = block * self.step
-        stop = min(first + self.step, self.budget) + 1
-        return self.tokens[np.arange(first, stop) % len(self.tokens)]
-
-
-class SeparateDocuments:
-    """No packing: one document a sequence, in order; documents longer than `max_length` are cut."""
-
-    def __init__(self, store: TokenStore, max_length: int, max_tokens: int | None = None, epochs: float = 1.0):
-        """The file is repeated in its order until `max_tokens` are predicted (the last sequence is cut to meet them
-        exactly); None = `epochs` passes.
-        """
-        self.store, self.max_length = store, max_length
-        predicted = np.minimum(store.lengths, max_length) - 1
-        self.rows = np.flatnonzero(predicted > 0)
-        self.ends = np.cumsum(predicted[self.rows])  # tokens predicted after each usable document of one pass
-        self.budget = max_tokens or max(1, round(epochs * int(self.ends[-1])))
-
-    def __len__(self) -> int:
-        passes, rest = divmod(self.budget, int(self.ends[-1]))
-        return passes * len(self.rows) + (int(np.searchsorted(self.ends, rest)) + 1 if rest else 0)
-
-    def __getitem__(self, sequence: int) -> np.ndarray:
-        """Token ids of one sequence, (at most max_length,)."""
-        number, row = divmod(sequence, len(self.rows))
-        before = number * int(self.ends[-1]) + (int(self.ends[row - 1]) if row else 0)
-        return self.store[self.rows[row]][: min(self.max_length, self.budget - before + 1)]
 
 
 def batched(items: Iterable, size: int) -> Iterator[list]:

@@ -1,96 +1,212 @@
 """The Hugging Face Trainer, set up so that the file's order is the training order and only real tokens are learned."""
 
-import json
-from collections.abc import Sequence
+import functools
+import importlib.util
+import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from transformers import Trainer
+from safetensors import SafetensorError
+from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
-from common import models
+from common import world
+from common.config import did_you_mean, load_yaml
 from common.errors import UserError
-from common.tokens import IGNORED, pad
-from common.training import StopOnNaN, last_checkpoint, trainer_arguments
+from common.tokens import IGNORED
+from common.training import trainer_arguments
+from model_train.base import BaseTraining
+from model_train.checkpoints import WRITING, AtomicCheckpoints, check_space, forget_unfinished
+from model_train.sequences import Sequences, WholeBatches, collate
+from model_train.watching import Watch
+
+FLASH = "flash_attention_2"
 
 
-class Sequences(torch.utils.data.Dataset):
-    """Token ids as the map-style data set that Trainer wants."""
+class Place(NamedTuple):
+    """Where a run works, and what it is."""
 
-    def __init__(self, sequences: Sequence[np.ndarray]):
-        self.sequences = sequences
-
-    def __len__(self) -> int:
-        return len(self.sequences)
-
-    def __getitem__(self, number: int) -> np.ndarray:
-        return self.sequences[number]
+    folder: Path  # for checkpoints, log and, at last, the model
+    name: str  # in a tracker
+    identity: Mapping[str, Any]  # kept in its checkpoints
+    checkpoint: Path | None  # that is gone on from
 
 
-def collate(sequences: list[np.ndarray]) -> dict[str, torch.Tensor]:
-    """A batch: input ids and labels, both (batch, longest).
+class WatchedTrainer(Trainer):
+    """The Trainer, with the tokens, scores and losses of its steps in the log; by its documented hooks."""
 
-    The first position is never predicted; it is masked so that the token count which divides the loss is exact.
-    """
-    ids, labels = pad(sequences)
-    labels[:, 0] = IGNORED
-    return {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels)}
+    watch: Watch
 
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """Keeps the loss, on its device, until the next entry of the log."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.watch.losses[-1].append(loss)
+        return loss
 
-def load_for_training(
-    model: str,
-    tokenizer,
-    max_length: int,
-    from_scratch: Literal["auto"] | bool,
-    attention: str,
-    precision: torch.dtype,
-    seed: int,
-) -> torch.nn.Module:
-    """The model with its own or with random weights; prints which. Weights stay float32 under bfloat16 autocast.
-
-    Raises: UserError where it does not load, or its positions are fewer than `max_length`.
-    """
-    weights = models.has_weights(model)
-    fresh = not weights if from_scratch == "auto" else from_scratch
-    reason = f"{model} has {'' if weights else 'no '}weights" if from_scratch == "auto" else "asked for"
-    print(f"weights: {f'random, seed {seed}' if fresh else f'from {model}'} ({reason})")
-    options = {"dtype": max(precision, torch.float32, key=lambda d: d.itemsize), "attn_implementation": attention}
-    load = models.new_model if fresh else models.load_model
-    network = load(model, tokenizer, **options, **({"seed": seed} if fresh else {}))
-    models.check_positions(network, max_length)
-    return network
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Raises: UserError where loss or gradient is no number."""
+        if "loss" in logs:
+            self.watch.check_finite(logs, self.state.global_step)
+            logs = logs | self.watch.numbers()
+        super().log(logs, start_time)
 
 
 def fit(
+    training: BaseTraining,
     model: torch.nn.Module,
     tokenizer,
-    data: Sequence[np.ndarray],
-    output: Path,
+    sequences: Sequences,
+    heldout: Sequences | None,
+    watch: Watch,
+    place: Place,
     device: torch.device,
     precision: torch.dtype,
-    options: dict[str, Any],
+    learning_rate: float,
 ) -> dict[str, Any]:
-    """Train on `data` once through, in order; save model, tokenizer and log in `output`. -> facts.
+    """Train on `sequences` once through, in order; save model, tokenizer and log in the folder. -> facts.
 
-    options: `project` and others of TrainingArguments. A checkpoint in `output` is gone on from.
+    Raises: UserError for a loss that is no number, a full disk, a tracker or attention that does not work here.
     """
-    name = output.name.removeprefix(".").removesuffix(".partial")
-    arguments = trainer_arguments(output, name, device, precision, num_train_epochs=1, **options)
-    checkpoint = last_checkpoint(output)
-    stop = StopOnNaN("learning_rate")
-    trainer = Trainer(model, arguments, data_collator=collate, train_dataset=Sequences(data), callbacks=[stop])
-    result = trainer.train(resume_from_checkpoint=checkpoint)
-    if not np.isfinite(result.training_loss):  # in the steps after the last log
-        raise UserError(f"the mean training loss is {result.training_loss}: lower learning_rate")
-    trainer.save_model(str(output))
-    tokenizer.save_pretrained(output)
-    log = [entry for entry in trainer.state.log_history if "loss" in entry]
-    with open(output / "train_log.jsonl", "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(entry) + "\n" for entry in log)
+    use_cache = getattr(model.config, "use_cache", None)
+    flat = training.attention == FLASH and "position_ids" in sequences[0]
+    if "position_ids" in sequences[0]:
+        check_apart(model.to(device), precision)
+    if world.is_main():
+        forget_unfinished(place.folder, place.checkpoint)
+        check_space(place.folder, model)
+    arguments = _arguments(training, place, device, precision, learning_rate, flat, heldout is not None)
+    trainer = WatchedTrainer(
+        model,
+        arguments,
+        data_collator=functools.partial(collate, flat=flat),
+        train_dataset=WholeBatches(sequences, watch.batch),
+        eval_dataset=None if heldout is None else WholeBatches(heldout, 1),
+        preprocess_logits_for_metrics=token_losses,
+        compute_metrics=mean_loss,
+        callbacks=[watch, AtomicCheckpoints(place.folder, place.identity, training.save_total_limit)],
+    )
+    trainer.watch = watch
+    for unwanted in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(unwanted)
+    if not trainer.model_accepts_loss_kwargs:
+        raise UserError(f"{type(model).__name__} cannot take its loss over all tokens of an optimizer step")
+    try:
+        trainer.train(resume_from_checkpoint=None if place.checkpoint is None else str(place.checkpoint))
+        model.config.use_cache = use_cache  # the Trainer switches it off
+        trainer.save_model(str(place.folder))
+    except (OSError, RuntimeError, SafetensorError):
+        check_space(place.folder, model)  # most likely the disk is full
+        raise
+    if world.is_main():
+        tokenizer.save_pretrained(place.folder)
+        shutil.rmtree(place.folder / WRITING, ignore_errors=True)
+    return _facts(model, trainer, sequences, learning_rate)
+
+
+def _arguments(
+    training: BaseTraining,
+    place: Place,
+    device: torch.device,
+    precision: torch.dtype,
+    learning_rate: float,
+    flat: bool,
+    evaluates: bool,
+) -> TrainingArguments:
+    """The keys in the words of TrainingArguments. Raises: UserError for a tracker that is not there."""
+    check_trackers(training.report_to)
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(place.folder / "tensorboard"))
+    names = ("gradient_accumulation_steps", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_grad_norm")
+    same = {name: getattr(training, name) for name in (*names, "save_steps", "logging_steps", "report_to", "seed")}
+    if training.scheduler == "cosine":
+        lowest = training.min_learning_rate
+        floor = {"min_lr_rate": 0.1 if lowest is None else lowest / learning_rate}
+        schedule = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": floor}
+    else:
+        names = {"constant": "constant_with_warmup"}
+        schedule = {"lr_scheduler_type": names.get(training.scheduler, training.scheduler)}
+    if evaluates:
+        schedule |= {"eval_strategy": "steps", "eval_steps": training.heldout_steps}
+    if training.fsdp:
+        if world.size() == 1 or device.type != "cuda":  # accelerate would silently do without
+            raise UserError(f"fsdp={training.fsdp} needs several GPUs (NPROC)")
+        schedule |= {"fsdp": True, "fsdp_config": load_yaml(Path(training.fsdp))}
+    if training.deepspeed:
+        if importlib.util.find_spec("deepspeed") is None:
+            raise UserError(f"deepspeed={training.deepspeed}: it is not installed (pip install deepspeed)")
+        schedule |= {"deepspeed": load_yaml(Path(training.deepspeed))}
+    warmup = training.warmup_steps
+    return trainer_arguments(
+        place.folder / WRITING,
+        place.name,
+        device,
+        precision,
+        training.project,
+        num_train_epochs=1,  # the sequences hold all passes
+        per_device_train_batch_size=training.batch_size,
+        per_device_eval_batch_size=1 if flat else training.batch_size,
+        learning_rate=learning_rate,
+        warmup_steps=warmup if warmup < 1 else int(warmup),
+        activation_checkpointing=training.gradient_checkpointing,
+        torch_compile=training.compile,
+        ddp_find_unused_parameters=False,
+        **same,
+        **schedule,
+    )
+
+
+def _facts(model: torch.nn.Module, trainer: Trainer, sequences: Sequences, learning_rate: float) -> dict[str, Any]:
+    entries = [entry for entry in trainer.state.log_history if "loss" in entry]
+    before = [0, *(entry["step"] for entry in entries)]
+    total = sum(entry["loss"] * (entry["step"] - step) for entry, step in zip(entries, before, strict=False))
+    heldout = [entry for entry in trainer.state.log_history if "eval_heldout_loss" in entry][-1:]
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "optimizer_steps": trainer.state.global_step,
-        "trained_tokens": data.budget,
-        "training_loss": float(result.training_loss),
+        "trained_tokens": sequences.budget,
+        "cut_documents": sequences.cut,
+        "learning_rate": learning_rate,
+        "training_loss": total / trainer.state.global_step,
+        **({"heldout_loss": heldout[0]["eval_heldout_loss"]} if heldout else {}),
     }
+
+
+def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Sum of the losses of each sequence and their number, (batch, 2): all that a held-out loss needs of the logits."""
+    targets = labels[:, 1:]
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    return torch.stack([losses.view(targets.shape).sum(1), (targets != IGNORED).sum(1)], 1)
+
+
+def mean_loss(prediction: EvalPrediction) -> dict[str, float]:
+    """The mean over all tokens, of whatever sequence they are."""
+    losses, counts = prediction.predictions.sum(0, dtype=float)
+    return {"heldout_loss": float(losses / counts)}
+
+
+def check_trackers(report_to: str | list[str]) -> None:
+    """Raises UserError for a tracker that transformers does not know or that is not installed."""
+    for name in [report_to] if isinstance(report_to, str) else report_to:
+        if name not in ("none", "all") and name not in INTEGRATION_TO_CALLBACK:
+            raise UserError(f"report_to: unknown tracker '{name}'{did_you_mean(name, INTEGRATION_TO_CALLBACK)}")
+        if name in INTEGRATION_TO_CALLBACK and name not in get_available_reporting_integrations():
+            raise UserError(f"report_to={name}: it is not installed (pip install {name})")
+
+
+@torch.no_grad()
+def check_apart(model: torch.nn.Module, precision: torch.dtype) -> None:
+    """Raises UserError where a document of a packed block sees another one, whatever the position ids say."""
+    size, device = model.config.vocab_size, next(model.parameters()).device
+    positions = torch.cat([torch.arange(4), torch.arange(4)])[None].to(device)
+
+    def second(shift: int) -> torch.Tensor:
+        ids = torch.cat([(torch.arange(4) + shift) % size, torch.arange(4) % size])[None].to(device)
+        return model(input_ids=ids, position_ids=positions, use_cache=False).logits[0, 4:]
+
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
+        if not torch.equal(second(0), second(1)):
+            raise UserError(f"{type(model).__name__} cannot keep documents apart: cross_document_attention=true")

@@ -43,7 +43,8 @@ def test_recipe(name, small):
         "OUT": name,
         "TOKENS": "4000",
     }
-    done = subprocess.run(["bash", FOLDER / f"{name}.sh"], cwd=small, env=environment, capture_output=True, text=True, check=False)
+    command = ["bash", FOLDER / f"{name}.sh"]
+    done = subprocess.run(command, cwd=small, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     out = small / name
     perplexity = sorted(row["score"] for row in rows(out / "scored-kenlm.jsonl"))

@@ -1,4 +1,4 @@
-"""Packing and batching: nothing lost, nothing reordered, nothing predicted twice."""
+"""Tokenising, cutting and batching: nothing lost, nothing reordered."""
 
 import itertools
 
@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from common.tokens import (
     IGNORED,
-    PackedBlocks,
-    SeparateDocuments,
     TokenStore,
     encode,
     pad,
@@ -27,36 +25,6 @@ def store_of(lengths):
     """Documents with all tokens distinct, so that every position can be told from every other."""
     lengths = np.array(lengths)
     return TokenStore(np.arange(lengths.sum()), np.cumsum(lengths) - lengths, lengths)
-
-
-def predicted(sequences):
-    return np.concatenate([sequences[i][1:] for i in range(len(sequences))])
-
-
-@given(DOCUMENTS.filter(lambda x: sum(x) > 1), st.integers(2, 7))
-def test_packed_blocks_predict_every_token_but_the_first_once_in_order(lengths, max_length):
-    store = store_of(lengths)
-    blocks = PackedBlocks(store, max_length)
-    np.testing.assert_array_equal(predicted(blocks), store.tokens[1:])
-    assert all(len(blocks[i]) == max_length for i in range(len(blocks) - 1))
-    for i in range(len(blocks) - 1):
-        assert blocks[i][-1] == blocks[i + 1][0]
-
-
-@given(DOCUMENTS, st.integers(2, 7), st.integers(1, 60))
-def test_packed_blocks_meet_a_token_budget_by_repeating_the_stream(lengths, max_length, budget):
-    store = store_of(lengths)
-    stream = np.tile(store.tokens, budget + 1)
-    np.testing.assert_array_equal(predicted(PackedBlocks(store, max_length, budget)), stream[1 : budget + 1])
-
-
-@given(DOCUMENTS.filter(lambda x: max(x) > 1), st.integers(2, 7), st.integers(1, 60))
-def test_separate_documents_meet_a_token_budget_in_file_order(lengths, max_length, budget):
-    store = store_of(lengths)
-    one_pass = np.concatenate([document[:max_length][1:] for document in store])
-    sequences = SeparateDocuments(store, max_length, budget)
-    np.testing.assert_array_equal(predicted(sequences), np.tile(one_pass, budget)[:budget])
-    np.testing.assert_array_equal(predicted(SeparateDocuments(store, max_length)), one_pass)
 
 
 @given(DOCUMENTS, st.integers(2, 7), st.integers(0, 1))

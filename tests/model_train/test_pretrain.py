@@ -1,12 +1,6 @@
 """Training: the order of the file, real tokens only, exact budgets, golden losses, resuming."""
 
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -55,14 +49,15 @@ def test_the_sequence_on_disk_is_the_sequence_the_optimizer_sees(files, monkeypa
     folder, model = files
     seen = []
     collate = trainer.collate
-    monkeypatch.setattr(trainer, "collate", lambda batch: seen.extend(batch) or collate(batch))
+    monkeypatch.setattr(trainer, "collate", lambda batch, flat: seen.extend(batch) or collate(batch))
     assert train(folder, model, f"packing={packing}") == 0
     documents = encode([text for text in TEXTS if text], byte_tokenizer())
     if packing == "sequential":
         expected = np.concatenate(documents)[1:]
     else:
         expected = np.concatenate([document[:16][1:] for document in documents])
-    np.testing.assert_array_equal(np.concatenate([sequence[1:] for sequence in seen]), expected)
+    trained = [item["input_ids"][item["labels"] != -100] for item in seen]
+    np.testing.assert_array_equal(np.concatenate(trained), expected)
 
 
 @pytest.mark.parametrize("packing", ["sequential", "none"])
@@ -89,7 +84,7 @@ def test_max_tokens_is_met_exactly(files, packing, monkeypatch):
     counts = []
     collate = trainer.collate
 
-    def counting(batch):
+    def counting(batch, flat):
         result = collate(batch)
         counts.append(int((result["labels"] != -100).sum()))
         return result
@@ -117,9 +112,9 @@ def test_from_scratch_depends_on_weights_and_is_printed(files, capsys):
     assert train(folder, model, "max_tokens=20") == 0
     assert "weights: from" in capsys.readouterr().out
     (folder / "model/model.safetensors").unlink()
-    assert train(folder, model, "max_tokens=20") == 0
+    assert train(folder, model, "max_tokens=20", "resume=never") == 0
     assert "weights: random" in capsys.readouterr().out
-    assert train(folder, model, "max_tokens=20", "from_scratch=false") == 2
+    assert train(folder, model, "max_tokens=20", "from_scratch=false", "resume=never") == 2
     assert "has no weights" in capsys.readouterr().err
 
 
@@ -143,38 +138,11 @@ def test_run_killed_just_before_its_manifest_can_be_repeated(files):
     assert (folder / "out.manifest.json").exists()
 
 
-def test_killed_run_goes_on_to_the_same_weights(files):
-    folder, model = files
-    extra = ["max_tokens=4000", "save_steps=10", "save_total_limit=2"]
-    assert train(folder, model, *extra) == 0
-    expected = weights(folder)
-    shutil.rmtree(folder / "out")
-    environment = os.environ | {"PYTHONPATH": str(Path(trainer.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "model_train.entry", *words(folder, model, *extra)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    work = folder / ".out.partial"
-    for _ in range(600):
-        if list(work.glob("checkpoint-2*/trainer_state.json")) or process.poll() is not None:
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert work.exists() and not (folder / "out").exists(), "the run was to be killed half-way"
-    (work / "checkpoint-9999").mkdir()  # as if killed while it wrote a checkpoint
-    assert train(folder, model, *extra) == 0
-    assert not work.exists()
-    actual = weights(folder)
-    assert all(torch.equal(actual[name], expected[name]) for name in expected)
-
-
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
         (["max_length=100"], "64 positions"),
+        (["resume=here"], "here is no checkpoint"),
         (["text_field=body"], "in.jsonl:1: body is missing"),
         (["packing=best-fit"], "sequential | none"),
         (["learning_rat=1"], "did you mean 'learning_rate'?"),
@@ -187,6 +155,51 @@ def test_bad_calls(files, capsys, extra, message):
     assert train(folder, model, *extra) == 2
     assert message in capsys.readouterr().err
     assert not (folder / "out").exists()
+
+
+def test_a_vocabulary_larger_than_the_embedding(files, capsys):
+    folder, model = files
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<more>"])
+    tokenizer.save_pretrained(model)
+    for weights in ("from_scratch=true", "from_scratch=false"):
+        assert train(folder, model, weights) == 2
+        assert "259 tokens, 258 embeddings" in capsys.readouterr().err
+
+
+def test_rows_without_text_are_counted_and_nothing_else_is_an_error(files, capsys):
+    folder, model = files
+    assert train(folder, model, "max_tokens=20") == 0
+    assert json.loads((folder / "out.manifest.json").read_text())["rows_without_text"] == 1
+    (folder / "in.jsonl").write_text('{"text": " "}\n' * 3)
+    assert train(folder, model, "resume=never") == 2
+    assert "in.jsonl: no row has any text" in capsys.readouterr().err
+
+
+def test_documents_that_are_cut_are_counted(files, capsys):
+    folder, model = files
+    assert train(folder, model, "packing=none") == 0
+    cut = sum(len(ids) > 16 for ids in encode([text for text in TEXTS if text], byte_tokenizer()))
+    assert f"cut documents {cut}," in capsys.readouterr().out and cut > 1
+
+
+def test_bad_rows_are_dropped_only_when_asked_for(files, capsys):
+    folder, model = files
+    with open(folder / "in.jsonl", "a") as file:
+        file.write('{"text": 3}\n')
+    assert train(folder, model) == 2
+    assert "in.jsonl:7: text is a number" in capsys.readouterr().err
+    assert train(folder, model, "on_bad_row=drop", "max_rows=3") == 0
+    facts = json.loads((folder / "out.manifest.json").read_text())
+    assert facts["rows"] == 3 and facts["trained_tokens"] == sum(len(text) + 2 for text in TEXTS[:3]) - 1
+
+
+def test_documents_that_are_kept_apart_train_all_but_their_first_tokens(files):
+    folder, model = files
+    assert train(folder, model, "cross_document_attention=false") == 0
+    expected = sum(len(ids) - 1 for ids in encode([text for text in TEXTS if text], byte_tokenizer()))
+    assert json.loads((folder / "out.manifest.json").read_text())["trained_tokens"] == expected
+    assert train(folder, model, "cross_document_attention=false", "max_length=2", "resume=never") == 2
 
 
 def test_a_foreign_folder_is_never_replaced(files, capsys):

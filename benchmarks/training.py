@@ -1,0 +1,167 @@
+"""Speed and memory of model_train, beside a minimal loop of plain PyTorch on the same model and data.
+
+    python -m benchmarks.training                       tiny and 16m on a CPU; 160m on a GPU
+    python -m benchmarks.training --sizes tiny --repeats 1 --steps 10     to try the script
+
+loop       tokens a second of the Trainer against the plain loop (aim: 0.95 of it), and memory at the peak
+packing    real tokens a second of packed blocks against one row a sequence, on the embedded corpus
+gpu        model FLOPs utilisation in bfloat16 with torch.compile; only on a GPU
+
+Prints Markdown tables. A run's speed is that of the second half of its steps, without saving; medians of alternating
+runs in one process. Memory is the peak of a fresh process.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.measure import in_fresh_process, print_table, resident, synchronise
+from benchmarks.mixed_precision import matmul_peak
+from benchmarks.models import DEVICE, annotator, parameter_count
+from common import python_stdlib, tiny_model
+from common.jsonl import open_source
+from common.manifest import fingerprint
+from model_train.base import Rows
+from model_train.pretrain.method import Training
+from model_train.sequences import collate
+from model_train.trainer import Place, fit
+from model_train.watching import LOG, Watch
+
+PARTS = ("loop", "packing", "gpu")
+BATCH = 4
+
+
+def data(folder: Path, max_length: int, packing: str, steps: int, batch: int = BATCH):
+    """(keys, tokenizer, sequences) of so many steps on the embedded corpus."""
+    source_path = folder / "stdlib" / "corpus.jsonl"
+    if not source_path.exists():
+        with contextlib.redirect_stdout(io.StringIO()):
+            python_stdlib.build(folder / "stdlib")
+    texts = [json.loads(line)["text"] for line in source_path.read_text(encoding="utf-8").split("\n")[:-1]]
+    tokenizer = tiny_model.train_tokenizer(texts)
+    common = {"batch_size": batch, "gradient_accumulation_steps": 1, "warmup_steps": 2, "logging_steps": steps // 2}
+    training = Training(packing=packing, max_length=max_length, seed=0, save_steps=10**9, **common)
+    with open_source(str(source_path)) as source:
+        corpus = training.corpus(Rows(source, [fingerprint(source_path)]), tokenizer)
+    sequences = training.sequences(corpus, None, 100.0)
+    tokens = sum(int(sequences.documents(number)[1].sum()) for number in range(steps * batch))
+    return training, tokenizer, training.sequences(corpus, tokens, 1.0)
+
+
+def trainer_speed(size: str, training: Training, tokenizer, sequences) -> float:
+    """Tokens a second."""
+    precision = torch.bfloat16 if training.dtype == "bfloat16" else torch.float32
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
+        folder = Path(name)
+        watch = Watch(sequences, training.batch_size, folder)
+        place = Place(folder, "benchmark", {}, None)
+        fit(training, annotator(size), tokenizer, sequences, None, watch, place, DEVICE, precision, 1e-4)
+        entries = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").split("\n")[:-1]]
+    return entries[1]["tokens_per_second"]
+
+
+def loop_speed(size: str, training: Training, tokenizer, sequences) -> float:
+    """Tokens a second of the loop that one would write oneself."""
+    model = annotator(size).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(sequences))
+    first, tokens, started = training.logging_steps * BATCH, 0, 0.0
+    for number in range(0, len(sequences), BATCH):
+        if number == first:
+            synchronise()
+            started = time.perf_counter()
+        items = [sequences[i] for i in range(number, min(number + BATCH, len(sequences)))]
+        batch = {name: tensor.to(DEVICE) for name, tensor in collate(items).items()}
+        model(**batch, use_cache=False).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if number >= first:
+            tokens += sum(int((item["labels"] >= 0).sum()) for item in items)
+    synchronise()
+    return tokens / (time.perf_counter() - started)
+
+
+def peak_memory(way: str, size: str, folder: str) -> int:
+    """Bytes."""
+    torch.set_num_threads(1)
+    arguments = data(Path(folder), 256, "sequential", 6)
+    {"trainer": trainer_speed, "plain loop": loop_speed}[way](size, *arguments)
+    return torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else resident("VmHWM")
+
+
+def report_loop(folder: Path, sizes: list[str], repeats: int, steps: int) -> None:
+    """Trainer against plain loop."""
+    rows = []
+    for size in sizes:
+        arguments = data(folder, 1024 if DEVICE.type == "cuda" else 256, "sequential", steps)
+        speeds: dict[str, list[float]] = {"plain loop": [], "trainer": []}
+        for _ in range(repeats):
+            speeds["plain loop"].append(loop_speed(size, *arguments))
+            speeds["trainer"].append(trainer_speed(size, *arguments))
+        plain, trainer = (statistics.median(values) for values in speeds.values())
+        memory = [in_fresh_process(peak_memory, way, size, str(folder)) / 2**20 for way in speeds]
+        millions = parameter_count(annotator(size)) / 1e6
+        cells = [f"{plain:,.0f}", f"{trainer:,.0f}", f"{trainer / plain:.3f}", *(f"{peak:,.0f}" for peak in memory)]
+        rows.append([f"{size} ({millions:.1f} M)", *cells])
+    columns = ["model", "plain loop, tok/s", "trainer, tok/s", "ratio (aim 0.95)", "plain loop, MiB", "trainer, MiB"]
+    print_table("Trainer against a plain loop", columns, rows)
+
+
+def report_packing(folder: Path, size: str, repeats: int, steps: int) -> None:
+    """Packed blocks against padded rows, in tokens that are learned."""
+    ways = {packing: data(folder, 1024, packing, steps) for packing in ("none", "sequential")}
+    speeds: dict[str, list[float]] = {packing: [] for packing in ways}
+    for _ in range(repeats):
+        for packing, arguments in ways.items():
+            speeds[packing].append(trainer_speed(size, *arguments))
+    padded, packed = (statistics.median(values) for values in speeds.values())
+    columns = ["model", "rows, padded, tok/s", "packed, tok/s", "ratio"]
+    row = [size, f"{padded:,.0f}", f"{packed:,.0f}", f"{packed / padded:.2f}"]
+    print_table("Packing, at most 1,024 tokens a sequence", columns, [row])
+
+
+def report_gpu(folder: Path, steps: int) -> None:
+    """Utilisation of the 160M model; FLOPs of a token: 6 a weight but the input embedding, 6 layers width length."""
+    training, tokenizer, sequences = data(folder, 1024, "sequential", steps, batch=64)
+    training.dtype, training.compile = "bfloat16", True
+    speed = trainer_speed("160m", training, tokenizer, sequences)
+    model = annotator("160m")
+    weights = parameter_count(model) - model.get_input_embeddings().weight.numel()
+    config = model.config
+    flops = 6 * weights + 6 * config.num_hidden_layers * config.hidden_size * 1024
+    peak = matmul_peak(DEVICE, 3)
+    row = [f"{speed:,.0f}", f"{speed * flops / 1e12:.1f}", f"{peak / 1e12:.1f}", f"{speed * flops / peak:.1%}"]
+    columns = ["tok/s", "model TFLOP/s", "matmul peak, TFLOP/s", "utilisation (aim 45 %)"]
+    print_table("160M, 1,024 tokens, bfloat16, torch.compile", columns, [row])
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sizes", nargs="+", default=["160m"] if DEVICE.type == "cuda" else ["tiny", "16m"])
+    parser.add_argument("--repeats", type=int, default=3, help="alternating runs, of which the median counts")
+    parser.add_argument("--steps", type=int, default=40, help="optimizer steps of a run")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    asked = parser.parse_args()
+    where = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"PyTorch {torch.__version__}, {where}")
+    with tempfile.TemporaryDirectory() as name:
+        if "loop" in asked.parts:
+            report_loop(Path(name), asked.sizes, asked.repeats, asked.steps)
+        if "packing" in asked.parts:
+            report_packing(Path(name), asked.sizes[0], asked.repeats, asked.steps)
+        if "gpu" in asked.parts and DEVICE.type == "cuda":
+            report_gpu(Path(name), asked.steps)
+
+
+if __name__ == "__main__":
+    main()

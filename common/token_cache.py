@@ -1,0 +1,143 @@
+"""Token stores on disk: a corpus is encoded once for a tokenizer, in parallel, and mapped by every run after that.
+
+An entry is a folder with `tokens.bin` (ids of all documents one after the other), `learned.bin` (one byte a token, only
+where some tokens are not to be learned), `index.bin` (three int64 a document: first token, number of tokens, offset of
+its row in the source) and `facts.json`, which is found by all that the tokens depend on.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xxhash
+
+from common import json_line, jsonl, tokens
+from common.column_cache import TOKENS, cache_folder, trim
+from common.errors import UserError
+from common.jsonl import Source
+from common.tokens import TokenStore, token_type
+
+COLUMNS = 3
+LIMIT = 64 * 2**30  # bytes of all stores together: beyond it the least recently used ones go
+WORKERS = min(8, os.cpu_count() or 1)  # threads: tokenizers let go of the interpreter lock
+
+
+class Document(NamedTuple):
+    """A row as tokens."""
+
+    offset: int  # of the row in the source
+    ids: Sequence[int]  # (length,)
+    learned: Sequence[bool] | None = None  # (length,); None = all tokens
+
+
+class Corpus(TokenStore):
+    """Token store that knows the row of each document, which tokens are learned, and what was counted on the way."""
+
+    def __init__(self, tokens: np.ndarray, index: np.ndarray, learned: np.ndarray | None, facts: Mapping[str, Any]):
+        """tokens: (all,). index: (n, 3), as in `index.bin`. learned: (all,) bool, None = all tokens."""
+        super().__init__(tokens, index[:, 0], index[:, 1])
+        self.offsets, self.learned, self.facts = index[:, 2], learned, facts
+
+
+def cached_corpus(
+    source: Source,
+    fingerprints: Sequence[Mapping[str, Any]],
+    tokenizer,
+    reading: Mapping[str, Any],
+    documents: Callable[[dict[str, Any]], Iterable[Document]],
+) -> Corpus:
+    """The store of `source`, made unless an earlier run made it. Several processes may ask: one works, the others wait.
+
+    fingerprints: of the shards. reading: all else that the tokens depend on (fields, policies, code).
+    documents: facts -> the documents in the order of the file; it adds to the facts what it counts.
+    Raises: UserError where the cache cannot be written, or `documents` does.
+    """
+    key = _key(source, fingerprints, tokenizer, reading)
+    folder = cache_folder() / TOKENS
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(folder / f".{key}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / key).exists():
+                trim(folder, LIMIT)
+                _write(folder / key, token_type(tokenizer), documents)
+            corpus = _load(folder / key, token_type(tokenizer))
+            (folder / f".{key}.lock").unlink()
+            return corpus
+    except OSError as error:
+        raise UserError(f"cannot keep tokens in {folder}: {error.strerror or error} (DELT_CACHE moves it)") from error
+
+
+def in_parallel(function: Callable, items: Iterable) -> Iterator:
+    """`map`, on some threads ahead of the consumer; the results come in the order of the items."""
+    ahead: deque = deque()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for item in items:
+            ahead.append(pool.submit(function, item))
+            if len(ahead) > 2 * WORKERS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def tokenizer_identity(tokenizer) -> str:
+    """Equal for tokenizers that give equal tokens, wherever they were loaded from."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else json.dumps([type(tokenizer).__name__, tokenizer.get_vocab()])
+    special = [tokens.special_tokens(tokenizer), getattr(tokenizer, "chat_template", None)]
+    return xxhash.xxh3_128((text + json.dumps(special)).encode()).hexdigest()
+
+
+def _key(source: Source, fingerprints: Sequence[Mapping], tokenizer, reading: Mapping[str, Any]) -> str:
+    """Stamps count too: a change between the sampled blocks of a large file would not show in its fingerprint."""
+    content = [{name: value for name, value in print_.items() if name != "path"} for print_ in fingerprints]
+    stamps = [shard.stamp for shard in source.shards]
+    identity = json.dumps([content, stamps, tokenizer_identity(tokenizer), reading], sort_keys=True)
+    digest = hashlib.sha256(identity.encode())
+    for module in (tokens, json_line, jsonl):
+        digest.update(Path(module.__file__).read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _write(entry: Path, kind: type, documents: Callable[[dict[str, Any]], Iterable[Document]]) -> None:
+    """Beside its place, then renamed."""
+    work = entry.with_name(f".{entry.name}")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    facts: dict[str, Any] = {}
+    try:
+        with contextlib.ExitStack() as stack:
+            names = ("tokens.bin", "index.bin", "learned.bin")
+            tokens_file, index, mask = (stack.enter_context(open(work / name, "wb")) for name in names)
+            position = 0
+            for document in documents(facts):
+                tokens_file.write(np.asarray(document.ids, kind).tobytes())
+                index.write(np.array([position, len(document.ids), document.offset], np.int64).tobytes())
+                if document.learned is not None:
+                    mask.write(np.asarray(document.learned, bool).tobytes())
+                position += len(document.ids)
+        (work / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        os.rename(work, entry)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _load(entry: Path, kind: type) -> Corpus:
+    os.utime(entry)  # used last
+    facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
+    index = _mapped(entry / "index.bin", np.int64).reshape(-1, COLUMNS)
+    learned = _mapped(entry / "learned.bin", bool)
+    return Corpus(_mapped(entry / "tokens.bin", kind), index, learned if len(learned) else None, facts)
+
+
+def _mapped(path: Path, kind: type) -> np.ndarray:
+    return np.memmap(path, kind, mode="r") if path.stat().st_size else np.empty(0, kind)

@@ -1,0 +1,98 @@
+"""The model that training starts from: a folder, a hub id, or an architecture file (config/models/*.yaml).
+
+An architecture file holds `model_type` and other values of a transformers configuration, and the learning rate that
+goes with the size. Vocabulary and special tokens come from the tokenizer unless the file sets them.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from common import models
+from common.config import did_you_mean, load_yaml
+from common.errors import UserError
+
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def is_architecture(model: str) -> bool:
+    """Whether MODEL_IN is an architecture file."""
+    return model.endswith((".yaml", ".yml"))
+
+
+def learning_rate_of(model: str) -> float:
+    """The learning rate that an architecture file names. Raises: UserError where MODEL_IN is none, or it names none."""
+    rate = load_yaml(Path(model)).get("learning_rate") if is_architecture(model) else None
+    if rate is None:
+        raise UserError(f"learning_rate is null, and {model} is no architecture file that has one")
+    return float(rate)
+
+
+def load_tokenizer(model: str, tokenizer: str | None):
+    """The tokenizer of `tokenizer`, else of `model`. Raises: UserError where there is none."""
+    if tokenizer is None and is_architecture(model):
+        raise UserError(f"{model} is an architecture file: tokenizer=FOLDER or hub id is needed with it")
+    return models.load_tokenizer(tokenizer or model)
+
+
+def load_for_training(
+    model: str,
+    tokenizer,
+    max_length: int,
+    from_scratch: Literal["auto"] | bool,
+    attention: str,
+    precision: torch.dtype,
+    seed: int,
+) -> torch.nn.Module:
+    """The model with its own or with random weights; prints which. Weights stay float32 under bfloat16 autocast.
+
+    Raises: UserError where it does not load, or its positions are fewer than `max_length`.
+    """
+    weights = not is_architecture(model) and models.has_weights(model)
+    fresh = not weights if from_scratch == "auto" else from_scratch
+    reason = f"{model} has {'' if weights else 'no '}weights" if from_scratch == "auto" else "asked for"
+    print(f"weights: {f'random, seed {seed}' if fresh else f'from {model}'} ({reason})")
+    options = {"dtype": max(precision, torch.float32, key=lambda d: d.itemsize), "attn_implementation": attention}
+    if not fresh and is_architecture(model):
+        raise UserError(f"{model} is an architecture file without weights: from_scratch=false needs a trained model")
+    if is_architecture(model):
+        network = build(Path(model), tokenizer, seed, options)
+    else:
+        load = models.new_model if fresh else models.load_model
+        network = load(model, tokenizer, **options, **({"seed": seed} if fresh else {}))
+    models.check_positions(network, max_length)
+    return network
+
+
+def build(path: Path, tokenizer, seed: int, options: dict[str, Any]) -> torch.nn.Module:
+    """A model with random weights as an architecture file describes it. options: of `from_config`.
+
+    Raises: UserError for an unknown value, or fewer embeddings than the tokenizer has tokens.
+    """
+    config = configuration(path, tokenizer)
+    torch.manual_seed(seed)
+    try:
+        model = AutoModelForCausalLM.from_config(config, **options)
+    except (ImportError, ValueError) as error:  # of the attention, or values that do not go together
+        raise UserError(f"cannot build {path}: {str(error).split(chr(10))[0]}") from error
+    models.check_vocabulary(model, tokenizer, str(path))
+    return model
+
+
+def configuration(path: Path, tokenizer):
+    """The transformers configuration of an architecture file. Raises: UserError for what it cannot hold."""
+    values = {key: value for key, value in load_yaml(path).items() if key != "learning_rate"}
+    try:
+        model_type = values.pop("model_type")
+        known = AutoConfig.for_model(model_type).to_dict()
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: model_type is missing or unknown: {str(error).split(chr(10))[0]}") from None
+    for key in values:
+        if key not in known:
+            raise UserError(f"{path}: unknown key '{key}'{did_you_mean(key, known)}")
+    if "num_key_value_heads" in known and "num_attention_heads" in values:  # not the heads of some other size
+        values.setdefault("num_key_value_heads", values["num_attention_heads"])
+    special = {name: getattr(tokenizer, name) for name in TOKENS}
+    return AutoConfig.for_model(model_type, **({"vocab_size": len(tokenizer)} | special | values))

@@ -1,0 +1,73 @@
+"""One training run: tokenizer, model, tokens, sequences and scores put together for the Trainer."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from common import models, world
+from common.jsonl import open_source
+from common.manifest import fingerprint
+from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
+from model_train.base import BaseTraining, Rows
+from model_train.reading import row_scores
+from model_train.trainer import Place, fit
+from model_train.watching import Watch
+
+
+def train(
+    training: BaseTraining,
+    rows: Rows,
+    score_field: str | None,
+    model_in: str,
+    work: Path,
+    checkpoint: Path | None,
+    identity: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Train the model `model_in` on `rows` and save it in the folder `work`. -> facts for the manifest.
+
+    checkpoint: what is gone on from. identity: of the run.
+    Raises: UserError for bad rows, a model that does not load or does not fit, and whatever stops the training.
+    """
+    tokenizer = load_tokenizer(model_in, training.tokenizer)
+    device = models.pick_device(training.device)
+    precision = models.pick_dtype(training.dtype, device)
+    learning_rate = training.learning_rate or learning_rate_of(model_in)
+    shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
+    model = load_for_training(model_in, tokenizer, *shape)
+    scores_of = row_scores(rows, score_field) if world.is_main() else None
+    corpus = _first_alone(lambda: training.corpus(rows, tokenizer))
+    sequences = training.sequences(corpus, training.max_tokens, training.epochs)
+    watch = Watch(
+        sequences,
+        training.batch_size * training.gradient_accumulation_steps * world.size(),
+        work,
+        None if scores_of is None else scores_of(corpus.offsets),
+        lambda document: rows.source.place(int(corpus.offsets[document])),
+    )
+    with _heldout(training, rows, tokenizer) as heldout:
+        place = Place(work, work.name.removeprefix(".").removesuffix(".partial"), identity, checkpoint)
+        facts = fit(training, model, tokenizer, sequences, heldout, watch, place, device, precision, learning_rate)
+    return dict(corpus.facts) | facts
+
+
+@contextlib.contextmanager
+def _heldout(training: BaseTraining, rows: Rows, tokenizer) -> Iterator[Any]:
+    """The sequences of heldout_data, or None."""
+    if training.heldout_data is None:
+        yield None
+        return
+    with open_source(training.heldout_data) as source:
+        shards = [fingerprint(shard.name) for shard in source.shards]
+        corpus = _first_alone(lambda: training.corpus(Rows(source, shards, rows.on_bad_row), tokenizer))
+        yield training.sequences(corpus, None, 1.0)
+
+
+def _first_alone(work: Callable[[], Any]) -> Any:
+    """What `work` gives: one process of a machine does it, the others wait and find it done."""
+    if world.local_rank() > 0:
+        world.wait()
+        return work()
+    result = work()
+    world.wait()
+    return result

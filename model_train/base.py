@@ -1,0 +1,111 @@
+"""Base of the training methods: the keys that they share, and what a method adds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+from msgspec import Meta
+
+from common.jsonl import BadRowPolicy, Source
+
+Positive = Annotated[int, Meta(ge=1)]
+Rate = Annotated[float, Meta(ge=0)]
+Decay = Annotated[float, Meta(ge=0, lt=1)]
+
+
+class Rows(NamedTuple):
+    """The rows of one file, and how they are to be read."""
+
+    source: Source
+    fingerprints: Sequence[Mapping[str, Any]]  # of its shards
+    on_bad_row: BadRowPolicy = "error"
+    max_rows: int | None = None
+
+
+@dataclass(kw_only=True)
+class BaseTraining:
+    """Training on the Hugging Face Trainer, in the order of the file.
+
+    Args:
+        max_length: tokens of a sequence
+        max_tokens: stop after predicting this many tokens, repeating the file in its order; null = epochs
+        epochs: passes over the file where max_tokens is null
+        batch_size: sequences per optimizer step and device, before accumulation
+        gradient_accumulation_steps: forward and backward passes per optimizer step
+        learning_rate: highest learning rate of AdamW; null = that of the architecture file MODEL_IN
+        min_learning_rate: learning rate at the end (cosine); null = a tenth of the highest
+        scheduler: shape of the learning rate after the warm-up
+        warmup_steps: optimizer steps of linear warm-up; below 1 a share of all steps
+        adam_beta1: decay of the first moment
+        adam_beta2: decay of the second moment
+        adam_epsilon: added to the root of the second moment
+        weight_decay: decoupled weight decay
+        max_grad_norm: gradients are clipped to this norm; 0 = no clipping
+        tokenizer: folder or hub id of the tokenizer; null = MODEL_IN
+        from_scratch: auto = random weights where MODEL_IN has none; true = always; false = never
+        attention: attention implementation of transformers
+        gradient_checkpointing: recompute activations in the backward pass, less memory for a third more time
+        compile: torch.compile the model: slower to start, faster on a GPU
+        fsdp: YAML or JSON file with an FSDP configuration, to spread the model over several GPUs; null = none
+        deepspeed: YAML or JSON file with a DeepSpeed configuration (ZeRO); null = none
+        save_steps: optimizer steps between checkpoints
+        save_total_limit: checkpoints kept, the newest; null = all
+        logging_steps: optimizer steps between entries of the log
+        heldout_data: JSONL file whose loss is measured on the way and at the end; null = none
+        heldout_steps: optimizer steps between measurements of the held-out loss
+        report_to: trackers, such as wandb, tensorboard or trackio; none = no tracker
+        project: name of the project in the tracker
+        seed: of new weights and dropout
+        device: auto prefers a GPU
+        dtype: auto = bfloat16 autocast where the device computes in it natively, else float32
+    """
+
+    shares_work: ClassVar[bool] = True
+
+    max_length: Annotated[int, Meta(ge=2)] = 1024
+    max_tokens: Positive | None = None
+    epochs: Annotated[float, Meta(gt=0)] = 1.0
+    batch_size: Positive = 8
+    gradient_accumulation_steps: Positive = 4
+    learning_rate: Annotated[float, Meta(gt=0)] | None = 6e-4
+    min_learning_rate: Rate | None = None
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: Rate = 2000
+    adam_beta1: Decay = 0.9
+    adam_beta2: Decay = 0.98
+    adam_epsilon: Annotated[float, Meta(gt=0)] = 1e-6
+    weight_decay: Rate = 0.01
+    max_grad_norm: Rate = 1.0
+    tokenizer: str | None = None
+    from_scratch: Literal["auto"] | bool = "auto"
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    fsdp: str | None = None
+    deepspeed: str | None = None
+    save_steps: Positive = 10000
+    save_total_limit: Positive | None = None
+    logging_steps: Positive = 10
+    heldout_data: str | None = None
+    heldout_steps: Positive = 1000
+    report_to: str | list[str] = "none"
+    project: str = "delt"
+    seed: Annotated[int, Meta(ge=0)] = 10
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
+
+    def inputs(self) -> dict[str, str]:
+        """What the result depends on beside the data and MODEL_IN: name -> path or hub id."""
+        names = ("tokenizer", "heldout_data", "fsdp", "deepspeed")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def corpus(self, rows: Rows, tokenizer):
+        """The documents of `rows` as a `common.token_cache.Corpus`.
+
+        Raises: UserError for a bad row, or where no row can be learned.
+        """
+        raise NotImplementedError
+
+    def sequences(self, corpus, max_tokens: int | None, epochs: float):
+        """The `model_train.sequences.Sequences` of the documents."""
+        raise NotImplementedError

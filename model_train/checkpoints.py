@@ -1,0 +1,72 @@
+"""Checkpoints that appear whole, each with the record of the run that it belongs to.
+
+The Trainer writes into a hidden folder; when all processes have, it is renamed to `checkpoint-STEP`.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from common import world
+from common.errors import UserError
+from model_train.resuming import RECORD, checkpoints, step_of
+
+WRITING = ".writing"  # folder in the work folder that the Trainer writes to
+
+
+class AtomicCheckpoints(TrainerCallback):
+    """Puts a complete checkpoint in its place, and removes the oldest beyond the limit."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], limit: int | None):
+        """folder: where the checkpoints stand. identity: of the run. limit: how many are kept, None = all."""
+        self.folder, self.identity, self.limit = folder, identity, limit
+
+    def on_save(self, args, state, control, **_: Any) -> None:
+        """Called in every process when its part is written."""
+        world.wait()
+        if world.is_main():
+            written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (written / RECORD).write_text(json.dumps(self.identity, indent=2), encoding="utf-8")
+            for path in (*written.rglob("*"), written):
+                _flush(path)
+            place = self.folder / written.name
+            shutil.rmtree(place, ignore_errors=True)
+            os.rename(written, place)
+            _flush(self.folder)
+            for old in checkpoints(self.folder)[: -self.limit] if self.limit else []:
+                os.rename(old, written)  # out of sight first: half a checkpoint must not be taken for a whole one
+                shutil.rmtree(written)
+        world.wait()
+
+
+def forget_unfinished(work: Path, kept: Path | None) -> None:
+    """Remove what a killed run was writing, and the checkpoints behind the one that is gone on from."""
+    shutil.rmtree(work / WRITING, ignore_errors=True)
+    for checkpoint in checkpoints(work):
+        if kept is None or step_of(checkpoint) > step_of(kept):
+            shutil.rmtree(checkpoint)
+
+
+def check_space(folder: Path, model: torch.nn.Module) -> None:
+    """Raises UserError where the disk has no room for a checkpoint: the weights, and AdamW's two moments of each."""
+    needed = 3 * sum(p.numel() * p.element_size() for p in model.parameters())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"no space for a checkpoint in {folder}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"
+        )
+
+
+def _flush(path: Path) -> None:
+    """To the disk, be it a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,94 @@
+"""The rows of a file as a cached token store, and their scores."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from common.columns import number, scan
+from common.errors import UserError
+from common.json_line import BadRow
+from common.jsonl import Rows as Lines
+from common.jsonl import Source, raw_lines, read_rows
+from common.token_cache import Corpus, Document, cached_corpus, in_parallel
+from common.tokens import ENCODE_BATCH, batched
+from model_train.base import Rows
+
+Encoded = tuple[Sequence[int], Sequence[bool] | None] | str | BadRow  # (ids, which are learned), or why there are none
+
+
+def read_corpus(
+    rows: Rows,
+    tokenizer,
+    fields: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    encode: Callable[[Sequence[Any]], Sequence[Encoded]],
+) -> Corpus:
+    """The usable rows as tokens, in their order; encoded in parallel and streaming, unless an earlier run did it.
+
+    fields: name -> type, what is read of a row. identity: what the tokens depend on beside rows and tokenizer.
+    encode: values of some rows -> for each its tokens, or under which name it is counted and left out, or what is bad.
+    Raises: UserError at the first bad row, or where nothing is left to learn.
+    """
+
+    def documents(facts: dict[str, Any]) -> Iterator[Document]:
+        usable = islice(read_rows(rows.source, fields, rows.on_bad_row, "tokenizing"), rows.max_rows)
+        facts["rows"] = 0
+        for batch, encoded in in_parallel(work, batched(usable, ENCODE_BATCH)):
+            for (offset, _, _), one in zip(batch, encoded, strict=True):
+                facts["rows"] += 1
+                if isinstance(one, BadRow):
+                    if rows.on_bad_row == "error":
+                        raise UserError(f"{rows.source.place(offset)}: {one}")
+                    rows.source.dropped[str(one)] += 1
+                elif isinstance(one, str):
+                    facts[one] = facts.get(one, 0) + 1
+                else:
+                    yield Document(offset, *one)
+        facts |= rows.source.counts()
+
+    def work(batch: list) -> tuple[list, Sequence[Encoded]]:
+        return batch, encode([values for _, _, values in batch])
+
+    reading = {"fields": list(fields), "on_bad_row": rows.on_bad_row, "max_rows": rows.max_rows, **identity}
+    corpus = cached_corpus(rows.source, rows.fingerprints, tokenizer, reading, documents)
+    if not corpus.facts["rows"]:
+        raise UserError(f"{rows.source.path} holds no rows")
+    if not (corpus.lengths > 1).any():
+        raise UserError(f"{rows.source.path}: no row has any text to learn")
+    return corpus
+
+
+def first_row(source: Source) -> dict[str, Any]:
+    """The first good row; empty where there is none."""
+    for start, end, _ in read_rows(source, {}, "drop"):
+        [line] = raw_lines(source, Lines(np.array([start]), np.array([end])))
+        return json.loads(line)
+    return {}
+
+
+def has_field(row: Mapping[str, Any], field: str) -> bool:
+    """Whether a row has a field, with a number or not; a dot steps into an object."""
+    if field in row:
+        return True
+    head, _, rest = field.partition(".")
+    return bool(rest) and isinstance(row.get(head), dict) and has_field(row[head], rest)
+
+
+def row_scores(rows: Rows, score_field: str | None) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Offsets of rows in the source -> their scores, (n,); None where the first row has no such field.
+
+    Raises: UserError for a row without a score; where bad rows are dropped, its score is NaN.
+    """
+    if score_field is None or not has_field(first_row(rows.source), score_field):
+        return None
+    table = scan(rows.source, [number(score_field)], rows.on_bad_row)
+    starts, scores = table.rows.start, table.columns[number(score_field)]
+
+    def look_up(offsets: np.ndarray) -> np.ndarray:
+        place = np.minimum(np.searchsorted(starts, offsets), len(starts) - 1)
+        return np.where(starts[place] == offsets, scores[place], np.nan)
+
+    return look_up

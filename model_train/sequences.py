@@ -1,0 +1,178 @@
+"""From a token store to the sequences that the optimizer sees, in the order of the file.
+
+A sequence is {"input_ids", "labels"}, (length,) each, labels IGNORED where nothing is predicted; blocks that keep
+documents apart have "position_ids" too. Token i is predicted from the tokens before it, so that the first position of
+a sequence never is.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from common.token_cache import Corpus
+from common.tokens import IGNORED, TokenStore
+
+Item = dict[str, np.ndarray]
+
+
+class Sequences(Protocol):
+    """What PackedBlocks and SeparateDocuments have in common."""
+
+    budget: int  # tokens predicted by all sequences together
+    cut: int  # documents of which tokens are left out
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Item: ...
+
+    def documents(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Documents that the predicted tokens of a sequence come from, and how many come from each; (k,) both."""
+
+
+class PackedBlocks:
+    """Sequential packing: the documents one after the other, cut into blocks of `max_length` tokens.
+
+    Neighbouring blocks share one token (the last of one is the first of the next), so every token but the very
+    first is predicted exactly once a pass: no reordering, no padding but behind the last block, no token lost.
+    Where attention does not cross documents, the first token of a document has nothing to be predicted from either.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        max_length: int,
+        max_tokens: int | None = None,
+        epochs: float = 1.0,
+        cross_document_attention: bool = True,
+    ):
+        """The stream is repeated in its order until `max_tokens` are predicted; None = `epochs` passes."""
+        self.tokens, self.starts, self.step = store.tokens, np.asarray(store.starts), max_length - 1
+        self.cut, self.apart = 0, not cross_document_attention
+        length = len(self.tokens)
+        if self.apart:
+            ends = np.cumsum(np.asarray(store.lengths) - 1)  # tokens predicted up to the end of each document
+            self.budget = max_tokens or max(1, round(epochs * int(ends[-1])))
+            passes, rest = divmod(self.budget - 1, int(ends[-1]))
+            document = int(np.searchsorted(ends, rest, side="right"))
+            before = int(ends[document - 1]) if document else 0
+            self.last = passes * length + int(self.starts[document]) + 1 + rest - before  # the last one predicted
+        else:
+            # From one pass to the next the first token is predicted too: only the very first of all never is.
+            self.last = self.budget = max_tokens or max(1, round(epochs * length) - 1)
+
+    def __len__(self) -> int:
+        return -(-self.last // self.step)
+
+    def __getitem__(self, number: int) -> Item:
+        places = self._places(number)
+        ids = self.tokens[places]
+        item = {"input_ids": ids, "labels": ids.astype(np.int64)}
+        item["labels"][0] = IGNORED
+        if self.apart:
+            begins = self._begins(places)
+            item["labels"][begins] = IGNORED
+            first = np.maximum.accumulate(np.where(begins, np.arange(len(places)), 0))
+            item["position_ids"] = np.arange(len(places)) - first
+        return item
+
+    def documents(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        places = self._places(number)[1:]
+        if self.apart:
+            places = places[~self._begins(places)]
+        return np.unique(np.searchsorted(self.starts, places, side="right") - 1, return_counts=True)
+
+    def _places(self, block: int) -> np.ndarray:
+        """Where in the stream the tokens of a block are, (at most max_length,)."""
+        first = block * self.step
+        return np.arange(first, min(first + self.step, self.last) + 1) % len(self.tokens)
+
+    def _begins(self, places: np.ndarray) -> np.ndarray:
+        """Which of them are the first token of a document."""
+        return self.starts[np.searchsorted(self.starts, places, side="right") - 1] == places
+
+
+class SeparateDocuments:
+    """No packing: one document a sequence, in order; documents longer than `max_length` are cut."""
+
+    def __init__(self, store: Corpus | TokenStore, max_length: int, max_tokens: int | None = None, epochs: float = 1.0):
+        """The file is repeated in its order until `max_tokens` are predicted (the last sequence is cut to meet them
+        exactly); None = `epochs` passes. Of a store with `learned`, only those tokens are predicted.
+        """
+        self.store, self.max_length = store, max_length
+        self.learned, self.cut = getattr(store, "learned", None), int((store.lengths > max_length).sum())
+        predicted = np.minimum(store.lengths, max_length) - 1
+        if self.learned is not None:
+            ends = np.minimum(store.lengths, max_length) + store.starts
+            bounds = np.ravel(np.column_stack([store.starts + 1, ends]))
+            sums = np.add.reduceat(np.append(self.learned, False), bounds, dtype=np.int64)[::2]
+            predicted = np.where(predicted > 0, sums, 0)
+        self.rows = np.flatnonzero(predicted > 0)
+        self.ends = np.cumsum(predicted[self.rows])  # tokens predicted after each usable document of one pass
+        self.budget = max_tokens or max(1, round(epochs * int(self.ends[-1])))
+
+    def __len__(self) -> int:
+        passes, rest = divmod(self.budget, int(self.ends[-1]))
+        return passes * len(self.rows) + (int(np.searchsorted(self.ends, rest)) + 1 if rest else 0)
+
+    def __getitem__(self, number: int) -> Item:
+        document = self.rows[number % len(self.rows)]
+        ids = self.store[document][: self.max_length]
+        labels = ids.astype(np.int64)
+        labels[0] = IGNORED
+        if self.learned is not None:
+            start = self.store.starts[document]
+            labels[~self.learned[start : start + len(ids)]] = IGNORED
+        stop = np.flatnonzero(labels != IGNORED)[: self.budget - self._before(number)][-1] + 1
+        return {"input_ids": ids[:stop], "labels": labels[:stop]}
+
+    def documents(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        count = min(self._before(number + 1), self.budget) - self._before(number)
+        return self.rows[[number % len(self.rows)]], np.array([count])
+
+    def _before(self, number: int) -> int:
+        """Tokens predicted before a sequence."""
+        passes, row = divmod(number, len(self.rows))
+        return passes * int(self.ends[-1]) + (int(self.ends[row - 1]) if row else 0)
+
+
+class WholeBatches(torch.utils.data.Dataset):
+    """The sequences, and behind them masked ones that fill the last global batch: nothing wraps, nothing is dropped."""
+
+    def __init__(self, sequences: Sequences, batch: int):
+        """batch: sequences of one optimizer step, over all processes."""
+        self.sequences, self.batch = sequences, batch
+
+    def __len__(self) -> int:
+        return -(-len(self.sequences) // self.batch) * self.batch
+
+    def __getitem__(self, number: int) -> Item:
+        if number < len(self.sequences):
+            return self.sequences[number]
+        return {"input_ids": np.zeros(2, np.int64), "labels": np.full(2, IGNORED)}
+
+
+def collate(items: Sequence[Item], flat: bool = False) -> dict[str, torch.Tensor]:
+    """A batch: "input_ids" and "labels", (batch, longest); with "position_ids" where documents are kept apart.
+
+    With causal attention no real token sees the padding behind it. Where documents are kept apart, transformers takes
+    the mask from the position ids: a new document begins wherever they do not go on.
+    flat: all in one row, (1, tokens), the only form in which flash attention heeds the position ids.
+    """
+    apart = flat or any("position_ids" in item for item in items)
+    batch = {}
+    for name, padding in {"input_ids": 0, "labels": IGNORED, **({"position_ids": 0} if apart else {})}.items():
+        columns = [item.get(name, np.arange(len(item["input_ids"]))) for item in items]
+        batch[name] = torch.from_numpy(
+            np.concatenate(columns)[None].astype(np.int64) if flat else _stack(columns, padding)
+        )
+    return batch
+
+
+def _stack(columns: Sequence[np.ndarray], padding: int) -> np.ndarray:
+    """(number, longest), padded on the right."""
+    stacked = np.full((len(columns), max(map(len, columns))), padding, np.int64)
+    for row, column in zip(stacked, columns, strict=True):
+        row[: len(column)] = column
+    return stacked

@@ -1,0 +1,118 @@
+"""Token stores that are kept: the same tokens in the same order, made once, whole or not at all."""
+
+import os
+
+import numpy as np
+import pytest
+
+from common import token_cache
+from common.errors import UserError
+from common.jsonl import open_source
+from common.manifest import fingerprint
+from common.token_cache import Document, cached_corpus, in_parallel, tokenizer_identity
+from tests.models import byte_tokenizer
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DELT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tokens"
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "x"}\n')
+    return tmp_path / "in.jsonl"
+
+
+def corpus(path, documents, reading=None, tokenizer=None):
+    with open_source(str(path)) as source:
+        return cached_corpus(source, [fingerprint(path)], tokenizer or byte_tokenizer(), reading or {}, documents)
+
+
+def test_a_store_is_written_once_and_mapped_after_that(path, cache):
+    calls = []
+
+    def documents(facts):
+        calls.append(1)
+        facts["rows"] = 2
+        return [Document(0, [256, 1, 257]), Document(14, [256, 2, 3, 257])]
+
+    for _ in range(2):
+        store = corpus(path, documents)
+        assert [document.tolist() for document in store] == [[256, 1, 257], [256, 2, 3, 257]]
+        assert store.tokens.dtype == np.uint16 and isinstance(store.tokens, np.memmap)
+        assert store.offsets.tolist() == [0, 14] and store.learned is None and store.facts == {"rows": 2}
+    assert len(calls) == 1
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_what_the_tokens_depend_on_makes_another_store(path, cache):
+    def documents(facts):
+        return [Document(0, [1, 2])]
+
+    corpus(path, documents)
+    corpus(path, documents, {"max_rows": 1})
+    other = byte_tokenizer()
+    other.chat_template = "{{ messages }}"
+    corpus(path, documents, tokenizer=other)
+    path.write_text('{"text": "y"}\n')
+    corpus(path, documents)
+    assert len(list(cache.iterdir())) == 4
+
+
+def test_learned_tokens_are_kept(path):
+    store = corpus(path, lambda facts: [Document(0, [1, 2], [False, True]), Document(5, [3], [True])])
+    assert store.learned.tolist() == [False, True, True] and store.learned.dtype == bool
+
+
+def test_no_documents_give_an_empty_store(path):
+    assert len(corpus(path, lambda facts: [])) == 0
+
+
+def test_a_bad_row_leaves_nothing_behind(path, cache):
+    def documents(facts):
+        yield Document(0, [1])
+        raise UserError("in.jsonl:2: broken")
+
+    with pytest.raises(UserError, match="broken"):
+        corpus(path, documents)
+    assert not [entry for entry in cache.iterdir() if not entry.name.endswith(".lock")]
+    assert len(corpus(path, lambda facts: [Document(0, [1])])) == 1
+
+
+def test_the_least_recently_used_store_goes_when_there_are_too_many(path, cache, monkeypatch):
+    corpus(path, lambda facts: [Document(0, [1] * 100)], {"number": 1})
+    [first] = cache.iterdir()
+    os.utime(first, (1, 1))
+    monkeypatch.setattr(token_cache, "LIMIT", 50)
+    assert len(corpus(path, lambda facts: [Document(0, [2] * 100)], {"number": 2})) == 1
+    assert not first.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_an_error(path, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DELT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"cannot keep tokens in .*DELT_CACHE"):
+        corpus(path, lambda facts: [])
+
+
+def test_parallel_work_keeps_its_order_and_takes_little_ahead():
+    taken = []
+
+    def items():
+        for number in range(500):
+            taken.append(number)
+            yield number
+
+    results = in_parallel(lambda number: number * number, items())
+    assert [next(results) for _ in range(10)] == [number * number for number in range(10)]
+    assert len(taken) <= 10 + 2 * token_cache.WORKERS + 1
+    assert list(results) == [number * number for number in range(10, 500)]
+
+
+def test_tokenizers_are_told_apart():
+    assert tokenizer_identity(byte_tokenizer()) == tokenizer_identity(byte_tokenizer())
+    larger = byte_tokenizer()
+    larger.add_tokens(["<more>"])
+    assert tokenizer_identity(larger) != tokenizer_identity(byte_tokenizer())
