@@ -5,7 +5,8 @@
 #   DRY_RUN=1 bash pipeline.sh                        print the commands, do nothing
 #   INPUT=my.jsonl TARGET=good.jsonl HELDOUT=held.jsonl TASKS= OUT=results/mine bash pipeline.sh
 #
-# A rerun skips every stage whose output is complete for the same input, method and configuration.
+# A rerun skips every stage whose output is complete for the same input, method and configuration. After a change of the
+# knobs choose another OUT, or RESUME=never, which replaces the models that are there.
 # Copy this script for your own chains: each step is one call of a stage.
 set -euo pipefail
 
@@ -30,6 +31,7 @@ ORDERING_KEYS="${ORDERING_KEYS-folding_layer=3}" ORDERING_TAG="${ORDERING_TAG:-f
 TRAIN_CONFIG="${TRAIN_CONFIG:-$root/model_train/config/train-tiny.yaml}"
 ANNOTATOR_TOKENS="${ANNOTATOR_TOKENS:-200000}" # a short pretraining of the model that scores
 TOKENS="${TOKENS:-600000}"                     # tokens predicted in each arm: the same for both
+RESUME="${RESUME:-auto}"                       # never replaces models that other knobs have made
 LIMIT="${LIMIT:-null}"                         # items per task; null = all
 
 if [ -n "${DRY_RUN:-}" ]; then DELT_PYTHON="${DELT_PYTHON:-python3}"; else source "$root/common/setup.sh"; fi
@@ -49,7 +51,8 @@ fi
 # --- Annotator: the small trained model whose further training LQS simulates ----------------------------------
 name="$(basename "$INPUT" .jsonl)"
 annotator="$OUT/models/annotator"
-run bash "$root/model_train/entry.sh" "$INPUT" "$MODEL" "$annotator" pretrain "$TRAIN_CONFIG" max_tokens="$ANNOTATOR_TOKENS"
+run bash "$root/model_train/entry.sh" "$INPUT" "$MODEL" "$annotator" pretrain "$TRAIN_CONFIG" \
+    max_tokens="$ANNOTATOR_TOKENS" resume="$RESUME"
 
 # --- Score, select, order --------------------------------------------------------------------------------------
 scored="$OUT/data/${name}_scored-$SCORING.jsonl"
@@ -71,7 +74,8 @@ report=()
 for arm in conventional DELT; do
     if [ "$arm" = DELT ]; then data="$ordered"; else data="$shuffled"; fi
     model="$OUT/models/$arm"
-    run bash "$root/model_train/entry.sh" "$data" "$MODEL" "$model" pretrain "$TRAIN_CONFIG" max_tokens="$TOKENS"
+    run bash "$root/model_train/entry.sh" "$data" "$MODEL" "$model" pretrain "$TRAIN_CONFIG" \
+        max_tokens="$TOKENS" resume="$RESUME"
     run bash "$root/model_eval/entry.sh" "$model" "$OUT/$arm-heldout.yaml" perplexity data="$HELDOUT"
     report+=("$arm=$OUT/$arm-heldout.yaml")
     if [ -n "$TASKS" ]; then

@@ -1,0 +1,56 @@
+"""What each stage costs: the commands of pipeline.sh one by one, with wall and CPU seconds and peak memory.
+
+    python -m benchmarks.stages [FOLDER]      five minutes on two cores; results go to FOLDER, by default a temporary one
+
+Knobs of pipeline.sh are taken from the environment. CPU seconds are user and system time of all processes of a command;
+memory is the largest resident set of any of them.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.measure import print_table
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def commands(folder: str) -> list[list[str]]:
+    """What `bash pipeline.sh` would run, with its results in `folder`."""
+    environment = os.environ | {"DRY_RUN": "1", "OUT": folder, "DELT_PYTHON": sys.executable}
+    script = ["bash", str(REPOSITORY / "pipeline.sh")]
+    printed = subprocess.run(script, env=environment, check=True, capture_output=True, text=True).stdout
+    return [shlex.split(line)[1:] for line in printed.split("\n") if line.startswith("+ ")]
+
+
+def name_of(words: list[str]) -> str:
+    """Stage, method and output of a command."""
+    if words[0] != "bash":
+        return words[words.index("--id") + 1] if "--id" in words else "report"
+    stage = Path(words[1]).parent.name
+    *_, output, method = words[2 : 6 if stage == "model_train" else 5]
+    return f"{stage} {method} -> {Path(output).name}"
+
+
+def main() -> None:
+    """Run and print the table."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = sys.argv[1] if len(sys.argv) > 1 else temporary
+        rows = []
+        for words in commands(folder):
+            started = time.perf_counter()
+            process = subprocess.Popen(words, env=os.environ | {"DELT_PYTHON": sys.executable})
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                sys.exit(f"failed: {shlex.join(words)}")
+            wall, cpu = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
+            rows.append([name_of(words), f"{wall:.1f}", f"{cpu:.1f}", f"{usage.ru_maxrss / 1024:,.0f}"])
+        print_table("Embedded run", ["command", "wall s", "CPU s", "peak memory MiB"], rows)
+
+
+if __name__ == "__main__":
+    main()
