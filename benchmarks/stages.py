@@ -1,6 +1,6 @@
 """What each stage costs: the commands of pipeline.sh one by one, with wall and CPU seconds and peak memory.
 
-    python -m benchmarks.stages [FOLDER]      five minutes on two cores; results go to FOLDER, by default a temporary one
+    python -m benchmarks.stages [FOLDER]     five minutes on two cores; FOLDER (else a temporary one) holds the results
 
 Knobs of pipeline.sh are taken from the environment. CPU seconds are user and system time of all processes of a command;
 memory is the largest resident set of any of them.

@@ -23,8 +23,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import in_fresh_process, print_table, resident, synchronise
-from benchmarks.mixed_precision import matmul_peak
 from benchmarks.models import DEVICE, annotator, parameter_count
+from benchmarks.peak import matmul_peak
 from common import python_stdlib, tiny_model
 from common.jsonl import open_source
 from common.manifest import fingerprint
@@ -138,7 +138,7 @@ def report_gpu(folder: Path, steps: int) -> None:
     weights = parameter_count(model) - model.get_input_embeddings().weight.numel()
     config = model.config
     flops = 6 * weights + 6 * config.num_hidden_layers * config.hidden_size * 1024
-    peak = matmul_peak(DEVICE, 3)
+    peak = matmul_peak(torch.bfloat16, 3)
     row = [f"{speed:,.0f}", f"{speed * flops / 1e12:.1f}", f"{peak / 1e12:.1f}", f"{speed * flops / peak:.1%}"]
     columns = ["tok/s", "model TFLOP/s", "matmul peak, TFLOP/s", "utilisation (aim 45 %)"]
     print_table("160M, 1,024 tokens, bfloat16, torch.compile", columns, [row])
