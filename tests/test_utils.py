@@ -46,7 +46,7 @@ def build(monkeypatch):
 def test_help_is_quick_and_loads_no_library(tmp_path):
     started = time.perf_counter()
     result = command("--help", folder=tmp_path)
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 5  # 0.1 on a quiet machine
     assert result.returncode == 0
     assert "python-stdlib" in result.stdout
     program = "import utils, sys; print(*sys.modules)"
