@@ -20,17 +20,18 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def commands(folder: str) -> list[list[str]]:
-    """What `bash pipeline.sh` would run, with its results in `folder`."""
+    """What `bash pipeline.sh` would run, with its results in `folder`, but for the report at the end."""
     environment = os.environ | {"DRY_RUN": "1", "OUT": folder, "DELT_PYTHON": sys.executable}
     script = ["bash", str(REPOSITORY / "pipeline.sh")]
     printed = subprocess.run(script, env=environment, check=True, capture_output=True, text=True).stdout
-    return [shlex.split(line)[1:] for line in printed.split("\n") if line.startswith("+ ")]
+    lines = [line.removeprefix("+ ") for line in printed.split("\n") if line.startswith("+ ")]
+    return [shlex.split(line) for line in lines if "model_eval.report" not in line]
 
 
 def name_of(words: list[str]) -> str:
     """Stage, method and output of a command."""
     if words[0] != "bash":
-        return words[words.index("--id") + 1] if "--id" in words else "report"
+        return f"utils {words[words.index('--id') + 1]}"
     stage = Path(words[1]).parent.name
     *_, output, method = words[2 : 6 if stage == "model_train" else 5]
     return f"{stage} {method} -> {Path(output).name}"
