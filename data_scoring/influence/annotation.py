@@ -76,8 +76,9 @@ def _sweep(
                 name = f"annotating at step {step}"
                 dots, norms = trajectory.annotate(reader, samples, co_state, plan.batch_tokens, name)
                 if world.is_main():
+                    reliability = 0.0 if co_state is None else trajectory.norm(co_state)
                     with atomic_file(path) as partial, open(partial, "wb") as file:
-                        np.savez(file, dots=dots, norms=norms)
+                        np.savez(file, dots=dots, norms=norms, co_state_norm=reliability)
                 world.wait()
             with np.load(path) as stored:
                 return stored["dots"], stored["norms"]

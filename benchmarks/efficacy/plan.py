@@ -1,0 +1,133 @@
+"""plan.yaml as objects: the sizes, the arms, and what each needs."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).resolve().parent
+REPOSITORY = FOLDER.parent.parent
+Call = str  # STAGE METHOD key=value ...: the words around IN and OUT of a call of a stage
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much text there is."""
+
+    chunk_tokens: int
+    warm: int
+    pool: int
+    corpus: int
+    target: int
+    heldout_target: int
+    max_tokens: int
+    main_target: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """A file of the pool with one more score."""
+
+    source: str
+    call: Call
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is done with the corpus before training on it, and how the training differs from that of others."""
+
+    name: str
+    calls: Sequence[Call]
+    training: Mapping[str, Any]
+    source: str  # the scored file that has all fields of the calls
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run."""
+
+    arm: Arm
+    seed: int
+    block: int  # number of the warm start
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm.name}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The study on one source of data, `real` or `embedded`."""
+
+    data: str
+    sizes: Sizes
+    blocks: int
+    training: Mapping[str, Any]
+    warm_training: Mapping[str, Any]
+    tuning: Mapping[str, Sequence[float]]
+    corpus: Sequence[Call]
+    scores: Mapping[str, Score]
+    arms: Mapping[str, Arm]
+    rounds: Sequence[Mapping[str, Any]]
+    contrasts: Mapping[str, Sequence[tuple[str, str]]]
+
+    def cells(self) -> list[Cell]:
+        """All cells in the order of the rounds, each once."""
+        wanted = ((name, seed) for part in self.rounds for seed in range(part["seeds"]) for name in part["arms"])
+        return [Cell(self.arms[name], seed, seed % self.blocks) for name, seed in dict.fromkeys(wanted)]
+
+    def tuning_cells(self) -> list[Cell]:
+        """The arm `shuffle` with every learning rate and batch size, one seed."""
+        grid = [dict(zip(self.tuning, values, strict=True)) for values in product(*self.tuning.values())]
+        names = ["tuning-" + "-".join(f"{value:g}" for value in values.values()) for values in grid]
+        return [Cell(Arm(name, (), values, "pool"), 0, 0) for name, values in zip(names, grid, strict=True)]
+
+    def identity(self, cell: Cell, data_hash: str) -> str:
+        """A hash of all that the result of a cell follows from, but for the code."""
+        score, scores = cell.arm.source, []
+        while score in self.scores:
+            scores.append(asdict(self.scores[score]))
+            score = self.scores[score].source
+        facts = {
+            "data": data_hash,
+            "sizes": asdict(self.sizes),
+            "corpus": self.corpus,
+            "calls": cell.arm.calls,
+            "scores": scores,
+            "training": dict(self.training) | dict(cell.arm.training),
+            "warm": dict(self.warm_training),
+            "seed": [cell.seed, cell.block],
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load(data: str) -> Plan:
+    """The plan for `real` or `embedded` data."""
+    content = yaml.safe_load((FOLDER / "plan.yaml").read_text(encoding="utf-8"))
+    influence = content["influence"]
+    scores = {
+        name: Score(source, "data_scoring " + call.replace("$influence", influence))
+        for name, (source, call) in content["scores"].items()
+    }
+    same = ("blocks", "training", "warm_training", "tuning", "corpus", "rounds", "contrasts")
+    return Plan(
+        data=data,
+        sizes=Sizes(**content["sizes"][data]),
+        scores=scores,
+        arms={name: arm(name, given, scores) for name, given in content["arms"].items()},
+        **{name: content[name] for name in same},
+    )
+
+
+def arm(name: str, given: Sequence[Call] | Mapping[str, Any], scores: Mapping[str, Score]) -> Arm:
+    """An arm from its entry: a list of calls, or a mapping with `calls` and `training`."""
+    calls = given["calls"] if isinstance(given, Mapping) else given
+    training = given["training"] if isinstance(given, Mapping) else {}
+    words = " ".join(calls).split()
+    used = [score for score in scores if f"score_field={score}" in words]
+    return Arm(name, calls, training, used[-1] if used else "pool")

@@ -1,0 +1,233 @@
+"""Runs the study: data, warm starts, scores and cells, each by the entry scripts of the stages, each once.
+
+    python -m benchmarks.efficacy.run [real|embedded] [--budget-minutes N] [--only PATTERN] [--tuning] [--folder FOLDER]
+
+What is finished is never repeated: a cell is finished when its record is in results/DATA/cells. A rerun goes on.
+"""
+
+import argparse
+import concurrent.futures
+import fnmatch
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from string import Template
+
+import yaml
+
+from benchmarks.efficacy import corpus
+from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Call, Cell, Plan, load
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something to do once `needs` are done."""
+
+    name: str
+    needs: Sequence[str]
+    do: Callable[[], None]
+    done: Callable[[], bool]
+
+
+class Study:
+    """The jobs of a plan in a folder for data and models, and a folder for records."""
+
+    def __init__(self, plan: Plan, folder: Path, records: Path):
+        self.plan, self.folder, self.records = plan, folder, records
+        self.data = folder / "data"
+        self.hash = json.loads((self.data / "data.json").read_text(encoding="utf-8"))["sha256"]
+
+    def jobs(self, cells: Iterable[Cell]) -> list[Job]:
+        """The jobs that some cells ask for, in the order in which they are to be done."""
+        jobs: dict[str, Job] = {}
+        for cell in cells:
+            for job in (*self._score(cell.arm.source), self._warm(cell.block), self._corpus(cell), self._cell(cell)):
+                jobs.setdefault(job.name, job)
+        return list(jobs.values())
+
+    def scored(self, name: str) -> Path:
+        """The pool with a score, and those of the files that it starts from."""
+        return self.data / "pool.jsonl" if name == "pool" else self.data / "scored" / f"{name}.jsonl"
+
+    def _score(self, name: str) -> list[Job]:
+        if name == "pool":
+            return []
+        score, output = self.plan.scores[name], self.scored(name)
+        annotated = "annotator_model" in score.call
+        before = [*self._score(score.source), *([self._warm(0)] if annotated else [])]
+
+        def do() -> None:
+            self.call(score.call, [self.scored(score.source), output], f"score-{name}")
+
+        needs = [f"score-{score.source}"] if score.source != "pool" else []
+        done = Path(f"{output}.manifest.json").exists
+        return [*before, Job(f"score-{name}", [*needs, *(["warm-0"] if annotated else [])], do, done)]
+
+    def _warm(self, block: int) -> Job:
+        model, name = self.folder / "models" / f"warm-{block}", f"warm-{block}"
+
+        def do() -> None:
+            tokens = self.plan.sizes.warm * self.plan.sizes.chunk_tokens
+            keys = dict(self.plan.training) | dict(self.plan.warm_training) | {"max_tokens": tokens, "seed": block}
+            self.train(self.data / "warm.jsonl", self.folder / "data" / "model", model, keys, name)
+
+        return Job(name, [], do, Path(f"{model}.manifest.json").exists)
+
+    def _corpus(self, cell: Cell) -> Job:
+        """The rows of a seed, in random order: the same rows for every arm."""
+        source, output = cell.arm.source, self._corpus_file(cell)
+        needs = [f"score-{source}"] if source != "pool" else []
+        name = f"corpus-{source}-{cell.seed}"
+
+        def do() -> None:
+            self.prepare(self.plan.corpus, self.scored(source), output, cell, name)
+
+        return Job(name, needs, do, Path(f"{output}.manifest.json").exists)
+
+    def _corpus_file(self, cell: Cell) -> Path:
+        return self.folder / "corpora" / f"{cell.arm.source}-{cell.seed}.jsonl"
+
+    def _cell(self, cell: Cell) -> Job:
+        record = self.records / "cells" / f"{cell.name}.json"
+        identity = self.plan.identity(cell, self.hash)
+
+        def do() -> None:
+            record.parent.mkdir(parents=True, exist_ok=True)
+            found = self.run_cell(cell) | {"identity": identity}
+            record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+        def done() -> bool:
+            if record.exists() and json.loads(record.read_text(encoding="utf-8"))["identity"] != identity:
+                sys.exit(f"error: {record} is of another plan or other data: remove it, or put the plan back")
+            return record.exists()
+
+        return Job(cell.name, [f"corpus-{cell.arm.source}-{cell.seed}", f"warm-{cell.block}"], do, done)
+
+    def run_cell(self, cell: Cell) -> dict:
+        """Organise, train, evaluate; the record of it."""
+        folder, begun = self.folder / "cells" / cell.name, time.perf_counter()
+        data, costs = folder / "data.jsonl", {}
+        costs["organise"] = self.prepare(cell.arm.calls, self._corpus_file(cell), data, cell, cell.name)
+        keys = dict(self.plan.training) | dict(cell.arm.training)
+        keys |= {"max_tokens": self.plan.sizes.max_tokens, "seed": cell.seed, "heldout_data": self.data / "curve.jsonl"}
+        keys["heldout_steps"] = self.plan.sizes.max_tokens // self.plan.sizes.chunk_tokens // keys["batch_size"] // 12
+        warm, model = self.folder / "models" / f"warm-{cell.block}", folder / "model"
+        costs["train"] = self.train(data, warm, model, keys, cell.name)
+        heldout = f"model_eval perplexity data={self.data / 'heldout'} max_length={self.plan.sizes.chunk_tokens}"
+        costs["evaluate"] = self.call(heldout, [model, folder / "heldout.yaml"], cell.name)
+        tasks = yaml.safe_load((folder / "heldout.yaml").read_text(encoding="utf-8"))["tasks"]
+        log = [json.loads(line) for line in (model / "train_log.jsonl").read_text(encoding="utf-8").split("\n") if line]
+        shutil.rmtree(folder / "heldout.yaml.work", ignore_errors=True)
+        data.unlink()
+        return {
+            "arm": cell.arm.name,
+            "seed": cell.seed,
+            "block": cell.block,
+            "bits_per_byte": {name: task["value"] for name, task in tasks.items()},
+            "curve": [[entry["tokens"], entry["heldout_loss"]] for entry in log if "heldout_loss" in entry],
+            "order": [[entry["tokens"], entry["score"]] for entry in log if "score" in entry],
+            "seconds": round(time.perf_counter() - begun, 1),
+            "cost": costs,
+        }
+
+    def prepare(self, calls: Sequence[Call], source: Path, output: Path, cell: Cell, name: str) -> dict[str, float]:
+        """The calls one after the other, from `source` to `output`; a copy where there are none."""
+        output.parent.mkdir(parents=True, exist_ok=True)
+        between = [output.with_name(f"{output.stem}.{number}.jsonl") for number in range(1, len(calls))]
+        steps = [source, *between, output]
+        costs = [
+            self.call(call, [before, after], name, cell.seed)
+            for call, before, after in zip(calls, steps, steps[1:], strict=False)
+        ]
+        if not calls:
+            shutil.copyfile(source, output)
+        for path in between:
+            path.unlink()
+        return total(costs)
+
+    def train(self, data: Path, model: Path, output: Path, keys: dict, name: str) -> dict[str, float]:
+        """A call of model_train; sequences are as long as chunks."""
+        keys = {"max_length": self.plan.sizes.chunk_tokens} | keys
+        words = " ".join(f"{key}={value}" for key, value in keys.items())
+        return self.call(f"model_train pretrain {words}", [data, model, output], name)
+
+    def call(self, call: Call, paths: Sequence[Path], name: str, seed: int = 0) -> dict[str, float]:
+        """Run a stage; what it printed goes to logs/NAME.log. -> what it cost. Raises: RuntimeError where it fails."""
+        names = asdict(self.plan.sizes) | {"data": self.data, "models": self.folder / "models", "seed": seed}
+        stage, *words = shlex.split(Template(call).substitute(names))
+        command = ["bash", str(REPOSITORY / stage / "entry.sh"), *map(str, paths), *words]
+        own = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "DELT_PYTHON": sys.executable}
+        log = self.folder / "logs" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        begun = time.perf_counter()
+        with log.open("a", encoding="utf-8") as file:
+            print("+", shlex.join(command), file=file, flush=True)
+            process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | own)
+            _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise RuntimeError(f"{name} failed: see {log}")
+        cpu = usage.ru_utime + usage.ru_stime
+        return {"wall": time.perf_counter() - begun, "cpu": cpu, "peak_mib": usage.ru_maxrss / 1024}
+
+
+def total(costs: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Seconds add up, memory does not."""
+    seconds = {name: sum(cost[name] for cost in costs) for name in ("wall", "cpu")}
+    return seconds | {"peak_mib": max((cost["peak_mib"] for cost in costs), default=0.0)}
+
+
+def work(jobs: Sequence[Job], workers: int, minutes: float) -> list[str]:
+    """Do the jobs, `workers` at a time, the first ready one first; none starts after `minutes`. -> what failed."""
+    waiting = {job.name: job for job in jobs if not job.done()}
+    print(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are done", flush=True)
+    failed, running, begun = [], {}, time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        while waiting or running:
+            late = time.monotonic() - begun > 60 * minutes
+            unfinished = {*waiting, *(job.name for job in running.values()), *failed}
+            ready = [] if late else [job for job in waiting.values() if unfinished.isdisjoint(job.needs)]
+            for job in ready[: workers - len(running)]:
+                running[pool.submit(job.do)] = waiting.pop(job.name)
+            if not running:
+                break
+            for future in concurrent.futures.wait(running, return_when="FIRST_COMPLETED").done:
+                job = running.pop(future)
+                said = f"{(time.monotonic() - begun) / 60:6.1f} min  {job.name}"
+                if future.exception():
+                    failed.append(job.name)
+                    said += f": {future.exception()}"
+                print(f"{said}  ({len(waiting)} to go)", flush=True)
+    return failed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", nargs="?", choices=["real", "embedded"], default="embedded")
+    parser.add_argument("--budget-minutes", type=float, default=float("inf"), help="start nothing after so long")
+    parser.add_argument("--only", default="*", help="cells whose name (ARM-SEED) matches this pattern")
+    parser.add_argument("--tuning", action="store_true", help="the cells of the tuning instead of the plan's")
+    parser.add_argument("--workers", type=int, default=2, help="trainings side by side, one thread each")
+    parser.add_argument("--folder", type=Path, help="for data, models and logs (results/efficacy-DATA)")
+    parser.add_argument("--records", type=Path, help="for what is found (benchmarks/efficacy/results/DATA)")
+    given = parser.parse_args()
+    plan, folder = load(given.data), given.folder or Path("results") / f"efficacy-{given.data}"
+    if not (folder / "data" / "data.json").exists():
+        corpus.build(corpus.source(given.data), folder / "data", plan.sizes)
+    study = Study(plan, folder.resolve(), given.records or FOLDER / "results" / given.data)
+    cells = plan.tuning_cells() if given.tuning else plan.cells()
+    cells = [cell for cell in cells if fnmatch.fnmatch(cell.name, given.only)]
+    if not cells:
+        parser.error(f"no cell is called {given.only}")
+    if failed := work(study.jobs(cells), given.workers, given.budget_minutes):
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
