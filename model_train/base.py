@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from msgspec import Meta
 
+from common.errors import UserError
 from common.jsonl import BadRowPolicy, Source
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -45,6 +46,7 @@ class BaseTraining:
         from_scratch: auto = random weights where MODEL_IN has none; true = always; false = never
         attention: attention implementation of transformers
         gradient_checkpointing: recompute activations in the backward pass, less memory for a third more time
+        chunked_loss: output layer and loss of a few positions at a time: less memory, faster with a tiny model
         compile: torch.compile the model: slower to start, faster on a GPU
         fsdp: YAML or JSON file with an FSDP configuration, to spread the model over several GPUs; null = none
         deepspeed: YAML or JSON file with a DeepSpeed configuration (ZeRO); null = none
@@ -80,6 +82,7 @@ class BaseTraining:
     from_scratch: Literal["auto"] | bool = "auto"
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     gradient_checkpointing: bool = False
+    chunked_loss: bool = False
     compile: bool = False
     fsdp: str | None = None
     deepspeed: str | None = None
@@ -93,6 +96,13 @@ class BaseTraining:
     seed: Annotated[int, Meta(ge=0)] = 10
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
+
+    def __post_init__(self):
+        for name in ("fsdp", "deepspeed"):
+            if self.chunked_loss and getattr(self, name) is not None:
+                raise UserError(
+                    f"{name} spreads the weight of the output layer, which chunked_loss needs whole: drop one"
+                )
 
     def inputs(self) -> dict[str, str]:
         """What the result depends on beside the data and MODEL_IN: name -> path or hub id."""

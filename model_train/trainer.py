@@ -20,6 +20,7 @@ from common.tokens import IGNORED
 from common.training import trainer_arguments
 from model_train.base import BaseTraining
 from model_train.checkpoints import WRITING, AtomicCheckpoints, check_space, forget_unfinished
+from model_train.output_layer import chunk_the_loss
 from model_train.sequences import Sequences, WholeBatches, collate
 from model_train.watching import Watch
 
@@ -68,12 +69,15 @@ def fit(
 ) -> dict[str, Any]:
     """Train on `sequences` once through, in order; save model, tokenizer and log in the folder. -> facts.
 
-    Raises: UserError for a loss that is no number, a full disk, a tracker or attention that does not work here.
+    Raises: UserError for a loss that is no number, a full disk, a tracker or attention that does not work here,
+    an output layer that chunked_loss cannot take.
     """
     use_cache = getattr(model.config, "use_cache", None)
     flat = training.attention == FLASH and "position_ids" in sequences[0]
     if "position_ids" in sequences[0]:
         check_apart(model.to(device), precision)
+    if training.chunked_loss:
+        chunk_the_loss(model.to(device), precision)
     if world.is_main():
         forget_unfinished(place.folder, place.checkpoint)
         check_space(place.folder, model)

@@ -29,6 +29,7 @@ class Training(BaseTraining):
     cross_document_attention: bool = True
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.cross_document_attention and self.max_length == 2:
             raise UserError("max_length=2 leaves blocks without a token to predict: cross_document_attention=true")
 
