@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,8 @@ class Plan:
     blocks: int
     training: Mapping[str, Any]
     warm_training: Mapping[str, Any]
-    tuning: Mapping[str, Sequence[float]]
+    annotator_passes: int
+    tuning: Sequence[Mapping[str, float]]
     corpus: Sequence[Call]
     scores: Mapping[str, Score]
     arms: Mapping[str, Arm]
@@ -82,10 +82,9 @@ class Plan:
         return [Cell(self.arms[name], seed, seed % self.blocks) for name, seed in dict.fromkeys(wanted)]
 
     def tuning_cells(self) -> list[Cell]:
-        """The arm `shuffle` with every learning rate and batch size, one seed."""
-        grid = [dict(zip(self.tuning, values, strict=True)) for values in product(*self.tuning.values())]
-        names = ["tuning-" + "-".join(f"{value:g}" for value in values.values()) for values in grid]
-        return [Cell(Arm(name, (), values, "pool"), 0, 0) for name, values in zip(names, grid, strict=True)]
+        """The arm `shuffle` with the learning rates and batch sizes to choose from, one seed."""
+        names = ["-".join(("tuning", *(f"{value:g}" for value in values.values()))) for values in self.tuning]
+        return [Cell(Arm(name, (), values, "pool"), 0, 0) for name, values in zip(names, self.tuning, strict=True)]
 
     def identity(self, cell: Cell, data_hash: str) -> str:
         """A hash of all that the result of a cell follows from, but for the code."""
@@ -100,7 +99,7 @@ class Plan:
             "calls": cell.arm.calls,
             "scores": scores,
             "training": dict(self.training) | dict(cell.arm.training),
-            "warm": dict(self.warm_training),
+            "warm": [dict(self.warm_training), self.annotator_passes],
             "seed": [cell.seed, cell.block],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
@@ -114,7 +113,7 @@ def load(data: str) -> Plan:
         name: Score(source, "data_scoring " + call.replace("$influence", influence))
         for name, (source, call) in content["scores"].items()
     }
-    same = ("blocks", "training", "warm_training", "tuning", "corpus", "rounds", "contrasts")
+    same = ("blocks", "training", "warm_training", "annotator_passes", "tuning", "corpus", "rounds", "contrasts")
     return Plan(
         data=data,
         sizes=Sizes(**content["sizes"][data]),

@@ -48,7 +48,8 @@ class Study:
         """The jobs that some cells ask for, in the order in which they are to be done."""
         jobs: dict[str, Job] = {}
         for cell in cells:
-            for job in (*self._score(cell.arm.source), self._warm(cell.block), self._corpus(cell), self._cell(cell)):
+            warm = self._warm(f"warm-{cell.block}", cell.block, 1)
+            for job in (*self._score(cell.arm.source), warm, self._corpus(cell), self._cell(cell)):
                 jobs.setdefault(job.name, job)
         return list(jobs.values())
 
@@ -61,22 +62,26 @@ class Study:
             return []
         score, output = self.plan.scores[name], self.scored(name)
         annotated = "annotator_model" in score.call
-        before = [*self._score(score.source), *([self._warm(0)] if annotated else [])]
+        before = [
+            *self._score(score.source),
+            *([self._warm("annotator", 0, self.plan.annotator_passes)] if annotated else []),
+        ]
 
         def do() -> None:
             self.call(score.call, [self.scored(score.source), output], f"score-{name}")
 
         needs = [f"score-{score.source}"] if score.source != "pool" else []
         done = Path(f"{output}.manifest.json").exists
-        return [*before, Job(f"score-{name}", [*needs, *(["warm-0"] if annotated else [])], do, done)]
+        return [*before, Job(f"score-{name}", [*needs, *(["annotator"] if annotated else [])], do, done)]
 
-    def _warm(self, block: int) -> Job:
-        model, name = self.folder / "models" / f"warm-{block}", f"warm-{block}"
+    def _warm(self, name: str, seed: int, passes: int) -> Job:
+        """A model that has seen the data of the warm starts."""
+        model = self.folder / "models" / name
 
         def do() -> None:
-            tokens = self.plan.sizes.warm * self.plan.sizes.chunk_tokens
-            keys = dict(self.plan.training) | dict(self.plan.warm_training) | {"max_tokens": tokens, "seed": block}
-            self.train(self.data / "warm.jsonl", self.folder / "data" / "model", model, keys, name)
+            tokens = passes * self.plan.sizes.warm * self.plan.sizes.chunk_tokens
+            keys = dict(self.plan.training) | dict(self.plan.warm_training) | {"max_tokens": tokens, "seed": seed}
+            self.train(self.data / "warm.jsonl", self.data / "model", model, keys, name)
 
         return Job(name, [], do, Path(f"{model}.manifest.json").exists)
 
@@ -213,6 +218,7 @@ def main() -> None:
     parser.add_argument("--budget-minutes", type=float, default=float("inf"), help="start nothing after so long")
     parser.add_argument("--only", default="*", help="cells whose name (ARM-SEED) matches this pattern")
     parser.add_argument("--tuning", action="store_true", help="the cells of the tuning instead of the plan's")
+    parser.add_argument("--prepare", action="store_true", help="do all that the cells need, and none of them")
     parser.add_argument("--workers", type=int, default=2, help="trainings side by side, one thread each")
     parser.add_argument("--folder", type=Path, help="for data, models and logs (results/efficacy-DATA)")
     parser.add_argument("--records", type=Path, help="for what is found (benchmarks/efficacy/results/DATA)")
@@ -225,7 +231,8 @@ def main() -> None:
     cells = [cell for cell in cells if fnmatch.fnmatch(cell.name, given.only)]
     if not cells:
         parser.error(f"no cell is called {given.only}")
-    if failed := work(study.jobs(cells), given.workers, given.budget_minutes):
+    jobs = [job for job in study.jobs(cells) if not given.prepare or job.name not in {cell.name for cell in cells}]
+    if failed := work(jobs, given.workers, given.budget_minutes):
         sys.exit(f"failed: {', '.join(failed)}")
 
 

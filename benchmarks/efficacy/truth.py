@@ -1,0 +1,117 @@
+"""What scores know about the planted junk and the kinds of text, and which factor of lqs knows it.
+
+python -m benchmarks.efficacy.truth [real|embedded] [--folder FOLDER]      writes results/DATA/scores.json
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+from scipy import stats
+
+from benchmarks.efficacy import sources
+from benchmarks.efficacy.plan import FOLDER, load
+
+TOP, BOTTOM = (0.01, 0.05, 0.10), 0.10  # shares of the corpus whose junk is counted
+BINS = 40
+
+
+def auc(good: np.ndarray, bad: np.ndarray) -> float:
+    """Probability that a good row ranks above a bad one, ties half: Mann-Whitney's U over the number of pairs."""
+    return float(stats.mannwhitneyu(good, bad).statistic / (len(good) * len(bad)))
+
+
+def judge(score: np.ndarray, kinds: np.ndarray, qualities: np.ndarray) -> dict:
+    """How a score, higher is better, sees each kind of text. score, kinds, qualities: (rows,)."""
+    clean, planted = score[qualities == "clean"], qualities == "planted"
+    best = np.argsort(-score, kind="stable")
+    percentile = (stats.rankdata(score) - 0.5) / len(score)
+    ends = {f"top {share:.0%}": best[: max(1, int(share * len(best)))] for share in TOP}
+    ends[f"bottom {BOTTOM:.0%}"] = best[len(best) - max(1, int(BOTTOM * len(best))) :]
+    edges = np.quantile(score, [0.005, 0.995])
+    return {
+        "auc": {kind: auc(clean, score[kinds == kind]) for kind in np.unique(kinds[qualities != "clean"])},
+        "auc_planted": auc(clean, score[planted]),
+        "auc_low": auc(clean, score[qualities == "low"]),
+        "planted": {name: float(planted[rows].mean()) for name, rows in ends.items()},
+        "mean_percentile": {kind: float(percentile[kinds == kind].mean()) for kind in np.unique(kinds)},
+        "histogram": {
+            "edges": [float(edge) for edge in edges],
+            "counts": {
+                str(kind): np.histogram(np.clip(score[kinds == kind], *edges), BINS, edges)[0].tolist()
+                for kind in np.unique(kinds)
+            },
+        },
+    }
+
+
+def ablations(sweep: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """lqs with one factor left out, from what the visited steps gave, and how much learnability varies.
+
+    sweep: folder of step-*.npz with dots, norms (samples,) and co_state_norm. Reliability is ||lambda||, quality the
+    cosine, learnability the ratio of a sample's gradient norms at the step and `lag` later.
+    """
+    steps = [np.load(path) for path in sorted(sweep.glob("step-*.npz"))]
+    parts = []
+    for step, later in zip(steps, steps[1:], strict=False):
+        quality = step["dots"] / (step["norms"] * step["co_state_norm"])
+        parts.append((float(step["co_state_norm"]), quality, step["norms"] / later["norms"]))
+    scores = {
+        "lqs": sum(r * q * l for r, q, l in parts),
+        "without learnability": sum(r * q for r, q, _ in parts),
+        "without reliability": sum(q * l for _, q, l in parts),
+        "without quality": sum(r * l for r, _, l in parts),
+        "pds": sum(step["dots"] for step in steps[:-1]),
+    }
+    spread = {"learnability sd / mean": float(np.mean([(l.std() / l.mean()) for *_, l in parts]))}
+    return scores, spread | {"reliability last / first": parts[-1][0] / parts[0][0]}
+
+
+def rank_correlations(scores: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Spearman's of each pair of scores."""
+    return {
+        one: {other: float(stats.spearmanr(scores[one], scores[other]).statistic) for other in names} for one in names
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", nargs="?", choices=["real", "embedded"], default="embedded")
+    parser.add_argument("--folder", type=Path, help="of the study (results/efficacy-DATA)")
+    given = parser.parse_args()
+    data = (given.folder or Path("results") / f"efficacy-{given.data}") / "data"
+    rows = list(sources.rows(data / "pool.jsonl"))
+    kinds, qualities = (np.array([row[name] for row in rows]) for name in ("kind", "quality"))
+    scores, result = {}, {"rows": len(rows)}
+    for name in load(given.data).scores:
+        file = data / "scored" / f"{name}.jsonl"
+        if not file.exists():
+            continue
+        [directions] = [json.loads(Path(f"{file}.manifest.json").read_text(encoding="utf-8"))["directions"]]
+        sign = 1 if directions[name] == "higher" else -1
+        scores[name] = sign * np.array([row[name] for row in sources.rows(file)], float)
+    result["scores"] = {name: judge(score, kinds, qualities) for name, score in scores.items()}
+    result["spearman"] = rank_correlations(scores, list(scores))
+    sweep = data / "scored" / "lqs.jsonl.work" / "annotate" / "sweep"
+    if sweep.exists():
+        parts, result["factors"] = ablations(sweep)
+        without = {name: score for name, score in parts.items() if name.startswith("without")}
+        result["ablations"] = {name: judge(score, kinds, qualities) for name, score in without.items()}
+        every = parts | ({"lqs": scores["lqs"]} if "lqs" in scores else {})
+        result["ablation_spearman"] = {name: rank_correlations(every, ["lqs", name])["lqs"][name] for name in parts}
+    output = FOLDER / "results" / given.data / "scores.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {output}")
+    print(
+        yaml.safe_dump(
+            {name: {k: v for k, v in one.items() if k != "histogram"} for name, one in result["scores"].items()}
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
