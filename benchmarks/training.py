@@ -5,6 +5,7 @@
 
 loop       tokens a second of the Trainer against the plain loop (aim: 0.95 of it), and memory at the peak
 packing    real tokens a second of packed blocks against one row a sequence, on the embedded corpus
+chunked    tokens a second and memory at the peak with chunked_loss and without
 gpu        model FLOPs utilisation in bfloat16 with torch.compile; only on a GPU
 
 Prints Markdown tables. A run's speed is that of the second half of its steps, without saving; medians of alternating
@@ -13,6 +14,7 @@ runs in one process. Memory is the peak of a fresh process.
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import json
 import statistics
@@ -34,7 +36,7 @@ from model_train.sequences import collate
 from model_train.trainer import Place, fit
 from model_train.watching import LOG, Watch
 
-PARTS = ("loop", "packing", "gpu")
+PARTS = ("loop", "packing", "chunked", "gpu")
 BATCH = 4
 
 
@@ -93,8 +95,9 @@ def loop_speed(size: str, training: Training, tokenizer, sequences) -> float:
 def peak_memory(way: str, size: str, folder: str) -> int:
     """Bytes."""
     torch.set_num_threads(1)
-    arguments = data(Path(folder), 256, "sequential", 6)
-    {"trainer": trainer_speed, "plain loop": loop_speed}[way](size, *arguments)
+    training, *rest = data(Path(folder), 256, "sequential", 6)
+    training.chunked_loss = way == "chunked"
+    (loop_speed if way == "plain loop" else trainer_speed)(size, training, *rest)
     return torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else resident("VmHWM")
 
 
@@ -129,6 +132,21 @@ def report_packing(folder: Path, size: str, repeats: int, steps: int) -> None:
     print_table("Packing, at most 1,024 tokens a sequence", columns, [row])
 
 
+def report_chunked(folder: Path, size: str, repeats: int, steps: int) -> None:
+    """The trainer with chunked_loss against the trainer without."""
+    training, *rest = data(folder, 256, "sequential", steps)
+    ways = {"trainer": training, "chunked": dataclasses.replace(training, chunked_loss=True)}
+    speeds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(repeats):
+        for way, keys in ways.items():
+            speeds[way].append(trainer_speed(size, keys, *rest))
+    whole, chunked = (statistics.median(values) for values in speeds.values())
+    memory = [in_fresh_process(peak_memory, way, size, str(folder)) / 2**20 for way in ways]
+    columns = ["model", "whole loss, tok/s", "chunked, tok/s", "ratio", "whole loss, MiB", "chunked, MiB"]
+    row = [size, f"{whole:,.0f}", f"{chunked:,.0f}", f"{chunked / whole:.2f}", *(f"{peak:,.0f}" for peak in memory)]
+    print_table(f"chunked_loss, {BATCH} sequences of 256 tokens", columns, [row])
+
+
 def report_gpu(folder: Path, steps: int) -> None:
     """Utilisation of the 160M model; FLOPs of a token: 6 a weight but the input embedding, 6 layers width length."""
     training, tokenizer, sequences = data(folder, 1024, "sequential", steps, batch=64)
@@ -159,6 +177,8 @@ def main() -> None:
             report_loop(Path(name), asked.sizes, asked.repeats, asked.steps)
         if "packing" in asked.parts:
             report_packing(Path(name), asked.sizes[0], asked.repeats, asked.steps)
+        if "chunked" in asked.parts:
+            report_chunked(Path(name), asked.sizes[0], asked.repeats, asked.steps)
         if "gpu" in asked.parts and DEVICE.type == "cuda":
             report_gpu(Path(name), asked.steps)
 

@@ -100,9 +100,7 @@ class BaseTraining:
     def __post_init__(self):
         for name in ("fsdp", "deepspeed"):
             if self.chunked_loss and getattr(self, name) is not None:
-                raise UserError(
-                    f"{name} spreads the weight of the output layer, which chunked_loss needs whole: drop one"
-                )
+                raise UserError(f"{name} spreads the output layer, which chunked_loss needs whole: drop one of them")
 
     def inputs(self) -> dict[str, str]:
         """What the result depends on beside the data and MODEL_IN: name -> path or hub id."""
