@@ -33,14 +33,15 @@ def chunks(text: str, tokenizer, length: int) -> Iterator[str]:
     """Cut a document at white space into pieces that fill `length` tokens but for part of a word; the rest is lost."""
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     starts = [start for start, _ in offsets]
-    gaps = np.array([gap.start() for gap in re.finditer(r"\s+", text)])
+    gaps = np.array([*(gap.start() for gap in re.finditer(r"\s+", text)), len(text)])
     begin = 0
     while (first := int(np.searchsorted(starts, begin))) + length < len(starts):
-        before = int(np.searchsorted(gaps, starts[first + length], "right")) - 1
-        cut = int(gaps[before]) if before >= 0 else -1
-        if cut > begin:
-            yield text[begin:cut].strip()
-        begin = cut if cut > begin else starts[first + length]
+        after = int(np.searchsorted(gaps, starts[first + length], "right"))
+        if after > 0 and gaps[after - 1] > begin:
+            yield text[begin : gaps[after - 1]].strip()
+            begin = int(gaps[after - 1])
+        else:  # a word longer than a chunk
+            begin = int(gaps[after])
 
 
 class Documents:

@@ -122,7 +122,9 @@ class Study:
         costs["organise"] = self.prepare(cell.arm.calls, self._corpus_file(cell), data, cell, cell.name)
         keys = dict(self.plan.training) | dict(cell.arm.training)
         keys |= {"max_tokens": self.plan.sizes.max_tokens, "seed": cell.seed, "heldout_data": self.data / "curve.jsonl"}
-        keys["heldout_steps"] = self.plan.sizes.max_tokens // self.plan.sizes.chunk_tokens // keys["batch_size"] // 12
+        per_step = keys["batch_size"] * self.plan.sizes.chunk_tokens
+        keys["heldout_steps"] = self.plan.sizes.max_tokens // per_step // 12
+        keys["score_field"] = "planted" if cell.arm.source == "pool" else cell.arm.source  # the order made visible
         warm, model = self.folder / "models" / f"warm-{cell.block}", folder / "model"
         costs["train"] = self.train(data, warm, model, keys, cell.name)
         heldout = f"model_eval perplexity data={self.data / 'heldout'} max_length={self.plan.sizes.chunk_tokens}"
@@ -136,7 +138,7 @@ class Study:
             "seed": cell.seed,
             "block": cell.block,
             "bits_per_byte": {name: task["value"] for name, task in tasks.items()},
-            "curve": [[entry["tokens"], entry["heldout_loss"]] for entry in log if "heldout_loss" in entry],
+            "curve": [[entry["step"] * per_step, entry["heldout_loss"]] for entry in log if "heldout_loss" in entry],
             "order": [[entry["tokens"], entry["score"]] for entry in log if "score" in entry],
             "seconds": round(time.perf_counter() - begun, 1),
             "cost": costs,

@@ -6,6 +6,7 @@ python -m benchmarks.efficacy.truth [real|embedded] [--folder FOLDER]      write
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,19 +56,20 @@ def ablations(sweep: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     cosine, learnability the ratio of a sample's gradient norms at the step and `lag` later.
     """
     steps = [np.load(path) for path in sorted(sweep.glob("step-*.npz"))]
-    parts = []
-    for step, later in zip(steps, steps[1:], strict=False):
-        quality = step["dots"] / (step["norms"] * step["co_state_norm"])
-        parts.append((float(step["co_state_norm"]), quality, step["norms"] / later["norms"]))
+    factors = [
+        (norm, step["dots"] / (step["norms"] * norm), step["norms"] / later["norms"])
+        for step, later in pairwise(steps)
+        for norm in [float(step["co_state_norm"])]
+    ]
     scores = {
-        "lqs": sum(r * q * l for r, q, l in parts),
-        "without learnability": sum(r * q for r, q, _ in parts),
-        "without reliability": sum(q * l for _, q, l in parts),
-        "without quality": sum(r * l for r, _, l in parts),
+        "lqs": sum(reliability * quality * learnability for reliability, quality, learnability in factors),
+        "without learnability": sum(reliability * quality for reliability, quality, _ in factors),
+        "without reliability": sum(quality * learnability for _, quality, learnability in factors),
+        "without quality": sum(reliability * learnability for reliability, _, learnability in factors),
         "pds": sum(step["dots"] for step in steps[:-1]),
     }
-    spread = {"learnability sd / mean": float(np.mean([(l.std() / l.mean()) for *_, l in parts]))}
-    return scores, spread | {"reliability last / first": parts[-1][0] / parts[0][0]}
+    spread = float(np.mean([ratio.std() / ratio.mean() for *_, ratio in factors]))
+    return scores, {"learnability sd / mean": spread, "reliability last / first": factors[-1][0] / factors[0][0]}
 
 
 def rank_correlations(scores: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -90,7 +92,7 @@ def main() -> None:
         file = data / "scored" / f"{name}.jsonl"
         if not file.exists():
             continue
-        [directions] = [json.loads(Path(f"{file}.manifest.json").read_text(encoding="utf-8"))["directions"]]
+        directions = json.loads(Path(f"{file}.manifest.json").read_text(encoding="utf-8"))["directions"]
         sign = 1 if directions[name] == "higher" else -1
         scores[name] = sign * np.array([row[name] for row in sources.rows(file)], float)
     result["scores"] = {name: judge(score, kinds, qualities) for name, score in scores.items()}

@@ -1,0 +1,124 @@
+"""Figures of the study: the contrasts, and a page with ratios, folds, curves and scores."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.efficacy import records
+from benchmarks.efficacy.plan import FOLDER, Plan, load
+from benchmarks.efficacy.records import GENERAL, TARGET, Measure
+from benchmarks.efficacy.statistics import difference, level
+
+RATIOS = (10, 30, 50, 70)  # per cent
+LAYERS = {
+    1: "lqs-sorting",
+    2: "lqs-folding2",
+    3: "lqs-folding",
+    4: "lqs-folding4",
+    5: "lqs-folding5",
+    6: "lqs-folding6",
+}
+CURVES = ("shuffle", "lqs-sorting", "lqs-folding", "junk-last")
+ORDERS = ("lqs-sorting", "lqs-folding", "lqs-zigzag", "lqs-stair", "lqs-saw")
+
+
+def draw(data: str, folder: Path) -> None:
+    """Write results-main.png and results.png."""
+    plan, found = load(data), records.read(data)
+    measured = records.measures(plan, found)
+    path = FOLDER / "results" / data / "scores.json"
+    save(contrasts(plan, measured), folder / "results-main.png")
+    save(page(plan, measured, found, json.loads(path.read_text(encoding="utf-8"))), folder / "results.png")
+
+
+def save(sheet: Figure, path: Path) -> None:
+    sheet.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def contrasts(plan: Plan, measured: dict[str, Measure]) -> Figure:
+    """The main contrasts with their intervals, on both kinds of held-out text."""
+    sheet = Figure(figsize=(9, 5.5), layout="constrained")
+    for axes, name in zip(sheet.subplots(1, 2, sharey=True), (TARGET, GENERAL), strict=True):
+        one = measured[name]
+        rows = [(f"{a} - {b}", difference(one.runs, a, b, one.noise)) for a, b in plan.contrasts["main"]]
+        rows = [(title, found) for title, found in rows if found][::-1]
+        for place, (_, found) in enumerate(rows):
+            colour = "grey" if not found.clear else "tab:green" if found.value < 0 else "tab:red"
+            axes.errorbar(found.value, place, xerr=found.margin, fmt="o", color=colour, capsize=3)
+        axes.set_yticks(range(len(rows)), [title for title, _ in rows])
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set(title=f"{name} text", xlabel="bits per byte, left = better")
+        axes.grid(axis="x", alpha=0.3)
+    return sheet
+
+
+def page(plan: Plan, measured: dict[str, Measure], found: list[dict], scores: dict) -> Figure:
+    """Ratios and folds on both kinds of text, loss curves under the order of the rows, and scores by kind of text."""
+    sheet = Figure(figsize=(12, 15), layout="constrained")
+    grid = sheet.subplots(4, 2)
+    for column, name in enumerate((TARGET, GENERAL)):
+        ratios(grid[0, column], measured[name])
+        folds(grid[1, column], measured[name])
+    orders(grid[2, 0], found)
+    curves(grid[2, 1], found)
+    for axes, name in zip(grid[3], ("lqs", "kenlm"), strict=True):
+        histogram(axes, name, scores["scores"][name])
+    return sheet
+
+
+def ratios(axes: Axes, one: Measure) -> None:
+    """Bits per byte against the share of the rows that is kept."""
+    ran = {run.arm for run in one.runs}
+    for method in ("random", "kenlm", "pds", "lqs"):
+        arms = {ratio: f"{method}{ratio}" for ratio in RATIOS} | {100: "shuffle"}
+        points = [(ratio / 100, *level(one.runs, arm, one.noise)) for ratio, arm in arms.items() if arm in ran]
+        if points:
+            axes.errorbar(*map(list, zip(*points, strict=True)), fmt="o-", capsize=3, label=method)
+    axes.set(xlabel="share of rows kept (equal tokens)", ylabel=one.title)
+    axes.legend()
+
+
+def folds(axes: Axes, one: Measure) -> None:
+    """Bits per byte against the number of folds, beside random order."""
+    ran = {run.arm for run in one.runs}
+    points = [(layer, *level(one.runs, arm, one.noise)) for layer, arm in LAYERS.items() if arm in ran]
+    if points:
+        axes.errorbar(*map(list, zip(*points, strict=True)), fmt="o-", capsize=3, label="folding by lqs")
+    if "shuffle" in ran:
+        value, margin = level(one.runs, "shuffle", one.noise)
+        axes.axhline(value, color="grey", label="shuffle")
+        axes.axhspan(value - margin, value + margin, color="grey", alpha=0.2)
+    axes.set(xlabel="folds (1 = sorting)", ylabel=one.title)
+    axes.legend()
+
+
+def orders(axes: Axes, found: list[dict]) -> None:
+    """The mean score of the rows that each part of a training saw."""
+    for name in ORDERS:
+        for record in [record for record in found if record["arm"] == name and record["order"]][:1]:
+            axes.plot(*zip(*record["order"], strict=True), label=name)
+    axes.set(xlabel="tokens", ylabel="mean lqs of the rows of a step")
+    axes.legend()
+
+
+def curves(axes: Axes, found: list[dict]) -> None:
+    """Held-out loss on the way, averaged over the runs of an arm."""
+    for name in CURVES:
+        runs = np.array([record["curve"] for record in found if record["arm"] == name])
+        if len(runs):
+            axes.plot(runs[0, :, 0], runs[:, :, 1].mean(0), "o-", markersize=3, label=f"{name} ({len(runs)} runs)")
+    axes.set(xlabel="tokens", ylabel="held-out loss, nats per token")
+    axes.legend()
+
+
+def histogram(axes: Axes, name: str, judged: dict) -> None:
+    """Scores by kind of text, as shares of the kind; higher is better, whatever the raw direction."""
+    low, high = judged["histogram"]["edges"]
+    for kind, counts in judged["histogram"]["counts"].items():
+        places = np.linspace(low, high, len(counts))
+        axes.plot(places, np.array(counts) / sum(counts), label=kind)
+    axes.set(xlabel=f"{name}, oriented so that higher is better", ylabel="share of the rows of a kind")
+    axes.legend(fontsize="x-small", ncols=2)

@@ -1,0 +1,47 @@
+"""The committed records of cells as measurements."""
+
+import json
+from typing import Any, NamedTuple
+
+from benchmarks.efficacy.plan import FOLDER, Plan
+from benchmarks.efficacy.statistics import Noise, Run, area, pooled
+
+TARGET, GENERAL, AREA = "target-like", "general", "curve"
+
+
+class Measure(NamedTuple):
+    """One thing that was measured in every cell, and its noise."""
+
+    title: str
+    runs: list[Run]
+    noise: Noise
+
+
+def read(data: str) -> list[dict[str, Any]]:
+    """All records of `real` or `embedded`, by name."""
+    return [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted((FOLDER / "results" / data / "cells").glob("*"))
+    ]
+
+
+def measures(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Measure]:
+    """Bits per byte on target-like and on general text (mean of the clean domains); mean height of the loss curve.
+
+    Tuning cells are left out. Raises: ValueError where there are too few runs to tell the noise.
+    """
+    target = plan.sizes.main_target
+
+    def general(record: dict[str, Any]) -> float:
+        values = [value for name, value in record["bits_per_byte"].items() if name != target]
+        return sum(values) / len(values)
+
+    reading = {
+        TARGET: ("bits per byte, target-like text", lambda record: record["bits_per_byte"][target]),
+        GENERAL: ("bits per byte, general text", general),
+        AREA: ("mean held-out loss over training, nats per token", lambda record: area(record["curve"])),
+    }
+    found = {}
+    for name, (title, value) in reading.items():
+        runs = [Run(r["arm"], r["block"], value(r)) for r in records if not r["arm"].startswith("tuning")]
+        found[name] = Measure(title, runs, pooled(runs))
+    return found

@@ -1,0 +1,145 @@
+"""Tables and figures of the study from its committed records.
+
+    python -m benchmarks.efficacy.report [real|embedded]
+
+Refreshes the tables between the `<!-- table: NAME -->` marks of docs/results.md, and the figures beside it; with
+`embedded` it prints the tables only.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from benchmarks.efficacy import records
+from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Plan, load
+from benchmarks.efficacy.records import GENERAL, TARGET, Measure
+from benchmarks.efficacy.statistics import CONFIDENCE, difference, level
+
+PAGE = REPOSITORY / "docs" / "results.md"
+MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def contrasts(plan: Plan, found: dict[str, Measure], group: str) -> str:
+    """Differences between arms; those whose interval excludes zero are bold."""
+    rows = []
+    for first, second in plan.contrasts[group]:
+        parts = {name: difference(one.runs, first, second, one.noise) for name, one in found.items()}
+        if parts[TARGET] is None:
+            rows.append([f"{first} - {second}", "0 / 0", *["not run"] * len(found)])
+            continue
+        cells = [f"**{d.value:+.4f}**" if d.clear else f"{d.value:+.4f}" for d in parts.values()]
+        margins = [f"± {d.margin:.4f}" for d in parts.values()]
+        counts = " / ".join(map(str, parts[TARGET].runs))
+        rows.append([f"{first} - {second}", counts, *map(" ".join, zip(cells, margins, strict=True))])
+    return markdown(["contrast", "runs", "target-like", "general", "area under the curve"], rows)
+
+
+def arms(plan: Plan, found: dict[str, Measure]) -> str:
+    """Every arm that has run: its level, the difference from `shuffle`, and how many runs there are."""
+    ran = [name for name in plan.arms if any(run.arm == name for run in found[TARGET].runs)]
+    rows = []
+    for name in ran:
+        count = sum(run.arm == name for run in found[TARGET].runs)
+        levels = [f"{level(found[key].runs, name, found[key].noise)[0]:.4f}" for key in (TARGET, GENERAL)]
+        rows.append([name, str(count), *levels])
+    return markdown(["arm", "runs", "target-like", "general"], rows)
+
+
+def noise(found: dict[str, Measure]) -> str:
+    """The standard deviation between runs within a block."""
+    rows = [[one.title, f"{one.noise.deviation:.4f}", str(one.noise.freedom)] for one in found.values()]
+    return markdown(["measure", "standard deviation", "degrees of freedom"], rows)
+
+
+def truth(scores: dict) -> str:
+    """What every scorer, and lqs with a factor left out, makes of junk."""
+    judged = scores["scores"] | {f"lqs {name}": one for name, one in scores.get("ablations", {}).items()}
+    kinds = list(next(iter(judged.values()))["auc"])
+    ends = list(next(iter(judged.values()))["planted"])
+    columns = [
+        "score",
+        "AUC planted",
+        "AUC low",
+        *(f"AUC {kind}" for kind in kinds),
+        *(f"junk in {end}" for end in ends),
+    ]
+    rows = [
+        [
+            name,
+            *(f"{value:.2f}" for value in (one["auc_planted"], one["auc_low"], *one["auc"].values())),
+            *(f"{value:.1%}" for value in one["planted"].values()),
+        ]
+        for name, one in judged.items()
+    ]
+    return markdown(columns, rows)
+
+
+def percentiles(scores: dict) -> str:
+    """Where each kind of text stands in each score: the mean percentile, 1 = best."""
+    names = list(scores["scores"])
+    kinds = sorted(next(iter(scores["scores"].values()))["mean_percentile"])
+    rows = [[kind, *(f"{scores['scores'][name]['mean_percentile'][kind]:.2f}" for name in names)] for kind in kinds]
+    return markdown(["kind of text", *names], rows)
+
+
+def costs(found: list[dict], scores: dict | None) -> str:
+    """Seconds of one thread and memory of what a cell does, as means over cells, and of each scoring."""
+    rows = []
+    for name in ("organise", "train", "evaluate"):
+        cells = [record["cost"][name] for record in found if record["cost"][name]["wall"]]
+        if cells:
+            wall, cpu = (sum(cell[key] for cell in cells) / len(cells) for key in ("wall", "cpu"))
+            peak = max(cell["peak_mib"] for cell in cells)
+            rows.append([f"{name}, a cell", f"{wall:,.1f}", f"{cpu:,.1f}", f"{peak:,.0f}"])
+    for name, seconds in (scores or {}).get("seconds", {}).items():
+        rows.append([f"score {name}, once", f"{seconds:,.1f}", "", ""])
+    return markdown(["stage", "wall s", "CPU s", "peak memory MiB"], rows)
+
+
+def tables(data: str) -> dict[str, Callable[[], str]]:
+    """Name -> the table, made when asked for."""
+    plan, found = load(data), records.read(data)
+    measured = records.measures(plan, found)
+    path = FOLDER / "results" / data / "scores.json"
+    scores = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    made = {
+        "main": lambda: contrasts(plan, measured, "main"),
+        "others": lambda: contrasts(plan, measured, "others"),
+        "arms": lambda: arms(plan, measured),
+        "noise": lambda: noise(measured),
+        "costs": lambda: costs(found, scores),
+    }
+    if scores:
+        made |= {"truth": lambda: truth(scores), "percentiles": lambda: percentiles(scores)}
+    return made
+
+
+def refreshed(page: str, made: dict[str, Callable[[], str]]) -> str:
+    """The page with its marked tables made anew. Raises: KeyError for a mark without a table."""
+    return MARKED.sub(lambda match: match[1] + "\n" + made[match[2]]() + "\n" + match[3], page)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", nargs="?", choices=["real", "embedded"], default="embedded")
+    data = parser.parse_args().data
+    made = tables(data)
+    print(f"differences with {CONFIDENCE:.0%} confidence intervals; negative = the first arm is better\n")
+    for name, table in made.items():
+        print(f"{name}\n\n{table()}")
+    if data == "real":
+        from benchmarks.efficacy.figures import draw
+
+        PAGE.write_text(refreshed(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
+        draw(data, PAGE.parent)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""The study of data efficacy: its numbers against oracles, its plan against the stages, its data, its driver."""
+
+import importlib
+import json
+import os
+import random
+import shlex
+import subprocess
+import sys
+from string import Template
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.efficacy import corpus, plan, records, report, run, statistics, truth
+from benchmarks.efficacy.statistics import Run
+from common.cli import REPOSITORY, main
+from model_eval.contamination import grams
+
+REAL, EMBEDDED = plan.load("real"), plan.load("embedded")
+
+
+def drawn(arm, count, block=0, mean=0.0, seed=0):
+    values = np.random.default_rng(seed).normal(mean, 1, count)
+    return [Run(arm, block, float(value)) for value in values]
+
+
+def test_one_block_of_two_arms_is_students_t_test():
+    runs = drawn("a", 5, mean=1, seed=1) + drawn("b", 4, seed=2)
+    a, b = ([run.value for run in runs if run.arm == arm] for arm in "ab")
+    interval = stats.ttest_ind(a, b).confidence_interval(statistics.CONFIDENCE)
+    found = statistics.difference(runs, "a", "b", statistics.pooled(runs))
+    assert found.value - found.margin == pytest.approx(interval.low)
+    assert found.value + found.margin == pytest.approx(interval.high)
+    assert found.clear == (interval.low > 0 or interval.high < 0)
+
+
+def test_noise_is_the_residual_of_least_squares_on_arm_and_block():
+    runs = [run for n, arm in enumerate("abc") for block in range(3) for run in drawn(arm, 2 + n, block, n * block, n)]
+    groups = sorted({(run.arm, run.block) for run in runs})
+    design = np.array([[(run.arm, run.block) == group for group in groups] for run in runs], float)
+    _, [squares], rank, _ = np.linalg.lstsq(design, np.array([run.value for run in runs]))
+    noise = statistics.pooled(runs)
+    assert noise.freedom == len(runs) - rank
+    assert noise.deviation == pytest.approx((squares / noise.freedom) ** 0.5)
+
+
+def test_intervals_hold_what_they_promise():
+    """Of 400 studies with a known difference and strong blocks, about 95 % have it in their interval."""
+    hits, generator = 0, np.random.default_rng(0)
+    for _ in range(400):
+        blocks = generator.normal(0, 10, 3)
+        runs = [
+            Run(arm, seed % 3, mean + blocks[seed % 3] + generator.normal())
+            for arm, mean, seeds in (("a", 0.5, 5), ("b", 0.0, 8))
+            for seed in range(seeds)
+        ]
+        found = statistics.difference(runs, "a", "b", statistics.pooled(runs))
+        hits += abs(found.value - 0.5) <= found.margin
+    assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_arms_without_a_common_block_or_a_second_run_have_no_difference():
+    runs = [Run("a", 0, 1.0), Run("a", 0, 2.0), Run("b", 1, 1.0)]
+    assert statistics.difference(runs, "a", "b", statistics.pooled(runs)) is None
+    with pytest.raises(ValueError, match="two runs"):
+        statistics.pooled(runs[1:])
+
+
+def test_area_is_the_mean_height():
+    assert statistics.area([[0, 4], [1, 2], [3, 0]]) == pytest.approx((3 * 1 + 1 * 2) / 3)
+
+
+def test_auc_counts_pairs():
+    good, bad = np.array([3.0, 1.0, 2.0]), np.array([2.0, 0.0])
+    pairs = [(one > other) + 0.5 * (one == other) for one in good for other in bad]
+    assert truth.auc(good, bad) == pytest.approx(np.mean(pairs))
+
+
+def test_a_score_that_knows_the_truth_and_one_that_inverts_it():
+    qualities = np.repeat(["clean", "low", "planted"], [60, 25, 15])
+    kinds = np.where(qualities == "planted", "noise", qualities)
+    knowing = np.linspace(1, 0, 100)
+    right, wrong = (truth.judge(score, kinds, qualities) for score in (knowing, -knowing))
+    assert right["auc"] == {"low": 1.0, "noise": 1.0} and wrong["auc_planted"] == 0.0
+    assert right["planted"]["top 10%"] == 0.0 and right["planted"]["bottom 10%"] == 1.0
+    assert wrong["planted"] == {"top 1%": 1.0, "top 5%": 1.0, "top 10%": 1.0, "bottom 10%": 0.0}
+    assert right["mean_percentile"]["noise"] == pytest.approx(0.075)
+
+
+def test_factors_multiply_to_the_scores(tmp_path):
+    random_state, steps = np.random.default_rng(0), []
+    for step in (0, 20, 40):
+        found = {
+            "dots": random_state.normal(size=9),
+            "norms": random_state.uniform(1, 2, 9),
+            "co_state_norm": 3.0 + step,
+        }
+        np.savez(tmp_path / f"step-{step:06}.npz", **found)
+        steps.append(found)
+    scores, _ = truth.ablations(tmp_path)
+    assert np.allclose(scores["lqs"], steps[0]["dots"] / steps[1]["norms"] + steps[1]["dots"] / steps[2]["norms"])
+    assert np.allclose(scores["pds"], steps[0]["dots"] + steps[1]["dots"])
+    assert np.allclose(scores["without learnability"], sum(one["dots"] / one["norms"] for one in steps[:2]))
+
+
+@pytest.mark.parametrize("name", REAL.arms)
+def test_the_stages_take_every_call_of_an_arm(name):
+    for call in (*REAL.corpus, *REAL.arms[name].calls):
+        stage, *words = shlex.split(Template(call).substitute(seed=3, **vars(REAL.sizes)))
+        assert (
+            main(importlib.import_module(f"{stage}.entry").STAGE, ["in.jsonl", "out.jsonl", *words, "--dry-run"]) == 0
+        )
+
+
+def test_the_plan_names_arms_that_exist_and_runs_what_it_asks():
+    for one in (REAL, EMBEDDED):
+        assert one.sizes.max_tokens == one.sizes.corpus * one.sizes.chunk_tokens
+        cells = one.cells()
+        assert len({cell.name for cell in cells}) == len(cells)
+        assert {cell.arm.name for cell in cells} == set(one.arms)
+        seeds = {name: [cell.seed for cell in cells if cell.arm.name == name] for name in one.arms}
+        for first, second in one.contrasts["main"]:
+            assert len(seeds[first]) >= 5 and len(seeds[second]) >= 5
+        for first, second in one.contrasts["others"]:
+            assert len(seeds[first]) >= 3 and len(seeds[second]) >= 3
+
+
+def test_an_arm_starts_from_the_file_with_all_its_scores():
+    sources = {name: arm.source for name, arm in REAL.arms.items()}
+    assert sources["shuffle"] == sources["junk-last"] == "pool"
+    assert sources["kenlm50"] == "kenlm" and sources["lqs-zigzag"] == "lqs" and sources["pds-sorting"] == "pds"
+
+
+def test_what_changes_a_cell_changes_its_identity():
+    cells = {cell.name: cell for cell in REAL.cells()}
+    identities = {name: REAL.identity(cell, "hash") for name, cell in cells.items()}
+    assert len(set(identities.values())) == len(cells)
+    assert REAL.identity(cells["shuffle-0"], "other") != identities["shuffle-0"]
+
+
+class Words:
+    """A tokenizer whose tokens are words, longer words being several."""
+
+    def __call__(self, text, **_):
+        starts = [
+            i for i in range(len(text)) if not text[i].isspace() and (i == 0 or text[i - 1].isspace() or i % 7 == 0)
+        ]
+        return {"offset_mapping": [(start, start + 1) for start in starts]}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_chunks_are_full_and_whole_words(seed):
+    generator = random.Random(seed)
+    words = ["x" * generator.randint(1, 9) for _ in range(300)]
+    text, length = "  ".join(words), 20
+    found = list(corpus.chunks(text, Words(), length))
+    joined = " ".join(found).split()
+    assert joined == words[: len(joined)]
+    assert len(found) > 3 and len(words) - len(joined) <= 2 * length
+    position = 0
+    for piece in found:
+        position = text.index(piece, position)
+        starts = [start for start, _ in Words()(text)["offset_mapping"] if position <= start < position + len(piece)]
+        assert length - 3 <= len(starts) <= length
+        position += len(piece)
+
+
+def test_a_run_of_letters_longer_than_a_chunk_is_left_out():
+    assert not any("y" in piece for piece in corpus.chunks("y" * 500 + " " + "short words " * 40, Words(), 20))
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
+    for folder in folders:
+        corpus.build(corpus.source("embedded"), folder, EMBEDDED.sizes)
+    return folders
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def test_embedded_data_is_as_planned_and_the_same_every_time(embedded):
+    one, two = (json.loads((folder / "data.json").read_text()) for folder in embedded)
+    assert one == two
+    sizes, pool = EMBEDDED.sizes, rows_of(embedded[0] / "pool.jsonl")
+    assert (len(rows_of(embedded[0] / "warm.jsonl")), len(rows_of(embedded[0] / "target-manual.jsonl"))) == (128, 128)
+    assert abs(len(pool) - sizes.pool) <= 2
+    assert np.mean([row["planted"] for row in pool]) == pytest.approx(0.13, abs=0.02)
+    assert np.mean([row["quality"] == "clean" for row in pool]) == pytest.approx(0.62, abs=0.03)
+
+
+def test_nothing_that_is_held_out_can_be_learned(embedded):
+    folder = embedded[0]
+    heldout = [row for path in (folder / "heldout").glob("*.jsonl") for row in rows_of(path)]
+    found = {gram for row in heldout for gram in grams(row["text"]).tolist()}
+    taught = [row for name in ("pool", "warm", "target-manual") for row in rows_of(folder / f"{name}.jsonl")]
+    assert len(found) > 1000
+    assert all(found.isdisjoint(grams(row["text"]).tolist()) for row in taught)
+    documents = {(row["id"].rsplit("-", 2)[0], row["id"].rsplit("-", 2)[1]) for row in taught}
+    assert documents.isdisjoint((row["id"].rsplit("-", 2)[0], row["id"].rsplit("-", 2)[1]) for row in heldout)
+
+
+def job(name, needs=(), done=False, do=lambda: None):
+    return run.Job(name, needs, do, lambda: done)
+
+
+def test_jobs_wait_for_what_they_need_and_finished_ones_are_not_repeated():
+    order = []
+    jobs = [
+        job("last", ["second"], do=lambda: order.append("last")),
+        job("second", ["first", "old"], do=lambda: order.append("second")),
+        job("first", do=lambda: order.append("first")),
+        job("old", done=True, do=lambda: order.append("old")),
+    ]
+    assert run.work(jobs, 2, 1e9) == []
+    assert order == ["first", "second", "last"]
+
+
+def test_a_failure_stops_what_needs_it_and_nothing_else():
+    done = []
+
+    def fail():
+        raise RuntimeError("broken")
+
+    jobs = [
+        job("bad", do=fail),
+        job("after", ["bad"], do=lambda: done.append("after")),
+        job("other", do=lambda: done.append(1)),
+    ]
+    assert run.work(jobs, 1, 1e9) == ["bad"]
+    assert done == [1]
+
+
+def test_nothing_starts_after_the_budget():
+    assert run.work([job("one", do=lambda: pytest.fail("started"))], 1, -1) == []
+
+
+def test_a_record_of_another_plan_is_refused(embedded, tmp_path):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "data").symlink_to(embedded[0])
+    study = run.Study(EMBEDDED, folder, tmp_path / "records")
+    [cell] = [cell for cell in EMBEDDED.cells() if cell.name == "shuffle-0"]
+    (tmp_path / "records" / "cells").mkdir(parents=True)
+    (tmp_path / "records" / "cells" / "shuffle-0.json").write_text('{"identity": "of old"}')
+    with pytest.raises(SystemExit, match="another plan"):
+        [job.done() for job in study.jobs([cell])]
+
+
+@pytest.mark.skipif(not (report.PAGE.exists()), reason="the page of results is not written yet")
+def test_the_tables_of_the_page_are_those_of_the_records():
+    page = report.PAGE.read_text(encoding="utf-8")
+    assert report.MARKED.search(page)
+    assert report.refreshed(page, report.tables("real")) == page
+
+
+@pytest.mark.slow
+def test_a_short_study_runs_resumes_and_reports(tmp_path):
+    words = [sys.executable, "-m", "benchmarks.efficacy.run", "embedded", "--folder", str(tmp_path / "work")]
+    words += ["--records", str(tmp_path / "records"), "--only", "*-0"]
+    for _ in range(2):
+        names = "[sl][hq]*[ef5]*-0"
+        done = subprocess.run([*words[:-1], names], cwd=REPOSITORY, env=os.environ, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "jobs are done" in done.stdout and "to go" not in done.stdout
+    found = [json.loads(path.read_text()) for path in (tmp_path / "records" / "cells").glob("*.json")]
+    assert found and all(0 < value < 20 for record in found for value in record["bits_per_byte"].values())
+    assert records.read("nothing") == []
