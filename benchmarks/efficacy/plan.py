@@ -73,6 +73,7 @@ class Plan:
     corpus: Sequence[Call]
     scores: Mapping[str, Score]
     arms: Mapping[str, Arm]
+    second_target: str
     rounds: Sequence[Mapping[str, Any]]
     contrasts: Mapping[str, Sequence[tuple[str, str]]]
 
@@ -118,6 +119,7 @@ def load(data: str) -> Plan:
         data=data,
         sizes=Sizes(**content["sizes"][data]),
         scores=scores,
+        second_target=content["second_target"][data],
         arms={name: arm(name, given, scores) for name, given in content["arms"].items()},
         **{name: content[name] for name in same},
     )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from benchmarks.efficacy.plan import FOLDER, Plan
 from benchmarks.efficacy.statistics import Noise, Run, area, pooled
 
-TARGET, GENERAL, AREA = "target-like", "general", "curve"
+TARGET, GENERAL, SECOND, AREA = "target-like", "general", "second target", "curve"
 
 
 class Measure(NamedTuple):
@@ -38,6 +38,10 @@ def measures(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Measure]:
     reading = {
         TARGET: ("bits per byte, target-like text", lambda record: record["bits_per_byte"][target]),
         GENERAL: ("bits per byte, general text", general),
+        SECOND: (
+            f"bits per byte, {plan.second_target}",
+            lambda record: record["bits_per_byte"][plan.second_target],
+        ),
         AREA: ("mean held-out loss over training, nats per token", lambda record: area(record["curve"])),
     }
     found = {}

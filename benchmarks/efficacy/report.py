@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.efficacy import records
 from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Plan, load
-from benchmarks.efficacy.records import GENERAL, TARGET, Measure
+from benchmarks.efficacy.records import AREA, GENERAL, SECOND, TARGET, Measure
 from benchmarks.efficacy.statistics import CONFIDENCE, difference, level
 
 PAGE = REPOSITORY / "docs" / "results.md"
@@ -28,17 +28,16 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def contrasts(plan: Plan, found: dict[str, Measure], group: str) -> str:
     """Differences between arms; those whose interval excludes zero are bold."""
+    names = (SECOND if group == "second" else TARGET, GENERAL, AREA)
     rows = []
     for first, second in plan.contrasts[group]:
-        parts = {name: difference(one.runs, first, second, one.noise) for name, one in found.items()}
-        if parts[TARGET] is None:
-            rows.append([f"{first} - {second}", "0 / 0", *["not run"] * len(found)])
-            continue
-        cells = [f"**{d.value:+.4f}**" if d.clear else f"{d.value:+.4f}" for d in parts.values()]
-        margins = [f"± {d.margin:.4f}" for d in parts.values()]
-        counts = " / ".join(map(str, parts[TARGET].runs))
-        rows.append([f"{first} - {second}", counts, *map(" ".join, zip(cells, margins, strict=True))])
-    return markdown(["contrast", "runs", "target-like", "general", "area under the curve"], rows)
+        parts = [difference(found[name].runs, first, second, found[name].noise) for name in names]
+        cells = [
+            f"{f'**{d.value:+.4f}**' if d.clear else f'{d.value:+.4f}'} ± {d.margin:.4f}" if d else "" for d in parts
+        ]
+        runs = " / ".join(map(str, parts[0].runs)) if parts[0] else "not run yet"
+        rows.append([f"{first} - {second}", runs, *cells])
+    return markdown(["contrast", "runs", names[0], GENERAL, "mean height of the loss curve"], rows)
 
 
 def arms(plan: Plan, found: dict[str, Measure]) -> str:
@@ -112,6 +111,7 @@ def tables(data: str) -> dict[str, Callable[[], str]]:
     made = {
         "main": lambda: contrasts(plan, measured, "main"),
         "others": lambda: contrasts(plan, measured, "others"),
+        "second": lambda: contrasts(plan, measured, "second"),
         "arms": lambda: arms(plan, measured),
         "noise": lambda: noise(measured),
         "costs": lambda: costs(found, scores),

@@ -105,7 +105,7 @@ class Study:
 
         def do() -> None:
             record.parent.mkdir(parents=True, exist_ok=True)
-            found = self.run_cell(cell) | {"identity": identity}
+            found = self.run_cell(cell) | {"data": self.hash, "identity": identity}
             record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
         def done() -> bool:
@@ -167,7 +167,8 @@ class Study:
 
     def call(self, call: Call, paths: Sequence[Path], name: str, seed: int = 0) -> dict[str, float]:
         """Run a stage; what it printed goes to logs/NAME.log. -> what it cost. Raises: RuntimeError where it fails."""
-        names = asdict(self.plan.sizes) | {"data": self.data, "models": self.folder / "models", "seed": seed}
+        names = asdict(self.plan.sizes) | {"second_target": self.plan.second_target, "seed": seed}
+        names |= {"data": self.data, "models": self.folder / "models"}
         stage, *words = shlex.split(Template(call).substitute(names))
         command = ["bash", str(REPOSITORY / stage / "entry.sh"), *map(str, paths), *words]
         own = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "DELT_PYTHON": sys.executable}

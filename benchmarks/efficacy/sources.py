@@ -91,7 +91,7 @@ def embedded(folder: Path) -> Sources:
         Kind("boilerplate", "planted", 0.065, kind("boilerplate")),
     ]
     manual = texts(folder / "target.jsonl", folder / "heldout.jsonl")
-    return Sources(kinds, {"manual": manual}, texts(folder / "target.jsonl"))
+    return Sources(kinds, {"manual": manual, "docstring": "docstring"}, texts(folder / "target.jsonl"))
 
 
 def untokenized(text: str) -> str:

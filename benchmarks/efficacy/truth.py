@@ -5,12 +5,11 @@ python -m benchmarks.efficacy.truth [real|embedded] [--folder FOLDER]      write
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import yaml
 from scipy import stats
 
 from benchmarks.efficacy import sources
@@ -72,10 +71,23 @@ def ablations(sweep: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     return scores, {"learnability sd / mean": spread, "reliability last / first": factors[-1][0] / factors[0][0]}
 
 
-def rank_correlations(scores: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, dict[str, float]]:
+def read_scores(data: str, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Of each file of scores that is there: the scores, turned so that higher is better, and the seconds it took."""
+    scores, seconds = {}, {}
+    for name in load(data).scores:
+        manifest = folder / f"{name}.jsonl.manifest.json"
+        if manifest.exists():
+            facts = json.loads(manifest.read_text(encoding="utf-8"))
+            sign = 1 if facts["directions"][name] == "higher" else -1
+            scores[name] = sign * np.array([row[name] for row in sources.rows(folder / f"{name}.jsonl")], float)
+            seconds[name] = facts["seconds"]
+    return scores, seconds
+
+
+def rank_correlations(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """Spearman's of each pair of scores."""
     return {
-        one: {other: float(stats.spearmanr(scores[one], scores[other]).statistic) for other in names} for one in names
+        one: {other: float(stats.spearmanr(scores[one], scores[other]).statistic) for other in scores} for one in scores
     }
 
 
@@ -84,35 +96,27 @@ def main() -> None:
     parser.add_argument("data", nargs="?", choices=["real", "embedded"], default="embedded")
     parser.add_argument("--folder", type=Path, help="of the study (results/efficacy-DATA)")
     given = parser.parse_args()
-    data = (given.folder or Path("results") / f"efficacy-{given.data}") / "data"
-    rows = list(sources.rows(data / "pool.jsonl"))
+    folder = (given.folder or Path("results") / f"efficacy-{given.data}") / "data"
+    rows = list(sources.rows(folder / "pool.jsonl"))
     kinds, qualities = (np.array([row[name] for row in rows]) for name in ("kind", "quality"))
-    scores, result = {}, {"rows": len(rows)}
-    for name in load(given.data).scores:
-        file = data / "scored" / f"{name}.jsonl"
-        if not file.exists():
-            continue
-        directions = json.loads(Path(f"{file}.manifest.json").read_text(encoding="utf-8"))["directions"]
-        sign = 1 if directions[name] == "higher" else -1
-        scores[name] = sign * np.array([row[name] for row in sources.rows(file)], float)
-    result["scores"] = {name: judge(score, kinds, qualities) for name, score in scores.items()}
-    result["spearman"] = rank_correlations(scores, list(scores))
-    sweep = data / "scored" / "lqs.jsonl.work" / "annotate" / "sweep"
+    scores, seconds = read_scores(given.data, folder / "scored")
+    result = {
+        "rows": len(rows),
+        "seconds": seconds,
+        "scores": {name: judge(score, kinds, qualities) for name, score in scores.items()},
+        "spearman": rank_correlations(scores),
+    }
+    sweep = folder / "scored" / "lqs.jsonl.work" / "annotate" / "sweep"
     if sweep.exists():
         parts, result["factors"] = ablations(sweep)
-        without = {name: score for name, score in parts.items() if name.startswith("without")}
-        result["ablations"] = {name: judge(score, kinds, qualities) for name, score in without.items()}
-        every = parts | ({"lqs": scores["lqs"]} if "lqs" in scores else {})
-        result["ablation_spearman"] = {name: rank_correlations(every, ["lqs", name])["lqs"][name] for name in parts}
+        result["ablations"] = {
+            name: judge(parts[name], kinds, qualities) for name in parts if name.startswith("without")
+        }
+        result["ablation_spearman"] = rank_correlations(parts)["lqs"]
     output = FOLDER / "results" / given.data / "scores.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {output}")
-    print(
-        yaml.safe_dump(
-            {name: {k: v for k, v in one.items() if k != "histogram"} for name, one in result["scores"].items()}
-        )
-    )
 
 
 if __name__ == "__main__":
