@@ -75,6 +75,7 @@ class Plan:
     arms: Mapping[str, Arm]
     second_target: str
     rounds: Sequence[Mapping[str, Any]]
+    accuracy: Mapping[str, Any]
     contrasts: Mapping[str, Sequence[tuple[str, str]]]
 
     def cells(self) -> list[Cell]:
@@ -86,6 +87,14 @@ class Plan:
         """The arm `shuffle` with the learning rates and batch sizes to choose from, one seed."""
         names = ["-".join(("tuning", *(f"{value:g}" for value in values.values()))) for values in self.tuning]
         return [Cell(Arm(name, (), values, "pool"), 0, 0) for name, values in zip(names, self.tuning, strict=True)]
+
+    def accuracy_cells(self) -> list[Cell]:
+        """The cells whose models answer multiple-choice questions too."""
+        return [
+            cell
+            for cell in self.cells()
+            if cell.arm.name in self.accuracy["arms"] and cell.seed < self.accuracy["seeds"]
+        ]
 
     def identity(self, cell: Cell, data_hash: str) -> str:
         """A hash of all that the result of a cell follows from, but for the code."""
@@ -114,7 +123,17 @@ def load(data: str) -> Plan:
         name: Score(source, "data_scoring " + call.replace("$influence", influence))
         for name, (source, call) in content["scores"].items()
     }
-    same = ("blocks", "training", "warm_training", "annotator_passes", "tuning", "corpus", "rounds", "contrasts")
+    same = (
+        "blocks",
+        "training",
+        "warm_training",
+        "annotator_passes",
+        "tuning",
+        "corpus",
+        "rounds",
+        "accuracy",
+        "contrasts",
+    )
     return Plan(
         data=data,
         sizes=Sizes(**content["sizes"][data]),

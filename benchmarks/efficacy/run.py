@@ -24,6 +24,7 @@ import yaml
 
 from benchmarks.efficacy import corpus
 from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Call, Cell, Plan, load
+from common.files import atomic_file
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,7 @@ class Study:
         identity = self.plan.identity(cell, self.hash)
 
         def do() -> None:
-            record.parent.mkdir(parents=True, exist_ok=True)
-            found = self.run_cell(cell) | {"data": self.hash, "identity": identity}
-            record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            write(record, self.run_cell(cell) | {"data": self.hash, "identity": identity})
 
         def done() -> bool:
             if record.exists() and json.loads(record.read_text(encoding="utf-8"))["identity"] != identity:
@@ -114,6 +113,22 @@ class Study:
             return record.exists()
 
         return Job(cell.name, [f"corpus-{cell.arm.source}-{cell.seed}", f"warm-{cell.block}"], do, done)
+
+    def accuracy_jobs(self, cells: Iterable[Cell]) -> list[Job]:
+        """Benchmarks for the models of finished cells; those of other machines are not here, and are left out."""
+        jobs = []
+        for cell in cells:
+            folder, record = self.folder / "cells" / cell.name, self.records / "accuracy" / f"{cell.name}.json"
+
+            def do(cell: Cell = cell, folder: Path = folder, record: Path = record) -> None:
+                self.call(self.plan.accuracy[self.plan.data], [folder / "model", folder / "tasks.yaml"], cell.name)
+                tasks = yaml.safe_load((folder / "tasks.yaml").read_text(encoding="utf-8"))["tasks"]
+                kept = {name: {key: task[key] for key in ("value", "stderr", "n")} for name, task in tasks.items()}
+                write(record, {"arm": cell.arm.name, "seed": cell.seed, "block": cell.block, "tasks": kept})
+
+            if (folder / "model.manifest.json").exists():
+                jobs.append(Job(f"accuracy-{cell.name}", [], do, record.exists))
+        return jobs
 
     def run_cell(self, cell: Cell) -> dict:
         """Organise, train, evaluate; the record of it."""
@@ -167,8 +182,8 @@ class Study:
 
     def call(self, call: Call, paths: Sequence[Path], name: str, seed: int = 0) -> dict[str, float]:
         """Run a stage; what it printed goes to logs/NAME.log. -> what it cost. Raises: RuntimeError where it fails."""
-        names = asdict(self.plan.sizes) | {"second_target": self.plan.second_target, "seed": seed}
-        names |= {"data": self.data, "models": self.folder / "models"}
+        names = {**os.environ, **asdict(self.plan.sizes), "second_target": self.plan.second_target, "seed": seed}
+        names |= {"data": self.data, "models": self.folder / "models", "repository": REPOSITORY}
         stage, *words = shlex.split(Template(call).substitute(names))
         command = ["bash", str(REPOSITORY / stage / "entry.sh"), *map(str, paths), *words]
         own = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "DELT_PYTHON": sys.executable}
@@ -183,6 +198,12 @@ class Study:
             raise RuntimeError(f"{name} failed: see {log}")
         cpu = usage.ru_utime + usage.ru_stime
         return {"wall": time.perf_counter() - begun, "cpu": cpu, "peak_mib": usage.ru_maxrss / 1024}
+
+
+def write(record: Path, content: dict) -> None:
+    """A record, whole or not at all."""
+    with atomic_file(record) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def total(costs: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -221,6 +242,7 @@ def main() -> None:
     parser.add_argument("--budget-minutes", type=float, default=float("inf"), help="start nothing after so long")
     parser.add_argument("--only", default="*", help="cells whose name (ARM-SEED) matches this pattern")
     parser.add_argument("--tuning", action="store_true", help="the cells of the tuning instead of the plan's")
+    parser.add_argument("--accuracy", action="store_true", help="benchmarks for the models of finished cells")
     parser.add_argument("--prepare", action="store_true", help="do all that the cells need, and none of them")
     parser.add_argument("--workers", type=int, default=2, help="trainings side by side, one thread each")
     parser.add_argument("--folder", type=Path, help="for data, models and logs (results/efficacy-DATA)")
@@ -230,11 +252,13 @@ def main() -> None:
     if not (folder / "data" / "data.json").exists():
         corpus.build(corpus.source(given.data), folder / "data", plan.sizes)
     study = Study(plan, folder.resolve(), given.records or FOLDER / "results" / given.data)
-    cells = plan.tuning_cells() if given.tuning else plan.cells()
+    cells = plan.tuning_cells() if given.tuning else plan.accuracy_cells() if given.accuracy else plan.cells()
     cells = [cell for cell in cells if fnmatch.fnmatch(cell.name, given.only)]
     if not cells:
         parser.error(f"no cell is called {given.only}")
-    jobs = [job for job in study.jobs(cells) if not given.prepare or job.name not in {cell.name for cell in cells}]
+    jobs = study.accuracy_jobs(cells) if given.accuracy else study.jobs(cells)
+    if given.prepare:
+        jobs = [job for job in jobs if job.name not in {cell.name for cell in cells}]
     if failed := work(jobs, given.workers, given.budget_minutes):
         sys.exit(f"failed: {', '.join(failed)}")
 
