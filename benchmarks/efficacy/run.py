@@ -153,8 +153,10 @@ class Study:
             "seed": cell.seed,
             "block": cell.block,
             "bits_per_byte": {name: task["value"] for name, task in tasks.items()},
-            "curve": [[entry["step"] * per_step, entry["heldout_loss"]] for entry in log if "heldout_loss" in entry],
-            "order": [[entry["tokens"], entry["score"]] for entry in log if "score" in entry],
+            "curve": [
+                [entry["step"] * per_step, round(entry["heldout_loss"], 5)] for entry in log if "heldout_loss" in entry
+            ],
+            "order": [[entry["tokens"], float(f"{entry['score']:.5g}")] for entry in log if "score" in entry],
             "seconds": round(time.perf_counter() - begun, 1),
             "cost": costs,
         }
@@ -197,19 +199,21 @@ class Study:
         if status:
             raise RuntimeError(f"{name} failed: see {log}")
         cpu = usage.ru_utime + usage.ru_stime
-        return {"wall": time.perf_counter() - begun, "cpu": cpu, "peak_mib": usage.ru_maxrss / 1024}
+        wall, peak = time.perf_counter() - begun, usage.ru_maxrss / 1024
+        return {"wall": round(wall, 1), "cpu": round(cpu, 1), "peak_mib": round(peak)}
 
 
 def write(record: Path, content: dict) -> None:
-    """A record, whole or not at all."""
+    """A record, one line a key, whole or not at all."""
+    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
     with atomic_file(record) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        partial.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
 
 
 def total(costs: Sequence[dict[str, float]]) -> dict[str, float]:
     """Seconds add up, memory does not."""
-    seconds = {name: sum(cost[name] for cost in costs) for name in ("wall", "cpu")}
-    return seconds | {"peak_mib": max((cost["peak_mib"] for cost in costs), default=0.0)}
+    seconds = {name: round(sum(cost[name] for cost in costs), 1) for name in ("wall", "cpu")}
+    return seconds | {"peak_mib": max((cost["peak_mib"] for cost in costs), default=0)}
 
 
 def work(jobs: Sequence[Job], workers: int, minutes: float) -> list[str]:
