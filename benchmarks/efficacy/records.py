@@ -27,7 +27,7 @@ def read(data: str) -> list[dict[str, Any]]:
 def measures(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Measure]:
     """Bits per byte on target-like and on general text (mean of the clean domains); mean height of the loss curve.
 
-    Tuning cells are left out. Raises: ValueError where there are too few runs to tell the noise.
+    Raises: ValueError where there are too few runs to tell the noise.
     """
     target = plan.sizes.main_target
 
@@ -46,6 +46,6 @@ def measures(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Measure]:
     }
     found = {}
     for name, (title, value) in reading.items():
-        runs = [Run(r["arm"], r["block"], value(r)) for r in records if not r["arm"].startswith("tuning")]
+        runs = [Run(r["arm"], r["block"], value(r)) for r in records]
         found[name] = Measure(title, runs, pooled(runs))
     return found

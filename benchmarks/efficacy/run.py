@@ -101,7 +101,8 @@ class Study:
         return self.folder / "corpora" / f"{cell.arm.source}-{cell.seed}.jsonl"
 
     def _cell(self, cell: Cell) -> Job:
-        record = self.records / "cells" / f"{cell.name}.json"
+        kind = "tuning" if cell.arm.name.startswith("tuning") else "cells"
+        record = self.records / kind / f"{cell.name}.json"
         identity = self.plan.identity(cell, self.hash)
 
         def do() -> None:

@@ -49,6 +49,7 @@ def real(folder: Path) -> Sources:
     """English web text, books, encyclopaedia and others, with natural and with planted junk."""
     names = ("c4_en_train_head_1000", "c4_olmo_fixture_1000", "c4_llamafactory_demo")
     c4 = texts(*(folder / "c4_en" / f"{name}.jsonl.gz" for name in names))
+    fragments = texts(folder / "c4_en" / "c4_pf_fragments.jsonl.gz")  # no documents of c4
     pile = folder / "pile_21_domains" / "pile_val_10_per_domain.jsonl.gz"
     crawl = folder / "common_crawl_2019_cc_licensed" / "cc_main_2019_30_all_languages.jsonl.gz"
     encyclopaedia = texts(pile, keep=lambda row: row["domain"] == "wikipedia")
@@ -62,8 +63,8 @@ def real(folder: Path) -> Sources:
         Kind("raw-pages", "low", 0.09, texts(folder / "web_pages_main_vs_raw" / "raw_page_text.jsonl.gz")),
         Kind("junk-news", "low", 0.07, texts(folder / "fakenews_sample" / "news_sample_250.jsonl.gz")),
         Kind("chatter", "low", 0.05, texts(folder / "nltk_webtext" / "webtext_chunks.jsonl.gz")),
-        Kind("crawl", "low", 0.04, texts(crawl, keep=lambda row: float(row["english"]) >= 0.1)),
-        Kind("shuffled-words", "planted", 0.0434, shuffled_words(c4, skip=1200)),
+        Kind("crawl", "low", 0.04, texts(crawl, keep=lambda row: float(row["english"]) >= 0.2)),
+        Kind("shuffled-words", "planted", 0.0434, shuffled_words(fragments)),
         Kind("boilerplate", "planted", 0.0433, boilerplate),
         Kind("other-languages", "planted", 0.0433, texts(crawl, keep=lambda row: float(row["english"]) < 0.05)),
     ]
@@ -87,7 +88,7 @@ def embedded(folder: Path) -> Sources:
     kinds = [
         Kind("docstring", "clean", 0.62, kind("docstring"), 64),
         Kind("source", "low", 0.25, kind("source"), 64),
-        Kind("shuffled-words", "planted", 0.065, shuffled_words(kind("source"), skip=400)),
+        Kind("shuffled-words", "planted", 0.065, shuffled_words(kind("licence"))),
         Kind("boilerplate", "planted", 0.065, kind("boilerplate")),
     ]
     manual = texts(folder / "target.jsonl", folder / "heldout.jsonl")
@@ -100,15 +101,13 @@ def untokenized(text: str) -> str:
     return re.sub(r" (?=[,.;:!?)])|(?<=\() | @(?=[-,.]@)|(?<=[-,.])@ ", "", text)
 
 
-def shuffled_words(documents: Documents, skip: int) -> Documents:
-    """Documents behind the first `skip`, their words in random order: the right words and no language."""
+def shuffled_words(documents: Documents) -> Documents:
+    """Documents with their words in random order: the right words and no language."""
 
     def shuffled() -> Iterator[str]:
         random = np.random.default_rng(0)
-        for number, text in enumerate(documents()):
-            if number >= skip:
-                words = text.split()
-                yield " ".join(words[place] for place in random.permutation(len(words)))
+        for text in documents():
+            yield " ".join(random.permutation(text.split()))
 
     return shuffled
 

@@ -106,9 +106,8 @@ def main() -> None:
         "scores": {name: judge(score, kinds, qualities) for name, score in scores.items()},
         "spearman": rank_correlations(scores),
     }
-    sweep = folder / "scored" / "lqs.jsonl.work" / "annotate" / "sweep"
-    if sweep.exists():
-        parts, result["factors"] = ablations(sweep)
+    if "lqs" in scores:
+        parts, result["factors"] = ablations(folder / "scored" / "lqs.jsonl.work" / "annotate" / "sweep")
         result["ablations"] = {
             name: judge(parts[name], kinds, qualities) for name in parts if name.startswith("without")
         }
