@@ -4,8 +4,6 @@ Selection does this, and ordering too when it selects in the same call.
 """
 
 import dataclasses
-import re
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -14,12 +12,11 @@ import numpy as np
 from common.cli import Stage, keys_for, load_method
 from common.columns import Column, Table, number
 from common.config import Key, columns_of, keys_of, load_yaml
-from common.errors import UserError
+from common.direction import higher_is_better
 from common.json_line import Decoder, Label
 from common.jsonl import Source, raw_lines
 from data_selection.token_counts import TokenCounts
 
-LOSS_LIKE = re.compile(r"(^|[^a-z])(ppl|perplexity|nll|loss|bpb)([^a-z]|$)", re.IGNORECASE)
 RECORDED_GROUPS = 1000  # more are counted, but not listed in the manifest
 
 
@@ -79,7 +76,7 @@ class Choice:
         columns: dict[str, Any] = {}
         for name in self.names:
             if name == "score":
-                higher = higher_is_better(self.score_field, self.direction, directions)
+                higher = higher_is_better(self.score_field, self.direction, directions, "direction=higher|lower")
                 # A method that does not ask for the direction gets scores turned so that higher is better.
                 turn = not higher and "higher_is_better" not in self.names
                 score = table.columns[number(self.score_field)]
@@ -109,23 +106,6 @@ class Choice:
         listed = zip(names, rows_in.tolist(), rows_out.tolist(), strict=False)
         keys = ("group", "rows_in", "rows_out")
         return {"group_count": len(rows_in), "groups": [dict(zip(keys, one, strict=True)) for one in listed]}
-
-
-def higher_is_better(field: str, direction: str, directions: Mapping[str, str]) -> bool:
-    """Resolve `direction`: as said, else as the manifest of the input declares, else higher with a warning.
-
-    Raises: UserError where nothing is declared and the field is named like a loss or perplexity.
-    """
-    if direction == "auto" and field in directions:
-        direction = directions[field]
-    elif direction == "auto":
-        if LOSS_LIKE.search(field):
-            raise UserError(
-                f"is a higher or a lower {field} better? The input has no manifest: set direction=higher|lower"
-            )
-        print(f"warning: no manifest tells the direction of '{field}': taking higher as better", file=sys.stderr)
-        direction = "higher"
-    return direction == "higher"
 
 
 def in_input_order(index: np.ndarray, n: int) -> np.ndarray:

@@ -1,0 +1,84 @@
+"""Combine scores that the rows already have: the weighted mean of their ranks or z-scores.
+
+The way in which Meta-rater (arXiv 2504.14194) puts quality scores together, with weights that are given, not learned.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from msgspec import Meta
+
+from common.columns import number, scan
+from common.direction import higher_is_better
+from common.errors import UserError
+from common.manifest import declared_directions
+from common.texts import Texts
+from common.work_folder import WorkFolder
+from data_scoring.base import BaseScorer
+
+Normalization = Literal["rank", "z-score"]
+
+
+class Scorer(BaseScorer):
+    """sum_j w_j normalised(score_j) / sum_j w_j, every score turned first so that higher is better.
+
+    Args:
+        fields: the fields to combine; which way is better is read from the manifest of IN
+        weights: weight of each field, in their order; null = all equal
+        normalize: rank = share of the rows that are worse; z-score = standard deviations from the mean
+        lower_is_better: fields whose lower values are better, where no manifest tells
+    """
+
+    def __init__(
+        self,
+        *,
+        fields: list[str],
+        weights: list[Annotated[float, Meta(ge=0)]] | None = None,
+        normalize: Normalization = "rank",
+        lower_is_better: list[str] | None = None,
+    ):
+        super().__init__()
+        self.fields, self.normalize, self.lower = fields, normalize, lower_is_better or []
+        self.weights = [1.0] * len(fields) if weights is None else weights
+        if not fields or len(set(fields)) < len(fields):
+            raise UserError("fields: name each field to combine once")
+        if len(self.weights) != len(fields) or not sum(self.weights) > 0:
+            raise UserError(f"weights: {len(fields)} numbers are needed, one for each field, not all of them 0")
+        if unknown := [field for field in self.lower if field not in fields]:
+            raise UserError(f"lower_is_better: {unknown[0]} is none of the fields")
+
+    def score(self, texts: Texts, work: WorkFolder) -> np.ndarray:
+        """The combination for every row with text, (n,). Raises: UserError for a row without one of the numbers."""
+        source = texts.source
+        directions = declared_directions(source.path, [shard.name for shard in source.shards])
+        table = scan(source, [number(field) for field in self.fields], texts.on_bad_row)
+        rows = np.searchsorted(table.rows.start, texts.rows.start[~texts.blank])
+        there = np.append(table.rows.start, -1)[rows] == texts.rows.start[~texts.blank]
+        scores = {}
+        for field in self.fields:
+            direction = "lower" if field in self.lower else "auto"
+            sign = 1 if higher_is_better(field, direction, directions, f"lower_is_better=[{field}]") else -1
+            scores[field] = sign * table.columns[number(field)][rows[there]]
+        found = np.full(len(there), np.nan)
+        found[there] = combined(scores, self.weights, self.normalize)
+        return found
+
+
+def combined(scores: Mapping[str, np.ndarray], weights: Sequence[float], normalize: Normalization) -> np.ndarray:
+    """The weighted mean of normalised scores. scores: field -> (n,), higher is better; -> (n,)."""
+    normalised = {"rank": ranks, "z-score": z_scores}[normalize]
+    parts = [weight * normalised(score) for weight, score in zip(weights, scores.values(), strict=True)]
+    return np.sum(parts, 0) / sum(weights)
+
+
+def ranks(score: np.ndarray) -> np.ndarray:
+    """Share of the rows that are worse, half of those that are equal counted, in (0, 1)."""
+    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
+    return ((np.cumsum(counts) - counts / 2) / max(len(score), 1))[place]
+
+
+def z_scores(score: np.ndarray) -> np.ndarray:
+    """Standard deviations from the mean; 0 where all are equal."""
+    deviation = score.std()
+    return (score - score.mean()) / deviation if deviation > 0 else np.zeros_like(score)
