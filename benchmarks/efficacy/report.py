@@ -112,6 +112,7 @@ def tables(data: str) -> dict[str, Callable[[], str]]:
         "main": lambda: contrasts(plan, measured, "main"),
         "others": lambda: contrasts(plan, measured, "others"),
         "second": lambda: contrasts(plan, measured, "second"),
+        "ideas": lambda: contrasts(plan, measured, "ideas"),
         "arms": lambda: arms(plan, measured),
         "noise": lambda: noise(measured),
         "costs": lambda: costs(found, scores),
