@@ -1,8 +1,6 @@
 """Builds the study's data: chunks of equal length, split by document, free of 13-word overlap with what is held out.
 
-    python -m benchmarks.efficacy.corpus real|embedded FOLDER
-
-Writes model/ (tokenizer and untrained model), warm.jsonl (of the warm starts), pool.jsonl (what the arms train on),
+Files: model/ (tokenizer and untrained model), warm.jsonl (of the warm starts), pool.jsonl (what the arms train on),
 target-NAME.jsonl, heldout/NAME.jsonl, curve.jsonl (a sample of the held-out chunks, for the loss curves),
 reference.jsonl (for the n-gram model) and data.json: counts and a hash of all files. The same input gives the same
 bytes.
@@ -19,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+import utils
 from benchmarks.efficacy import sources
-from benchmarks.efficacy.plan import REPOSITORY, Sizes, load
+from benchmarks.efficacy.plan import Sizes
 from common import tiny_model
 from model_eval.contamination import grams
 
@@ -141,14 +140,13 @@ def describe(folder: Path, rows: Sequence[dict]) -> dict:
     return {"sha256": digest.hexdigest(), "chunks": dict(counts), "files": len(files)}
 
 
-def source(name: str) -> sources.Sources:
-    """`real` or `embedded`. Raises: SystemExit where the data is not there."""
+def source(name: str, folder: Path) -> sources.Sources:
+    """`real`, or `embedded`, whose texts are made in `folder`. Raises: SystemExit where real text is not there."""
     if name == "embedded":
-        return sources.embedded(REPOSITORY / "data" / "python-stdlib")
+        made = folder / "python-stdlib"
+        if utils.main(["--content", "dataset", "--id", "python-stdlib", "--save-dir", str(made)]):
+            sys.exit(2)
+        return sources.embedded(made)
     if "DELT_DATA" not in os.environ:
         sys.exit("error: DELT_DATA does not name the folder of real text; `embedded` needs none")
     return sources.real(Path(os.environ["DELT_DATA"]))
-
-
-if __name__ == "__main__":
-    build(source(sys.argv[1]), Path(sys.argv[2]), load(sys.argv[1]).sizes)

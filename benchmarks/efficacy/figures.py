@@ -31,7 +31,8 @@ def draw(data: str, folder: Path) -> None:
     measured = records.measures(plan, found)
     path = FOLDER / "results" / data / "scores.json"
     save(contrasts(plan, measured), folder / "results-main.png")
-    save(page(plan, measured, found, json.loads(path.read_text(encoding="utf-8"))), folder / "results.png")
+    scores = json.loads(path.read_text(encoding="utf-8"))["scores"] if path.exists() else {}
+    save(page(measured, found, scores), folder / "results.png")
 
 
 def save(sheet: Figure, path: Path) -> None:
@@ -55,7 +56,7 @@ def contrasts(plan: Plan, measured: dict[str, Measure]) -> Figure:
     return sheet
 
 
-def page(plan: Plan, measured: dict[str, Measure], found: list[dict], scores: dict) -> Figure:
+def page(measured: dict[str, Measure], found: list[dict], scores: dict) -> Figure:
     """Ratios and folds on both kinds of text, loss curves under the order of the rows, and scores by kind of text."""
     sheet = Figure(figsize=(12, 15), layout="constrained")
     grid = sheet.subplots(4, 2)
@@ -65,7 +66,8 @@ def page(plan: Plan, measured: dict[str, Measure], found: list[dict], scores: di
     orders(grid[2, 0], found)
     curves(grid[2, 1], found)
     for axes, name in zip(grid[3], ("lqs", "kenlm"), strict=True):
-        histogram(axes, name, scores["scores"][name])
+        if name in scores:
+            histogram(axes, name, scores[name])
     return sheet
 
 

@@ -25,10 +25,7 @@ def read(data: str) -> list[dict[str, Any]]:
 
 
 def measures(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Measure]:
-    """Bits per byte on target-like and on general text (mean of the clean domains); mean height of the loss curve.
-
-    Raises: ValueError where there are too few runs to tell the noise.
-    """
+    """Bits per byte on target-like and on general text (mean of the clean domains); mean height of the loss curve."""
     target = plan.sizes.main_target
 
     def general(record: dict[str, Any]) -> float:

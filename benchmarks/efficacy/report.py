@@ -17,6 +17,7 @@ from benchmarks.efficacy.records import AREA, GENERAL, SECOND, TARGET, Measure
 from benchmarks.efficacy.statistics import CONFIDENCE, difference, level
 
 PAGE = REPOSITORY / "docs" / "results.md"
+NOT_RUN = "not run yet"
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -35,7 +36,7 @@ def contrasts(plan: Plan, found: dict[str, Measure], group: str) -> str:
         cells = [
             f"{f'**{d.value:+.4f}**' if d.clear else f'{d.value:+.4f}'} ± {d.margin:.4f}" if d else "" for d in parts
         ]
-        runs = " / ".join(map(str, parts[0].runs)) if parts[0] else "not run yet"
+        runs = " / ".join(map(str, parts[0].runs)) if parts[0] else NOT_RUN
         rows.append([f"{first} - {second}", runs, *cells])
     return markdown(["contrast", "runs", names[0], GENERAL, "mean height of the loss curve"], rows)
 
@@ -108,18 +109,17 @@ def tables(data: str) -> dict[str, Callable[[], str]]:
     measured = records.measures(plan, found)
     path = FOLDER / "results" / data / "scores.json"
     scores = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    made = {
+    return {
         "main": lambda: contrasts(plan, measured, "main"),
         "others": lambda: contrasts(plan, measured, "others"),
         "second": lambda: contrasts(plan, measured, "second"),
         "ideas": lambda: contrasts(plan, measured, "ideas"),
         "arms": lambda: arms(plan, measured),
         "noise": lambda: noise(measured),
+        "truth": lambda: truth(scores) if scores else NOT_RUN,
+        "percentiles": lambda: percentiles(scores) if scores else NOT_RUN,
         "costs": lambda: costs(found, scores),
     }
-    if scores:
-        made |= {"truth": lambda: truth(scores), "percentiles": lambda: percentiles(scores)}
-    return made
 
 
 def refreshed(page: str, made: dict[str, Callable[[], str]]) -> str:

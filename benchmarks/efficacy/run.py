@@ -186,7 +186,7 @@ class Study:
     def call(self, call: Call, paths: Sequence[Path], name: str, seed: int = 0) -> dict[str, float]:
         """Run a stage; what it printed goes to logs/NAME.log. -> what it cost. Raises: RuntimeError where it fails."""
         names = {**os.environ, **asdict(self.plan.sizes), "second_target": self.plan.second_target, "seed": seed}
-        names |= {"data": self.data, "models": self.folder / "models", "repository": REPOSITORY}
+        names |= {"data": self.data, "models": self.folder / "models", "folder": self.folder}
         stage, *words = shlex.split(Template(call).substitute(names))
         command = ["bash", str(REPOSITORY / stage / "entry.sh"), *map(str, paths), *words]
         own = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "DELT_PYTHON": sys.executable}
@@ -255,7 +255,7 @@ def main() -> None:
     given = parser.parse_args()
     plan, folder = load(given.data), given.folder or Path("results") / f"efficacy-{given.data}"
     if not (folder / "data" / "data.json").exists():
-        corpus.build(corpus.source(given.data), folder / "data", plan.sizes)
+        corpus.build(corpus.source(given.data, folder), folder / "data", plan.sizes)
     study = Study(plan, folder.resolve(), given.records or FOLDER / "results" / given.data)
     cells = plan.tuning_cells() if given.tuning else plan.accuracy_cells() if given.accuracy else plan.cells()
     cells = [cell for cell in cells if fnmatch.fnmatch(cell.name, given.only)]

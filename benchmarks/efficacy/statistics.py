@@ -53,14 +53,12 @@ def by_block(runs: Sequence[Run]) -> Mapping[str, Mapping[int, np.ndarray]]:
 def pooled(runs: Sequence[Run]) -> Noise:
     """Root of the sum of squares about the mean of each arm and block, over its degrees of freedom.
 
-    Raises: ValueError where no arm ran twice in one block.
+    nan, with no degrees of freedom, where no arm ran twice in one block: nothing is clear then.
     """
     groups = [values for blocks in by_block(runs).values() for values in blocks.values()]
     freedom = sum(len(values) - 1 for values in groups)
-    if not freedom:
-        raise ValueError("no arm has two runs in one block: there is nothing to tell noise from")
     squares = sum(float(((values - values.mean()) ** 2).sum()) for values in groups)
-    return Noise((squares / freedom) ** 0.5, freedom)
+    return Noise((squares / freedom) ** 0.5 if freedom else float("nan"), freedom)
 
 
 def difference(runs: Sequence[Run], first: str, second: str, noise: Noise) -> Difference | None:
