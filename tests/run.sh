@@ -9,4 +9,4 @@ if ! has_requirements "$DELT_PYTHON" "$DELT_ROOT/tests/requirements.txt"; then
 fi
 cd "$DELT_ROOT"
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false # tiny models: threads only spin
-exec "$DELT_PYTHON" -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
+exec "$DELT_PYTHON" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

@@ -23,7 +23,7 @@ class LikelihoodScorer(BaseScorer):
         max_length: tokens of a window; a longer row is read in several
         stride: a window begins this many tokens behind the one before, so that every token but those of the first has
             max_length - stride tokens of context or more; null = max_length: windows do not overlap
-        batch_tokens: padded tokens of one forward pass; null = max_length on a CPU, else 16384
+        batch_tokens: padded tokens of one forward pass; null = 1024 on a CPU, else 16384, but at least max_length
         device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: auto is bfloat16 (autocast) where the device computes in it natively, else float32
     """
