@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import random
 import shlex
 import subprocess
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.efficacy import corpus, plan, records, report, run, statistics, truth
+from benchmarks.efficacy import corpus, plan, report, run, statistics, truth
 from benchmarks.efficacy.statistics import Run
 from common.cli import REPOSITORY, main
 from model_eval.contamination import grams
