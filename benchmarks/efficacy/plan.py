@@ -77,6 +77,7 @@ class Plan:
     rounds: Sequence[Mapping[str, Any]]
     accuracy: Mapping[str, Any]
     contrasts: Mapping[str, Sequence[tuple[str, str]]]
+    pilot: Sequence[tuple[str, str, float, float]]
 
     def cells(self) -> list[Cell]:
         """All cells in the order of the rounds, each once."""
@@ -133,6 +134,7 @@ def load(data: str) -> Plan:
         "rounds",
         "accuracy",
         "contrasts",
+        "pilot",
     )
     return Plan(
         data=data,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from benchmarks.efficacy import records
 from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Plan, load
 from benchmarks.efficacy.records import AREA, GENERAL, SECOND, TARGET, Measure
-from benchmarks.efficacy.statistics import CONFIDENCE, difference, level
+from benchmarks.efficacy.statistics import CONFIDENCE, Difference, difference, level
 
 PAGE = REPOSITORY / "docs" / "results.md"
 NOT_RUN = "not run yet"
@@ -33,12 +33,28 @@ def contrasts(plan: Plan, found: dict[str, Measure], group: str) -> str:
     rows = []
     for first, second in plan.contrasts[group]:
         parts = [difference(found[name].runs, first, second, found[name].noise) for name in names]
-        cells = [
-            f"{f'**{d.value:+.4f}**' if d.clear else f'{d.value:+.4f}'} ± {d.margin:.4f}" if d else "" for d in parts
-        ]
+        cells = [shown(part) for part in parts]
         runs = " / ".join(map(str, parts[0].runs)) if parts[0] else NOT_RUN
         rows.append([f"{first} - {second}", runs, *cells])
     return markdown(["contrast", "runs", names[0], GENERAL, "mean height of the loss curve"], rows)
+
+
+def shown(difference: Difference | None) -> str:
+    """Value and margin; the value is bold where the interval excludes zero."""
+    if not difference:
+        return ""
+    value = f"{difference.value:+.4f}"
+    return f"{f'**{value}**' if difference.clear else value} ± {difference.margin:.4f}"
+
+
+def pilot(plan: Plan, found: dict[str, Measure]) -> str:
+    """What the pilot found, and what is found here."""
+    rows = []
+    for first, second, *before in plan.pilot:
+        now = [difference(found[name].runs, first, second, found[name].noise) for name in (TARGET, GENERAL)]
+        pairs = [(f"{then:+.3f}", shown(part)) for then, part in zip(before, now, strict=True)]
+        rows.append([f"{first} - {second}", *pairs[0], *pairs[1]])
+    return markdown(["contrast", f"{TARGET}, pilot", "here", f"{GENERAL}, pilot", "here"], rows)
 
 
 def arms(plan: Plan, found: dict[str, Measure]) -> str:
@@ -114,6 +130,7 @@ def tables(data: str) -> dict[str, Callable[[], str]]:
         "others": lambda: contrasts(plan, measured, "others"),
         "second": lambda: contrasts(plan, measured, "second"),
         "ideas": lambda: contrasts(plan, measured, "ideas"),
+        "pilot": lambda: pilot(plan, measured),
         "arms": lambda: arms(plan, measured),
         "noise": lambda: noise(measured),
         "truth": lambda: truth(scores) if scores else NOT_RUN,
