@@ -17,11 +17,10 @@ class Measure(NamedTuple):
     noise: Noise
 
 
-def read(data: str) -> list[dict[str, Any]]:
-    """All records of `real` or `embedded`, by name."""
-    return [
-        json.loads(path.read_text(encoding="utf-8")) for path in sorted((FOLDER / "results" / data / "cells").glob("*"))
-    ]
+def read(data: str, kind: str = "cells") -> list[dict[str, Any]]:
+    """All records of `real` or `embedded`, by name. kind: cells or accuracy."""
+    paths = sorted((FOLDER / "results" / data / kind).glob("*"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def measures(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Measure]:

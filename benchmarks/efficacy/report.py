@@ -68,6 +68,19 @@ def arms(plan: Plan, found: dict[str, Measure]) -> str:
     return markdown(["arm", "runs", "target-like", "general"], rows)
 
 
+def accuracy(found: list[dict]) -> str:
+    """Mean accuracy of the runs of each arm, by task and over all, with the standard error that the items leave."""
+    tasks = list(found[0]["tasks"])
+    rows = []
+    for arm in dict.fromkeys(record["arm"] for record in found):
+        runs = [record["tasks"] for record in found if record["arm"] == arm]
+        means = [sum(run[task]["value"] for run in runs) / len(runs) for task in tasks]
+        error = sum(runs[0][task]["stderr"] ** 2 for task in tasks) ** 0.5 / len(tasks)
+        mean = f"{sum(means) / len(means):.3f} ± {error:.3f}"
+        rows.append([arm, str(len(runs)), *(f"{value:.3f}" for value in means), mean])
+    return markdown(["arm", "runs", *tasks, "mean ± standard error of one run"], rows)
+
+
 def noise(found: dict[str, Measure]) -> str:
     """The standard deviation between runs within a block."""
     rows = [[one.title, f"{one.noise.deviation:.4f}", str(one.noise.freedom)] for one in found.values()]
@@ -121,7 +134,7 @@ def costs(found: list[dict], scores: dict | None) -> str:
 
 def tables(data: str) -> dict[str, Callable[[], str]]:
     """Name -> the table, made when asked for."""
-    plan, found = load(data), records.read(data)
+    plan, found, answers = load(data), records.read(data), records.read(data, "accuracy")
     measured = records.measures(plan, found)
     path = FOLDER / "results" / data / "scores.json"
     scores = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -132,6 +145,7 @@ def tables(data: str) -> dict[str, Callable[[], str]]:
         "ideas": lambda: contrasts(plan, measured, "ideas"),
         "pilot": lambda: pilot(plan, measured),
         "arms": lambda: arms(plan, measured),
+        "accuracy": lambda: accuracy(answers) if answers else NOT_RUN,
         "noise": lambda: noise(measured),
         "truth": lambda: truth(scores) if scores else NOT_RUN,
         "percentiles": lambda: percentiles(scores) if scores else NOT_RUN,
