@@ -38,6 +38,9 @@ def train(
     scores_of = row_scores(rows, score_field) if world.is_main() else None
     corpus = _first_alone(lambda: training.corpus(rows, tokenizer))
     sequences = training.sequences(corpus, training.max_tokens, training.epochs)
+    begun_anew = sequences.passes % 1
+    if sequences.passes > 1 and begun_anew and world.is_main():
+        print(f"note: {sequences.passes:.4g} passes: the training ends {begun_anew:.1%} into the order of the file")
     watch = Watch(
         sequences,
         training.batch_size * training.gradient_accumulation_steps * world.size(),

@@ -21,6 +21,7 @@ class Sequences(Protocol):
     """What PackedBlocks and SeparateDocuments have in common."""
 
     budget: int  # tokens predicted by all sequences together
+    passes: float  # over the file
     cut: int  # documents of which tokens are left out
 
     def __len__(self) -> int: ...
@@ -58,9 +59,11 @@ class PackedBlocks:
             document = int(np.searchsorted(ends, rest, side="right"))
             before = int(ends[document - 1]) if document else 0
             self.last = passes * length + int(self.starts[document]) + 1 + rest - before  # the last one predicted
+            self.passes = self.budget / int(ends[-1])
         else:
             # From one pass to the next the first token is predicted too: only the very first of all never is.
             self.last = self.budget = max_tokens or max(1, round(epochs * length) - 1)
+            self.passes = (self.budget + 1) / length
 
     def __len__(self) -> int:
         return -(-self.last // self.step)
@@ -111,6 +114,7 @@ class SeparateDocuments:
         self.rows = np.flatnonzero(predicted > 0)
         self.ends = np.cumsum(predicted[self.rows])  # tokens predicted after each usable document of one pass
         self.budget = max_tokens or max(1, round(epochs * int(self.ends[-1])))
+        self.passes = self.budget / int(self.ends[-1])
 
     def __len__(self) -> int:
         passes, rest = divmod(self.budget, int(self.ends[-1]))

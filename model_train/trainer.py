@@ -170,6 +170,7 @@ def _facts(model: torch.nn.Module, trainer: Trainer, sequences: Sequences, learn
         "parameters": sum(p.numel() for p in model.parameters()),
         "optimizer_steps": trainer.state.global_step,
         "trained_tokens": sequences.budget,
+        "passes": round(sequences.passes, 4),
         "cut_documents": sequences.cut,
         "learning_rate": learning_rate,
         "training_loss": total / trainer.state.global_step,

@@ -1,6 +1,7 @@
 """Training: the order of the file, real tokens only, exact budgets, golden losses, resuming."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,17 @@ def test_max_tokens_is_met_exactly(files, packing, monkeypatch):
     assert train(folder, model, f"packing={packing}", "max_tokens=333") == 0
     assert sum(counts) == 333
     assert json.loads((folder / "out.manifest.json").read_text())["trained_tokens"] == 333
+
+
+@pytest.mark.parametrize("keys", [[], ["packing=none"], ["cross_document_attention=false"]])
+def test_a_training_that_ends_within_the_order_says_so(files, capsys, keys):
+    folder, model = files
+    assert train(folder, model, *keys) == 0
+    facts = json.loads((folder / "out.manifest.json").read_text())
+    assert facts["passes"] == 1 and "note:" not in capsys.readouterr().out
+    assert train(folder, model, *keys, f"max_tokens={facts['trained_tokens'] * 9 // 4}", "resume=never") == 0
+    assert json.loads((folder / "out.manifest.json").read_text())["passes"] == pytest.approx(2.25, abs=0.02)
+    assert re.search(r"note: 2\.2\d* passes: the training ends 2\d\.\d% into the order", capsys.readouterr().out)
 
 
 def test_golden_losses(files):
