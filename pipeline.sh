@@ -30,7 +30,7 @@ ORDERING="${ORDERING:-folding}" ORDERING_CONFIG="${ORDERING_CONFIG:-$root/data_o
 ORDERING_KEYS="${ORDERING_KEYS-folding_layer=3}" ORDERING_TAG="${ORDERING_TAG:-folding-l3}"
 TRAIN_CONFIG="${TRAIN_CONFIG:-$root/model_train/config/train-tiny.yaml}"
 ANNOTATOR_TOKENS="${ANNOTATOR_TOKENS:-200000}" # a short pretraining of the model that scores
-TOKENS="${TOKENS:-600000}"                     # tokens predicted in each arm: the same for both
+PASSES="${PASSES:-2}"                          # of DELT over its ordered rows; conventional training sees as many tokens
 RESUME="${RESUME:-auto}"                       # never replaces models that other knobs have made
 LIMIT="${LIMIT:-null}"                         # items per task; null = all
 
@@ -69,13 +69,16 @@ run bash "$root/data_selection/entry.sh" "$scored" "$selected" "$SELECTION" "$SE
 run bash "$root/data_ordering/entry.sh" "$selected" "$ordered" "$ORDERING" "$ORDERING_CONFIG" $ORDERING_KEYS
 run bash "$root/data_ordering/entry.sh" "$INPUT" "$shuffled" shuffle
 
-# --- Train and evaluate both arms on the same number of tokens ---------------------------------------------------
+# --- Train both arms on the same number of tokens: whole passes end where the order ends ----------------------------
+train() { run bash "$root/model_train/entry.sh" "$1" "$MODEL" "$2" pretrain "$TRAIN_CONFIG" "$3" resume="$RESUME"; }
+train "$ordered" "$OUT/models/DELT" epochs="$PASSES"
+if [ -z "${DRY_RUN:-}" ]; then tokens="$(trained_tokens "$OUT/models/DELT")"; fi
+train "$shuffled" "$OUT/models/conventional" max_tokens="${tokens:-AS_MANY_AS_DELT}"
+
+# --- Evaluate both ---------------------------------------------------------------------------------------------------
 report=()
 for arm in conventional DELT; do
-    if [ "$arm" = DELT ]; then data="$ordered"; else data="$shuffled"; fi
     model="$OUT/models/$arm"
-    run bash "$root/model_train/entry.sh" "$data" "$MODEL" "$model" pretrain "$TRAIN_CONFIG" \
-        max_tokens="$TOKENS" resume="$RESUME"
     run bash "$root/model_eval/entry.sh" "$model" "$OUT/$arm-heldout.yaml" perplexity data="$HELDOUT"
     report+=("$arm=$OUT/$arm-heldout.yaml")
     if [ -n "$TASKS" ]; then

@@ -1,4 +1,4 @@
-# Sourced by pipeline.sh and tests/run.sh: makes sure that there is a Python with the requirements.
+# Sourced by pipeline.sh, the recipes and tests/run.sh: makes sure that there is a Python with the requirements.
 # DELT_PYTHON, the active environment or python3 is used if it has them; else a .venv is made in the repository.
 source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
 
@@ -27,3 +27,8 @@ if ! has_requirements "$DELT_PYTHON" "$DELT_ROOT/requirements.txt"; then
     [ -z "${DELT_PYTHON_GIVEN:-}" ] || setup_fail "DELT_PYTHON=$DELT_PYTHON lacks packages of requirements.txt: $DELT_PYTHON -m pip install -r $DELT_ROOT/requirements.txt"
     make_environment
 fi
+
+# trained_tokens MODEL: how many tokens its training predicted, so that another training can see as many.
+trained_tokens() {
+    "$DELT_PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1]))["trained_tokens"])' "$1.manifest.json"
+}

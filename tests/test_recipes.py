@@ -41,7 +41,7 @@ def test_recipe(name, small):
         "TARGET": "target.jsonl",
         "HELDOUT": "heldout.jsonl",
         "OUT": name,
-        "TOKENS": "4000",
+        "PASSES": "0.2",
     }
     command = ["bash", FOLDER / f"{name}.sh"]
     done = subprocess.run(command, cwd=small, env=environment, capture_output=True, text=True, check=False)

@@ -11,6 +11,7 @@ source "$root/common/setup.sh"
 OUT="${OUT:-results/delt-160m}"
 R="${R:-1.0}"             # share of the rows that is kept; 1.0 = all: the order alone
 FOLDS="${FOLDS:-3}"
+PASSES="${PASSES:-1}"     # of DELT over its rows; conventional training sees as many tokens
 options=("$@")            # --dry-run, or none
 
 fetch() { env -u NPROC "$DELT_PYTHON" "$root/utils.py" "$@" "${options[@]}"; }
@@ -30,8 +31,11 @@ all data_scoring "$source" "$scored" lqs "$root/data_scoring/config/lqs.yaml" \
     annotator_model="$annotator" target_data="$OUT/lima.jsonl" target_field=conversations
 one data_ordering "$scored" "$ordered" folding folding_layer="$FOLDS" select=top-r select.r="$R"
 one data_ordering "$source" "$shuffled" shuffle
+budget=epochs="$PASSES"
 for arm in delt conventional; do
     if [ "$arm" = delt ]; then data="$ordered"; else data="$shuffled"; fi
-    all model_train "$data" "$annotator" "$OUT/model-$arm" pretrain "$root/model_train/config/train.yaml" from_scratch=true
+    all model_train "$data" "$annotator" "$OUT/model-$arm" pretrain "$root/model_train/config/train.yaml" \
+        from_scratch=true "$budget"
+    if [ -e "$OUT/model-delt.manifest.json" ]; then budget=max_tokens="$(trained_tokens "$OUT/model-delt")"; fi
     all model_eval "$OUT/model-$arm" "$OUT/$arm.yaml" lm_evaluation_harness "$root/model_eval/config/general.yaml"
 done

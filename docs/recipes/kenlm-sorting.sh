@@ -7,6 +7,7 @@
 # A low perplexity is text like TARGET: ascending order begins with it.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+PASSES="${PASSES:-1}"
 
 scored="$OUT/scored-kenlm.jsonl"
 ordered="${scored%.jsonl}_ordered-sorting.jsonl"
@@ -14,5 +15,5 @@ model="$OUT/kenlm-sorting"
 
 bash "$root/data_scoring/entry.sh" "$INPUT" "$scored" kenlm train_data="$TARGET" vocab_size=4000
 bash "$root/data_ordering/entry.sh" "$scored" "$ordered" sorting ascending=true
-bash "$root/model_train/entry.sh" "$ordered" "$MODEL" "$model" pretrain "$TRAIN_CONFIG" max_tokens="$TOKENS"
+bash "$root/model_train/entry.sh" "$ordered" "$MODEL" "$model" pretrain "$TRAIN_CONFIG" epochs="$PASSES"
 bash "$root/model_eval/entry.sh" "$model" "$model-heldout.yaml" perplexity data="$HELDOUT"

@@ -7,6 +7,7 @@
 # A low perplexity is text like TARGET: ascending order begins with it.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+PASSES="${PASSES:-2}"   # over the half: about the tokens of one pass over all
 
 scored="$OUT/scored-kenlm.jsonl"
 selected="${scored%.jsonl}_selected-r0.5.jsonl"
@@ -16,5 +17,5 @@ model="$OUT/kenlm-top-r-folding"
 bash "$root/data_scoring/entry.sh" "$INPUT" "$scored" kenlm train_data="$TARGET" vocab_size=4000
 bash "$root/data_selection/entry.sh" "$scored" "$selected" top-r r=0.5
 bash "$root/data_ordering/entry.sh" "$selected" "$ordered" folding folding_layer=3 ascending=true
-bash "$root/model_train/entry.sh" "$ordered" "$MODEL" "$model" pretrain "$TRAIN_CONFIG" max_tokens="$TOKENS"
+bash "$root/model_train/entry.sh" "$ordered" "$MODEL" "$model" pretrain "$TRAIN_CONFIG" epochs="$PASSES"
 bash "$root/model_eval/entry.sh" "$model" "$model-heldout.yaml" perplexity data="$HELDOUT"

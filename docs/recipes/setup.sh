@@ -7,7 +7,6 @@ INPUT="${INPUT:-$stdlib/corpus.jsonl}"     # rows to train on
 TARGET="${TARGET:-$stdlib/target.jsonl}"   # text that is known to be good: KenLM learns from it
 HELDOUT="${HELDOUT:-$stdlib/heldout.jsonl}"
 MODEL="${MODEL:-$OUT/tiny}"                # the default is made from INPUT: 0.4M parameters
-TOKENS="${TOKENS:-600000}"                 # tokens of the training
 TRAIN_CONFIG="${TRAIN_CONFIG:-$root/model_train/config/train-tiny.yaml}"
 
 if [[ "$INPUT $TARGET $HELDOUT" == *"$stdlib"* ]]; then
