@@ -7,7 +7,7 @@
 # A low perplexity is text like TARGET: ascending order begins with it.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-PASSES="${PASSES:-2}"   # over the half: about the tokens of one pass over all
+PASSES="${PASSES:-2}"   # over the rows that are kept
 
 scored="$OUT/scored-kenlm.jsonl"
 selected="${scored%.jsonl}_selected-r0.5.jsonl"
