@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
@@ -19,6 +20,7 @@ from common.jsonl import Rows, Source, mapped, open_output
 from common.manifest import manifest_path
 
 WRITE_BLOCK = 2**16  # bytes joined into one write: 4 MB joins cost twice as much
+SYNC_BYTES = 2**25  # given to the disk at a time
 IN_FLIGHT = 16  # blocks that are read at the same time
 PART = re.compile(r"part-\d{5,}\.jsonl(\.gz|\.zst)?")
 
@@ -46,8 +48,7 @@ def write_lines(target: str, source: Source, rows: Rows, index: np.ndarray, rows
             )
         for name, part in parts:
             with open_output(name) as out:
-                for block in blocks(_spans(source, rows, part, bar)):
-                    out.write(block)
+                _write(out, blocks(_spans(source, rows, part, bar)))
 
 
 def check_target(target: str, rows_per_shard: int | None) -> None:
@@ -87,6 +88,21 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _write(out: BinaryIO, blocks: Iterable[bytes]) -> None:
+    """Write while the disk stores what was written before: the fsync at the end has little left to wait for."""
+    with ThreadPoolExecutor(1) as disk:
+        written, stored = 0, None
+        for block in blocks:
+            out.write(block)
+            written += len(block)
+            if written >= SYNC_BYTES and (stored is None or stored.done()):
+                if stored:
+                    stored.result()  # its errors are reported once
+                written, stored = 0, disk.submit(os.fsync, out.fileno())
+        if stored:
+            stored.result()
 
 
 def _spans(source: Source, rows: Rows, index: np.ndarray, bar: tqdm) -> Iterator[Spans]:

@@ -1,5 +1,6 @@
 """Writing lines: by mapped memory or threaded reads, to a file or a folder of parts."""
 
+import errno
 import os
 
 import numpy as np
@@ -42,6 +43,26 @@ def test_short_reads_are_read_on(folder, monkeypatch):
     monkeypatch.setattr(os, "pread", lambda file, size, at: read(file, min(size, 7), at))
     write(folder, np.arange(500)[::-1])
     assert (folder / "out.jsonl").read_bytes() == b"".join(line + b"\n" for line in LINES[::-1])
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_the_disk_stores_along_and_what_it_refuses_is_an_error(folder, monkeypatch, suffix):
+    monkeypatch.setattr(gather, "SYNC_BYTES", 1000)
+    monkeypatch.setattr(gather, "WRITE_BLOCK", 1000)
+    stored = []
+    monkeypatch.setattr(os, "fsync", stored.append)
+    write(folder, np.arange(500), f"out.jsonl{suffix}")
+    assert len(stored) >= 2  # the last one when all is written
+    with jsonl.open_source(str(folder / f"out.jsonl{suffix}")) as source:
+        assert list(jsonl.raw_lines(source, scan(source, []).rows)) == LINES
+
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left"):
+        write(folder, np.arange(500), f"other.jsonl{suffix}")
+    assert not (folder / f"other.jsonl{suffix}").exists()
 
 
 def test_an_input_that_becomes_shorter_is_an_error_not_a_short_output(folder, monkeypatch):
