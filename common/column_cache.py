@@ -25,7 +25,6 @@ from common.jsonl import BadRowPolicy, Rows, Source
 
 LEAST_SOURCE = 16 * 2**20  # bytes: a smaller source is scanned sooner than looked up
 LIMIT = 8 * 2**30  # bytes of all entries together: beyond it the least recently used ones go
-TOKENS = "tokens"  # folder beside the entries: token stores, with a limit of their own (token_cache.py)
 ABANDONED = 24 * 3600  # seconds after which an unfinished entry belongs to a killed run
 
 
@@ -40,7 +39,7 @@ def cached_scan(
         return scan(source, columns, on_bad_row)
     key = _key(source, columns, on_bad_row, fingerprints)
     try:
-        entry = cache_folder() / key
+        entry = cache_folder("columns") / key
         table = _load(entry, columns, source)
     except (OSError, ValueError, KeyError, RuntimeError):
         table = None
@@ -49,17 +48,17 @@ def cached_scan(
         # A source that was written to in the meantime has no columns to remember.
         if all(jsonl.stamp_of(shard.name) == shard.stamp for shard in source.shards):
             try:
-                _store(cache_folder() / key, table, source)
+                _store(cache_folder("columns") / key, table, source)
             except (OSError, RuntimeError) as error:
                 print(f"note: the columns are not cached: {error}", file=sys.stderr)
     return table
 
 
-def cache_folder() -> Path:
-    """`DELT_CACHE`, else `delt` in the user's cache folder."""
+def cache_folder(kind: str) -> Path:
+    """A folder for entries of one kind and nothing else: in `DELT_CACHE`, or `delt` in the user's cache folder."""
     if given := os.environ.get("DELT_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "delt")
+        return Path(given, kind)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "delt", kind)
 
 
 def _key(source: Source, columns: Sequence[Column], on_bad_row: str, fingerprints: Sequence[Mapping]) -> str:
@@ -118,8 +117,6 @@ def trim(folder: Path, limit: int) -> None:
     """Remove what killed runs left, and the least recently used entries beyond `limit` bytes."""
     entries = []
     for path in folder.iterdir():
-        if path.name == TOKENS:
-            continue
         with contextlib.suppress(OSError):  # another run may remove it at the same time
             used = path.stat().st_mtime
             if path.name.startswith("."):

@@ -21,7 +21,7 @@ import numpy as np
 import xxhash
 
 from common import json_line, jsonl, tokens
-from common.column_cache import TOKENS, cache_folder, trim
+from common.column_cache import cache_folder, trim
 from common.errors import UserError
 from common.jsonl import Source
 from common.tokens import TokenStore, token_type
@@ -62,7 +62,7 @@ def cached_corpus(
     Raises: UserError where the cache cannot be written, or `documents` does.
     """
     key = _key(source, fingerprints, tokenizer, reading)
-    folder = cache_folder() / TOKENS
+    folder = cache_folder("tokens")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(folder / f".{key}.lock", "w") as lock:
@@ -71,7 +71,7 @@ def cached_corpus(
                 trim(folder, LIMIT)
                 _write(folder / key, token_type(tokenizer), documents)
             corpus = _load(folder / key, token_type(tokenizer))
-            (folder / f".{key}.lock").unlink()
+            (folder / f".{key}.lock").unlink(missing_ok=True)  # one that waited for it finds it gone
             return corpus
     except OSError as error:
         raise UserError(f"cannot keep tokens in {folder}: {error.strerror or error} (DELT_CACHE moves it)") from error

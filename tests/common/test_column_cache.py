@@ -89,7 +89,7 @@ def test_an_edit_between_the_sampled_blocks_with_an_old_time_stamp_is_seen(file,
 
 def test_a_damaged_entry_is_made_anew(file, monkeypatch):
     first = read(file)
-    (entry,) = (file.parent / "cache").iterdir()
+    (entry,) = (file.parent / "cache/columns").iterdir()
     edited(entry / "2.npy", np.float64(6).tobytes(), np.float64(5).tobytes())
     same(read(file), first)
     (entry / "1.npy").unlink()
@@ -123,12 +123,12 @@ def test_a_source_that_is_replaced_after_it_was_opened_is_not_remembered(file):
 def test_the_least_recently_used_entries_go_first(file, monkeypatch):
     for columns in (COLUMNS[:1], COLUMNS[1:2], COLUMNS[2:]):
         read(file, columns)
-        for path in (file.parent / "cache").iterdir():
+        for path in (file.parent / "cache/columns").iterdir():
             os.utime(path, ns=(0, path.stat().st_mtime_ns - 10**10))
     read(file, COLUMNS[:1])  # used again
-    size = sum(path.stat().st_size for path in (file.parent / "cache").rglob("*.*") if path.is_file())
+    size = sum(path.stat().st_size for path in (file.parent / "cache/columns").rglob("*.*") if path.is_file())
     monkeypatch.setattr(column_cache, "LIMIT", size)
-    abandoned = file.parent / "cache/.of-a-killed-run"
+    abandoned = file.parent / "cache/columns/.of-a-killed-run"
     abandoned.mkdir()
     os.utime(abandoned, (0, 0))
     read(file, COLUMNS[:2])
@@ -140,13 +140,24 @@ def test_the_least_recently_used_entries_go_first(file, monkeypatch):
         read(file, COLUMNS[1:2])
 
 
+def test_what_else_lies_in_the_folder_is_not_touched(file, monkeypatch):
+    monkeypatch.setattr(column_cache, "LIMIT", 0)
+    others = [file.parent / "cache" / name for name in (".ssh", "thesis")]
+    for other in others:
+        other.mkdir(parents=True)
+        (other / "content").write_text("x")
+        os.utime(other, (0, 0))
+    read(file)
+    assert all((other / "content").exists() for other in others)
+
+
 def test_another_run_that_stores_the_same_entry_at_the_same_time_does_no_harm(file, monkeypatch):
     first, remove = read(file), shutil.rmtree
     monkeypatch.setattr(column_cache, "_load", lambda *_: None)  # as if it came up after this run had looked
     monkeypatch.setattr(shutil, "rmtree", lambda path, **_: remove(path) if path.name.startswith(".") else None)
     same(read(file), first)
     monkeypatch.undo()
-    (entry,) = (file.parent / "cache").iterdir()
+    (entry,) = (file.parent / "cache/columns").iterdir()
     assert sorted(path.name for path in entry.iterdir()) == [*(f"{i}.npy" for i in range(5)), "facts.json"]
 
 

@@ -1,6 +1,8 @@
 """Token stores that are kept: the same tokens in the same order, made once, whole or not at all."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -43,6 +45,21 @@ def test_a_store_is_written_once_and_mapped_after_that(path, cache):
         assert [document.tolist() for document in store] == [[256, 1, 257], [256, 2, 3, 257]]
         assert store.tokens.dtype == np.uint16 and isinstance(store.tokens, np.memmap)
         assert store.offsets.tolist() == [0, 14] and store.learned is None and store.facts == {"rows": 2}
+    assert len(calls) == 1
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_runs_that_ask_together_get_the_store_of_the_one_that_works(path, cache):
+    calls = []
+
+    def documents(facts):
+        calls.append(1)
+        time.sleep(0.2)  # the others open the lock meanwhile
+        return [Document(0, [1, 2])]
+
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(lambda _: corpus(path, documents), range(4)))
+    assert [store.tokens.tolist() for store in stores] == [[1, 2]] * 4
     assert len(calls) == 1
     assert len(list(cache.iterdir())) == 1
 
