@@ -157,7 +157,7 @@ def _finite(value: float, name: str) -> float:
 
 def _parse(line: bytes) -> dict:
     try:
-        row = json.loads(line.decode(), parse_int=_integer)
+        row = json.loads(line.decode(), parse_int=long_integer)
     except RecursionError:
         raise BadRow("nested too deeply") from None
     except ValueError as error:
@@ -167,7 +167,7 @@ def _parse(line: bytes) -> dict:
     return row
 
 
-def _integer(digits: str) -> int | float:
+def long_integer(digits: str) -> int | float:
     """Python refuses to read integers beyond some 4,300 digits: as floating point they are infinite."""
     try:
         return int(digits)
@@ -209,7 +209,7 @@ def _number(value: float) -> bytes:
 def _value_spans(line: bytes, name: str) -> list[tuple[int, int]]:
     """Byte ranges of the values of the top-level key `name` in a line that is a valid JSON object."""
     text = line.decode()
-    decoder, blanks, spans = json.JSONDecoder(), " \t\r\n", []
+    decoder, blanks, spans = json.JSONDecoder(parse_int=long_integer), " \t\r\n", []
 
     def skip(position: int) -> int:
         while text[position] in blanks:

@@ -9,7 +9,9 @@ import glob
 import gzip
 import mmap
 import os
+import resource
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -91,13 +93,16 @@ def open_source(path: str) -> Iterator[Source]:
     Raises: UserError where nothing is there or a file cannot be read.
     """
     with contextlib.ExitStack() as stack:
-        shards, base = [], 0
-        for name in _shard_paths(path):
+        shards, base, names = [], 0, _shard_paths(path)
+        _allow_open_files(len(names))
+        for name in names:
             try:
                 stamp = stamp_of(name)
                 file = stack.enter_context(_open_plain(name))
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, zlib.error) as error:
                 raise UserError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
+            if not file.seekable():
+                raise UserError(f"{name} is a pipe, and rows are read more than once: write them to a file")
             size = file.seek(0, 2)
             shards.append(Shard(str(name), file, size, base, stamp))
             base += size
@@ -257,19 +262,49 @@ def _shard_paths(path: str) -> list[Path]:
     raise UserError(f"no such file: {path}")
 
 
+def _allow_open_files(shards: int) -> None:
+    """Every shard stays open, and is mapped up to three times. Raises: UserError where the system allows too few."""
+    needed = 4 * shards + 64
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != hard < needed:
+        raise UserError(
+            f"{shards:,} shards need {needed:,} open files, and {hard:,} are allowed (ulimit -n): join some"
+        )
+    if resource.RLIM_INFINITY != soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 def _open_plain(path: Path) -> BinaryIO:
     """The bytes of `path`, decompressed to an unnamed temporary file if need be."""
     if path.name.endswith(".gz"):
-        reader = gzip.open(path)  # noqa: SIM115 (closed below)
-    elif path.name.endswith(".zst"):
-        import zstandard
+        with gzip.open(path) as reader:
+            return _temporary(iter(lambda: reader.read(READ_BLOCK), b""))
+    if path.name.endswith(".zst"):
+        with open(path, "rb") as file:
+            return _temporary(_decompressed(file))
+    return open(path, "rb")
 
-        reader = zstandard.open(path)
-    else:
-        return open(path, "rb")
-    plain = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
-    with reader:
-        while block := reader.read(READ_BLOCK):
-            plain.write(block)
+
+def _temporary(blocks: Iterable[bytes]) -> BinaryIO:
+    plain = tempfile.TemporaryFile()
+    plain.writelines(blocks)
     plain.flush()
     return plain
+
+
+def _decompressed(file: BinaryIO) -> Iterator[bytes]:
+    """The content of all zstd frames. Raises: EOFError where one is damaged or ends early, as after a broken copy."""
+    import zstandard
+
+    frame = None
+    while block := file.read(READ_BLOCK):
+        while block:
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            try:
+                yield frame.decompress(block)
+            except zstandard.ZstdError as error:
+                raise EOFError(str(error)) from error
+            block = frame.unused_data
+            frame = None if frame.eof else frame
+    if frame:
+        raise EOFError("the compressed file ended before its last frame did")

@@ -1,6 +1,7 @@
 """Fingerprints and the completion record: `OUT.manifest.json`, written last, means that OUT is complete."""
 
 import contextlib
+import glob
 import json
 import subprocess
 import sys
@@ -29,19 +30,25 @@ def manifest_path(output: str | Path) -> Path:
 
 
 def fingerprint(path: str | Path) -> dict[str, Any]:
-    """Size in bytes and xxh3 hash of a file, or of all files below a folder; an id that is no path stands for itself.
+    """Size in bytes and xxh3 hash of a file, of all files below a folder, or of those that match a glob; an id that is no
+    path stands for itself.
 
     Files above 64 MiB are hashed at 64 evenly spread blocks of 1 MiB, first and last included, so that terabytes
     cost no more than 64 MiB.
     """
     path = Path(path)
-    if not path.exists():
-        return {"id": str(path)}
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    if path.exists():
+        found = [path] if path.is_file() else path.rglob("*")
+        named = [(str(file.relative_to(path)), file) for file in sorted(found) if file.is_file()]
+    else:
+        found = map(Path, sorted(glob.glob(str(path), recursive=True)))
+        named = [(file.name, file) for file in found if file.is_file()]
+        if not named:
+            return {"id": str(path)}
     digest, size = xxhash.xxh3_128(), 0
-    for file in files:
+    for name, file in named:
         size += file.stat().st_size
-        digest.update(str(file.relative_to(path)).encode())
+        digest.update(name.encode())
         _hash_file(file, digest)
     return {"path": str(path), "bytes": size, "xxh3": digest.hexdigest()}
 

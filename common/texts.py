@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from common.errors import UserError
-from common.json_line import Decoder, Text, document_text
+from common.json_line import Decoder, Number, Text, document_text
 from common.jsonl import BadRowPolicy, Rows, Source, raw_lines, read_rows
 
 
@@ -22,15 +22,21 @@ class Texts:
         on_bad_row: BadRowPolicy = "error",
         absent: Iterable[str] = (),
         max_rows: int | None = None,
+        numbers: Iterable[str] = (),
     ):
         """Read and check every row.
 
         text_field: field, or list of fields joined by newlines. absent: fields that must not be there.
-        max_rows: only the first rows of the source.
+        max_rows: only the first rows of the source. numbers: fields in which a usable row has a number.
         Raises: UserError at the first bad row (unless dropped), or where there is no row.
         """
         names = [text_field] if isinstance(text_field, str) else text_field
-        self.fields: dict[str, Any] = dict.fromkeys(names, Text) | dict.fromkeys(absent, msgspec.UnsetType)
+        self.names = len(names)
+        self.fields: dict[str, Any] = {
+            **dict.fromkeys(names, Text),
+            **dict.fromkeys(numbers, Number),
+            **dict.fromkeys(absent, msgspec.UnsetType),
+        }
         self.source, self.on_bad_row, self.max_rows = source, on_bad_row, max_rows
         starts, ends, blank = array("q"), array("q"), bytearray()
         for start, end, text in self._read("reading"):
@@ -61,7 +67,6 @@ class Texts:
                 return
             yield start, end, self._text(values)
 
-    @staticmethod
-    def _text(values: Any) -> str:
+    def _text(self, values: Any) -> str:
         parts = values if isinstance(values, tuple) else (values,)
-        return document_text([part for part in parts if part is not msgspec.UNSET])
+        return document_text(parts[: self.names])

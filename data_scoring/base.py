@@ -20,6 +20,7 @@ class BaseScorer:
         # Further fields of every row and which way is better; then their values, (n,) each, NaN where the score is.
         self.extra_directions: dict[str, Literal["higher", "lower"]] = {}
         self.extra: dict[str, np.ndarray] = {}  # filled by `score`
+        self.number_fields: list[str] = []  # fields in which every row must have a number
 
     def inputs(self) -> dict[str, str]:
         """Paths or hub ids, beside the corpus, that the scores depend on."""

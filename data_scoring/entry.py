@@ -13,7 +13,7 @@ from common import jsonl, world
 from common.cli import Call, Stage, main
 from common.errors import UserError
 from common.files import check_writable
-from common.json_line import add_field, replace_field
+from common.json_line import add_field, long_integer, replace_field
 from common.jsonl import BadRowPolicy
 from common.manifest import Run, declared_directions, quantiles
 from common.texts import Texts
@@ -59,7 +59,7 @@ def run(
             return
         check_writable(Path(target))
         contents = stage_run.contents() | {"reading": [text_field, on_bad_row]}
-        texts = Texts(source, text_field, on_bad_row, absent)
+        texts = Texts(source, text_field, on_bad_row, absent, numbers=scorer.number_fields)
         counts = {"rows_in": len(texts.rows)} | source.counts()
         check_short(source, texts.rows, texts.blank, on_short)
         if not len(texts):
@@ -129,7 +129,7 @@ def identified(source: jsonl.Source, texts: Texts) -> Iterator[tuple[str | int, 
     """(id, text) of each row with text: its field `id`, or its number where it has none."""
     lines = (line for line, blank in zip(jsonl.raw_lines(source, texts.rows), texts.blank, strict=True) if not blank)
     for number, (line, text) in enumerate(zip(lines, texts, strict=True)):
-        found = json.loads(line).get("id", number)
+        found = json.loads(line, parse_int=long_integer).get("id", number)
         yield found if isinstance(found, str | int) else number, text
 
 

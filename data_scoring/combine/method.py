@@ -39,7 +39,7 @@ class Scorer(BaseScorer):
         lower_is_better: list[str] | None = None,
     ):
         super().__init__()
-        self.fields, self.normalize, self.lower = fields, normalize, lower_is_better or []
+        self.number_fields, self.normalize, self.lower = fields, normalize, lower_is_better or []
         self.weights = [1.0] * len(fields) if weights is None else weights
         if not fields or len(set(fields)) < len(fields):
             raise UserError("fields: name each field to combine once")
@@ -49,20 +49,17 @@ class Scorer(BaseScorer):
             raise UserError(f"lower_is_better: {unknown[0]} is none of the fields")
 
     def score(self, texts: Texts, work: WorkFolder) -> np.ndarray:
-        """The combination for every row with text, (n,). Raises: UserError for a row without one of the numbers."""
+        """The combination for every row with text, (n,). Raises: UserError where a direction is not known."""
         source = texts.source
         directions = declared_directions(source.path, [shard.name for shard in source.shards])
-        table = scan(source, [number(field) for field in self.fields], texts.on_bad_row)
+        table = scan(source, [number(field) for field in self.number_fields], texts.on_bad_row)
         rows = np.searchsorted(table.rows.start, texts.rows.start[~texts.blank])
-        there = np.append(table.rows.start, -1)[rows] == texts.rows.start[~texts.blank]
         scores = {}
-        for field in self.fields:
+        for field in self.number_fields:
             direction = "lower" if field in self.lower else "auto"
             sign = 1 if higher_is_better(field, direction, directions, f"lower_is_better=[{field}]") else -1
-            scores[field] = sign * table.columns[number(field)][rows[there]]
-        found = np.full(len(there), np.nan)
-        found[there] = combined(scores, self.weights, self.normalize)
-        return found
+            scores[field] = sign * table.columns[number(field)][rows]
+        return combined(scores, self.weights, self.normalize)
 
 
 def combined(scores: Mapping[str, np.ndarray], weights: Sequence[float], normalize: Normalization) -> np.ndarray:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import resource
 
 import numpy as np
 import pytest
@@ -112,7 +113,8 @@ def test_shards_globs_folders_and_compression(tmp_path):
     (tmp_path / "shards/a.jsonl").write_bytes(b"".join(lines[:3]).rstrip(b"\n"))
     with gzip.open(tmp_path / "shards/b.jsonl.gz", "wb") as file:
         file.write(b"".join(lines[3:6]))
-    (tmp_path / "shards/c.jsonl.zst").write_bytes(zstandard.compress(b"".join(lines[6:])))
+    frames = zstandard.compress(b"".join(lines[6:8])) + zstandard.compress(lines[8])
+    (tmp_path / "shards/c.jsonl.zst").write_bytes(frames)
     (tmp_path / "shards/notes.txt").write_text("not a shard")
     wanted = b"".join(reversed(lines))
     for source in ("shards", "shards/*.jsonl*"):
@@ -193,6 +195,10 @@ def test_in_may_be_out_and_a_failed_run_leaves_it_alone(tmp_path):
         ("empty.jsonl", "out.jsonl", "empty.jsonl holds no rows"),
         ("empty_folder", "out.jsonl", "no .jsonl, .jsonl.gz or .jsonl.zst files"),
         ("broken.jsonl.gz", "out.jsonl", "cannot read broken.jsonl.gz"),
+        ("damaged.jsonl.gz", "out.jsonl", "cannot read damaged.jsonl.gz: "),
+        ("broken.jsonl.zst", "out.jsonl", "cannot read broken.jsonl.zst: zstd"),
+        ("half.jsonl.zst", "out.jsonl", "cannot read half.jsonl.zst: the compressed file ended before its last frame"),
+        ("half.jsonl.gz", "out.jsonl", "cannot read half.jsonl.gz: Compressed file ended before"),
         ("good.jsonl", "empty_folder", "cannot write empty_folder: it is a folder"),
         ("good.jsonl", "good.jsonl/out.jsonl", "cannot write good.jsonl/out.jsonl"),
         ("good.jsonl", "/proc/out.jsonl", "cannot write /proc/out.jsonl"),
@@ -204,9 +210,42 @@ def test_bad_paths(tmp_path, monkeypatch, capsys, source, target, message):
     (tmp_path / "empty.jsonl").write_text("\n\n")
     (tmp_path / "good.jsonl").write_text('{"score": 1}\n')
     (tmp_path / "broken.jsonl.gz").write_bytes(b"not gzip")
+    (tmp_path / "broken.jsonl.zst").write_bytes(b"not zstandard")
+    content = b"".join(b'{"score": %d}\n' % number**9 for number in range(999))
+    whole = gzip.compress(content)
+    (tmp_path / "half.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "damaged.jsonl.gz").write_bytes(whole[:100] + b"\xff" * 100 + whole[200:])
+    whole = zstandard.compress(content)
+    (tmp_path / "half.jsonl.zst").write_bytes(zstandard.compress(content) + whole[: len(whole) // 2])
     assert main(ORDERING, [source, target, "sorting"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_a_pipe_is_an_error_in_one_line(tmp_path, capsys):
+    reader, writer = os.pipe()
+    os.close(writer)
+    assert main(ORDERING, [f"/dev/fd/{reader}", str(tmp_path / "out.jsonl"), "sorting"]) == 2
+    os.close(reader)
+    assert (
+        capsys.readouterr().err
+        == f"error: /dev/fd/{reader} is a pipe, and rows are read more than once: write them to a file\n"
+    )
+
+
+def test_more_shards_than_files_may_be_open(tmp_path, capsys, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for number in range(300):
+        (tmp_path / f"in/{number}.jsonl").write_text(f'{{"score": {number}}}\n')
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        assert run(ORDERING, tmp_path / "in", tmp_path / "out.jsonl", "sorting").count(b"\n") == 300
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1000))
+        assert main(ORDERING, [str(tmp_path / "in"), str(tmp_path / "x.jsonl"), "sorting"]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert "300 shards need 1,264 open files, and 1,000 are allowed (ulimit -n)" in capsys.readouterr().err
 
 
 def test_rerun_is_skipped_until_something_changes(tmp_path, capsys):
@@ -247,3 +286,8 @@ def test_text_fields_are_joined_by_newlines():
     assert document_text("a") == "a"
     assert document_text(["a", "b"]) == "a\nb"
     assert document_text(("t", ["a", "b"])) == "t\na\nb"
+
+
+def test_an_integer_of_any_length_stays_when_a_value_is_replaced():
+    line = b'{"hash": ' + b"7" * 5000 + b', "score": 1}'
+    assert replace_field(line, "score", 2) == line.replace(b'"score": 1}', b'"score": 2.0}')

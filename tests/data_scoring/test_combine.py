@@ -79,7 +79,7 @@ def test_a_row_without_a_number_has_a_place_or_is_dropped(tmp_path, capsys):
     call = [str(source), str(out), "combine", "fields=[good, ppl]", "lower_is_better=[ppl]"]
     assert main(SCORING, call) == 2
     assert "in.jsonl:2: ppl is" in capsys.readouterr().err
-    assert main(SCORING, [*call, "on_bad_row=drop", "on_short=drop"]) == 0
+    assert main(SCORING, [*call, "on_bad_row=drop", "on_short=worst"]) == 0
     assert read(out, "good") == [1, 3, 4]
     assert read(out) == pytest.approx([(1 / 6 + 1 / 2) / 2, (1 / 2 + 1 / 6) / 2, 5 / 6])
 
