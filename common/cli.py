@@ -27,6 +27,7 @@ class Stage:
     contract: str  # what a method.py must define: "select", "order", "Scorer", "train", "evaluate"
     run: Callable[..., None]  # run(call, *, stage keys)
     keys: Callable[[Callable, Mapping[str, Any]], dict[str, Key]] | None = None  # keys(method, what the call sets)
+    check: Callable[["Call"], Any] = lambda call: None  # raises UserError for keys that do not go together
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def _dispatch(stage: Stage, words: list[str]) -> None:
         print(_help(stage, words))
         return
     call, stage_keys, config_path = _parse(stage, words)
+    stage.check(call)
     if "--dry-run" in flags:
         print(f"# {stage.name} {call.method_name}: {' -> '.join(call.paths)} (keys from {config_path or 'defaults'})")
         print(yaml.safe_dump(call.config, sort_keys=False, allow_unicode=True), end="")

@@ -267,9 +267,7 @@ def _allow_open_files(shards: int) -> None:
     needed = 4 * shards + 64
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY != hard < needed:
-        raise UserError(
-            f"{shards:,} shards need {needed:,} open files, and {hard:,} are allowed (ulimit -n): join some"
-        )
+        raise UserError(f"{shards:,} shards need {needed:,} open files, {hard:,} are allowed (ulimit -n): join some")
     if resource.RLIM_INFINITY != soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
@@ -286,7 +284,7 @@ def _open_plain(path: Path) -> BinaryIO:
 
 
 def _temporary(blocks: Iterable[bytes]) -> BinaryIO:
-    plain = tempfile.TemporaryFile()
+    plain = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
     plain.writelines(blocks)
     plain.flush()
     return plain

@@ -30,8 +30,9 @@ def manifest_path(output: str | Path) -> Path:
 
 
 def fingerprint(path: str | Path) -> dict[str, Any]:
-    """Size in bytes and xxh3 hash of a file, of all files below a folder, or of those that match a glob; an id that is no
-    path stands for itself.
+    """Size in bytes and xxh3 hash of a file, of all files below a folder, or of those that match a glob.
+
+    An id that is no path stands for itself.
 
     Files above 64 MiB are hashed at 64 evenly spread blocks of 1 MiB, first and last included, so that terabytes
     cost no more than 64 MiB.

@@ -12,11 +12,18 @@ from common import jsonl
 from common.cli import Call
 from common.column_cache import cached_scan
 from common.columns import Column, Table, number, scan
+from common.config import columns_of
 from common.errors import UserError
 from common.gather import check_target, write_lines
 from common.manifest import Run, declared_directions, quantiles
 
 SHOWN_GROUPS = 8
+
+
+def check_keys(method: Callable, keys: Mapping[str, Any]) -> None:
+    """Raises UserError where the method refuses its keys: it is asked to pick or to order no rows."""
+    nothing = {"n": 0, "higher_is_better": True}
+    method(*(nothing.get(name, np.empty(0)) for name in columns_of(method)), **keys)
 
 
 def copy_rows(

@@ -13,7 +13,7 @@ from common.columns import Table, number
 from common.config import Key, columns_of, keys_of
 from common.errors import UserError
 from common.jsonl import BadRowPolicy, Source
-from common.row_stage import copy_rows
+from common.row_stage import check_keys, copy_rows
 from data_ordering.patterns import shuffled_in_windows
 from data_ordering.plot import draw
 from data_selection.choosing import load_choice, prefixed_keys
@@ -90,7 +90,15 @@ def ordering_keys(method: Callable, given: Mapping[str, Any]) -> dict[str, Key]:
     return keys_of(run) | (prefixed_keys(str(select), given) if select and select != "null" else {})
 
 
-STAGE = Stage("data_ordering", ("IN.jsonl", "OUT.jsonl"), "order", run, ordering_keys)
+def check(call: Call) -> None:
+    """Raises UserError where the method, or that of the selection, refuses its keys."""
+    check_keys(call.method, call.method_keys)
+    if select := call.config["select"]:
+        choice = load_choice(select, {key: call.config[key] for key in prefixed_keys(select, call.config)})
+        check_keys(choice.method, choice.method_keys)
+
+
+STAGE = Stage("data_ordering", ("IN.jsonl", "OUT.jsonl"), "order", run, ordering_keys, check)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

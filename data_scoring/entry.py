@@ -169,7 +169,9 @@ def write_scores(
                 out.write(line + b"\n")
 
 
-STAGE = Stage("data_scoring", ("IN.jsonl", "OUT.jsonl"), "Scorer", run)
+STAGE = Stage(
+    "data_scoring", ("IN.jsonl", "OUT.jsonl"), "Scorer", run, check=lambda call: call.method(**call.method_keys)
+)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

@@ -53,7 +53,8 @@ class Choice:
 
     def columns(self) -> list[Column]:
         """What is to be read of the file."""
-        special = {"n": [], "higher_is_better": [], "row_number": [], "score": [number(self.score_field)]}
+        special = {"n": [], "higher_is_better": [], "row_number": []}
+        special |= {name: [number(self.score_field)] for name in ("score", "raw_score")}
         special["token_count"] = [self.tokens.column] if self.tokens else []
         columns = [column for name in self.names for column in special.get(name, [number(name)])]
         return columns + ([self.group] if self.group else [])
@@ -81,6 +82,8 @@ class Choice:
                 turn = not higher and "higher_is_better" not in self.names
                 score = table.columns[number(self.score_field)]
                 columns |= {"score": -score if turn else score, "higher_is_better": higher}
+            elif name == "raw_score":
+                columns[name] = table.columns[number(self.score_field)]
             elif name == "row_number":
                 columns[name] = np.arange(len(table))
             elif name == "token_count":

@@ -9,7 +9,7 @@ from msgspec import Meta
 from common.cli import Call, main
 from common.config import keys_of
 from common.jsonl import BadRowPolicy
-from common.row_stage import copy_rows
+from common.row_stage import check_keys, copy_rows
 from data_selection.choosing import SELECTION, Choice, choice_keys
 
 
@@ -45,7 +45,12 @@ def run(
     )
 
 
-STAGE = dataclasses.replace(SELECTION, run=run, keys=lambda method, given: choice_keys(method, given) | keys_of(run))
+STAGE = dataclasses.replace(
+    SELECTION,
+    run=run,
+    keys=lambda method, given: choice_keys(method, given) | keys_of(run),
+    check=lambda call: check_keys(call.method, call.method_keys),
+)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

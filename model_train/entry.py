@@ -61,7 +61,13 @@ def _fact(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ')} {number}"
 
 
-STAGE = Stage("model_train", ("IN.jsonl", "MODEL_IN", "MODEL_OUT"), "Training", run)
+STAGE = Stage(
+    "model_train",
+    ("IN.jsonl", "MODEL_IN", "MODEL_OUT"),
+    "Training",
+    run,
+    check=lambda call: call.method(**call.method_keys),
+)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

@@ -27,7 +27,7 @@ ROW_METHODS = [
     for stage in (SELECTION, ORDERING)
     for name in method_names(stage.name)
 ]
-SCORED = [method for method in ROW_METHODS if "score" in columns_of(load_method(*method.values)[0])]
+SCORED = [method for method in ROW_METHODS if {"score", "raw_score"} & set(columns_of(load_method(*method.values)[0]))]
 SCORES = [[], [0.5], [2.0, 1.0], [3.0, 3.0, 3.0], [1e300, -1e300, 0.0, -0.0, 5e-324]]
 
 
@@ -40,7 +40,7 @@ def values_of(stage, method, config):
 
 def apply(stage, name, score):
     method, config = load_method(stage, name)
-    columns = {"score": np.array(score), "n": len(score), "higher_is_better": True}
+    columns = {"score": np.array(score), "raw_score": np.array(score), "n": len(score), "higher_is_better": True}
     columns |= {"row_number": np.arange(len(score)), "token_count": np.arange(len(score)) + 1}
     given = [columns[column] for column in columns_of(method)]
     return np.asarray(method(*given, **values_of(stage, method, config)), dtype=np.int64)

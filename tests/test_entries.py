@@ -8,7 +8,9 @@ import pytest
 
 from common.cli import REPOSITORY, main
 from data_ordering.entry import STAGE as ORDERING
+from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
+from model_train.entry import STAGE as TRAINING
 
 ROW_STAGES = ["data_scoring", "data_selection", "data_ordering"]
 STAGES = [*ROW_STAGES, "model_train", "model_eval"]
@@ -78,6 +80,25 @@ def test_yaml_then_words_override(tmp_path, monkeypatch, capsys):
     assert main(ORDERING, ["a", "b", "folding", "my.yaml", "folding_layer=7", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "folding_layer: 7" in shown and "ascending: false" in shown and "score_field: score" in shown
+
+
+@pytest.mark.parametrize(
+    ("stage", "words", "message"),
+    [
+        (SELECTION, ["gumbel", "k=2"], "exactly one of r and k"),
+        (SELECTION, ["quantile", "lower_quantile=0.9", "upper_quantile=0.1"], "is above"),
+        (ORDERING, ["segment", "x_pct=90", "y_pct=90"], "100"),
+        (ORDERING, ["sorting", "select=gumbel", "select.k=2"], "exactly one of r and k"),
+        (SCORING, ["perplexity"], "model is not set"),
+        (TRAINING, ["pretrain", "cross_document_attention=false", "max_length=2"], "max_length=2"),
+    ],
+)
+@pytest.mark.parametrize("flags", [["--dry-run"], []])
+def test_keys_that_do_not_go_together_are_an_error_before_anything_is_read(stage, words, message, flags, capsys):
+    paths = ["nothing.jsonl", "b", "c"][: len(stage.paths)]
+    assert main(stage, [*paths, *words, *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "nothing.jsonl" not in error
 
 
 def test_numbers_that_yaml_takes_for_text(capsys):

@@ -103,8 +103,6 @@ class Scorer(BaseScorer):
         self.vocab_size, self.tokenizer_sample = vocab_size, tokenizer_sample
         self.lines, self.min_tokens, self.worst_line_field = lines, min_tokens, worst_line_field
         self.workers, self.seed = workers or cores(), seed
-        if model_path is not None and not is_hub_id(model_path):
-            self._with_tokenizer(files_of(model_path, language))
         if worst_line_field is not None:
             self.extra_directions = {worst_line_field: "lower"}
 

@@ -16,16 +16,14 @@ Quantile = Annotated[float, Meta(ge=0, le=1)]
 
 
 def select(
-    score: np.ndarray,
-    higher_is_better: bool,
+    raw_score: np.ndarray,
     *,
     lower_quantile: Quantile = 0.0,
     upper_quantile: Quantile = 0.3,
 ) -> np.ndarray:
-    """Row numbers whose rank is floor(lower n) <= rank < floor(upper n), rank 0 the lowest score. score: (n,), raw.
+    """Row numbers whose rank is floor(lower n) <= rank < floor(upper n), rank 0 the lowest. raw_score: (n,).
 
-    Adjacent bands share no row and leave none out; equal scores rank in the order of the input. The band is one of raw
-    scores: `higher_is_better` is taken so that they come unturned, and changes nothing.
+    Adjacent bands share no row and leave none out; equal scores rank in the order of the input.
 
     Args:
         lower_quantile: the band begins here; 0 is the lowest raw score
@@ -35,5 +33,5 @@ def select(
     """
     if lower_quantile > upper_quantile:
         raise UserError(f"lower_quantile={lower_quantile:g} is above upper_quantile={upper_quantile:g}")
-    begin, end = (math.floor(as_written(quantile) * len(score)) for quantile in (lower_quantile, upper_quantile))
-    return np.argsort(score, kind="stable")[begin:end]
+    begin, end = (math.floor(as_written(quantile) * len(raw_score)) for quantile in (lower_quantile, upper_quantile))
+    return np.argsort(raw_score, kind="stable")[begin:end]

@@ -227,10 +227,8 @@ def test_a_pipe_is_an_error_in_one_line(tmp_path, capsys):
     os.close(writer)
     assert main(ORDERING, [f"/dev/fd/{reader}", str(tmp_path / "out.jsonl"), "sorting"]) == 2
     os.close(reader)
-    assert (
-        capsys.readouterr().err
-        == f"error: /dev/fd/{reader} is a pipe, and rows are read more than once: write them to a file\n"
-    )
+    message = f"/dev/fd/{reader} is a pipe, and rows are read more than once: write them to a file"
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 def test_more_shards_than_files_may_be_open(tmp_path, capsys, monkeypatch):
@@ -245,7 +243,7 @@ def test_more_shards_than_files_may_be_open(tmp_path, capsys, monkeypatch):
         assert main(ORDERING, [str(tmp_path / "in"), str(tmp_path / "x.jsonl"), "sorting"]) == 2
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert "300 shards need 1,264 open files, and 1,000 are allowed (ulimit -n)" in capsys.readouterr().err
+    assert "300 shards need 1,264 open files, 1,000 are allowed (ulimit -n)" in capsys.readouterr().err
 
 
 def test_rerun_is_skipped_until_something_changes(tmp_path, capsys):
