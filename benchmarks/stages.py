@@ -6,6 +6,7 @@ Knobs of pipeline.sh are taken from the environment. CPU seconds are user and sy
 memory is the largest resident set of any of them.
 """
 
+import json
 import os
 import shlex
 import subprocess
@@ -26,6 +27,12 @@ def commands(folder: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines if "model_eval.report" not in line]
 
 
+def trained_tokens(folder: str) -> str:
+    """How many tokens the training of DELT has predicted, or nothing where it has not been."""
+    manifest = Path(folder, "models/DELT.manifest.json")
+    return str(json.loads(manifest.read_text(encoding="utf-8"))["trained_tokens"]) if manifest.exists() else ""
+
+
 def name_of(words: list[str]) -> str:
     """Stage, method and output of a command."""
     if words[0] != "bash":
@@ -41,6 +48,7 @@ def main() -> None:
         folder = sys.argv[1] if len(sys.argv) > 1 else temporary
         rows = []
         for words in commands(folder):
+            words = [word.replace("AS_MANY_AS_DELT", trained_tokens(folder)) for word in words]
             started = time.perf_counter()
             process = subprocess.Popen(words, env=os.environ | {"DELT_PYTHON": sys.executable})
             _, status, usage = os.wait4(process.pid, 0)

@@ -1,4 +1,4 @@
-"""What counts as an accuracy, for choosing a task's metric and for the average over tasks."""
+"""What counts as an accuracy, for choosing a task's metric and for the average over tasks; which values are better."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,6 +15,16 @@ def main_metric(metrics: Iterable[str]) -> str:
     chosen = next((accuracy for accuracy in ACCURACIES if accuracy in names), names[0])
     of_metric = [key for key, name in zip(metrics, names, strict=True) if name == chosen]
     return next((key for key in of_metric if key.endswith(f",{STRICT}")), of_metric[0])
+
+
+def higher_is_better(result: Mapping[str, Any]) -> bool | None:
+    """Whether a higher value of a task's metric is better; None where nobody says so."""
+    return result.get("higher_is_better", True if result["metric"] in ACCURACIES else None)
+
+
+def in_words(metric: str, higher: bool | None) -> str:
+    """Name of a metric, and which values are better."""
+    return metric + {True: " (higher is better)", False: " (lower is better)", None: ""}[higher]
 
 
 def summary_average(tasks: Mapping[str, Mapping[str, Any]]) -> float | None:

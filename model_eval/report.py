@@ -17,6 +17,7 @@ import yaml
 from common.errors import UserError, exit_code
 from common.files import atomic_file
 from common.manifest import manifest_path
+from model_eval.accuracy import higher_is_better, in_words
 
 Results = dict[str, dict[str, Any]]  # arm -> {"model": ..., "tasks": {name: {metric, value, stderr, n}}}
 
@@ -55,9 +56,9 @@ def table(results: Results, seconds: dict[str, float]) -> str:
     lines = [f"| task | metric | {' | '.join(arms)} |", "|---|---|" + "---:|" * len(arms)]
     for name in names:
         tasks = [results[arm]["tasks"].get(name) for arm in arms]
-        metric = next(task["metric"] for task in tasks if task)
-        better = {"bits_per_byte": "lower", "perplexity": "lower"}.get(metric, "higher")
-        lines.append(f"| {name} | {metric} ({better} is better) | {' | '.join(map(_cell, tasks))} |")
+        first = next(task for task in tasks if task)
+        metric = in_words(first["metric"], higher_is_better(first))
+        lines.append(f"| {name} | {metric} | {' | '.join(map(_cell, tasks))} |")
     if seconds:
         lines += ["", "| stage | seconds |", "|---|---:|"]
         lines += [f"| {name} | {value:.1f} |" for name, value in seconds.items()]
@@ -100,7 +101,8 @@ def _cell(task: dict[str, Any] | None) -> str:
 def _loss_curve(model: Path) -> tuple[list[int], list[float]]:
     log = model / "train_log.jsonl"
     entries = [json.loads(line) for line in log.read_text(encoding="utf-8").split("\n") if line] if log.exists() else []
-    return [entry["step"] for entry in entries], [entry["loss"] for entry in entries]
+    training = [entry for entry in entries if "loss" in entry]  # others are of held-out text
+    return [entry["step"] for entry in training], [entry["loss"] for entry in training]
 
 
 def write_report(report: Path, results_words: list[str], stage_words: list[str]) -> None:

@@ -34,7 +34,7 @@ class BaseTraining:
         batch_size: sequences per optimizer step and device, before accumulation
         gradient_accumulation_steps: forward and backward passes per optimizer step
         learning_rate: highest learning rate of AdamW; null = that of the architecture file MODEL_IN
-        min_learning_rate: learning rate at the end (cosine); null = a tenth of the highest
+        min_learning_rate: learning rate at the end of the cosine; null = a tenth of the highest
         scheduler: shape of the learning rate after the warm-up
         warmup_steps: optimizer steps of linear warm-up; below 1 a share of all steps
         adam_beta1: decay of the first moment
@@ -98,6 +98,11 @@ class BaseTraining:
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self):
+        lowest, highest = self.min_learning_rate, self.learning_rate
+        if lowest is not None and self.scheduler != "cosine":
+            raise UserError(f"min_learning_rate is of the cosine scheduler only: leave it null with {self.scheduler}")
+        if lowest is not None and highest is not None and lowest > highest:
+            raise UserError(f"min_learning_rate={lowest:g} is above learning_rate={highest:g}")
         for name in ("fsdp", "deepspeed"):
             if self.chunked_loss and getattr(self, name) is not None:
                 raise UserError(f"{name} spreads the output layer, which chunked_loss needs whole: drop one of them")

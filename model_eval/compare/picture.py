@@ -4,7 +4,7 @@ from pathlib import Path
 
 from common.files import atomic_file
 from model_eval.compare.paired import AVERAGE
-from model_eval.compare.results import Comparison, method_of
+from model_eval.compare.results import RATIO, Comparison, method_of
 from model_eval.compare.table import Cell, cells
 
 
@@ -16,8 +16,8 @@ def curves(comparison: Comparison) -> dict[str, list[tuple[float, Cell]]]:
     found: dict[str, list[tuple[float, Cell]]] = {}
     for arm, one in cells(comparison)[shown(comparison)].items():
         content = next(arms[arm][0].content for arms in comparison.values() if arm in arms)
-        if content.get("selection_ratio") is not None:
-            found.setdefault(method_of(content), []).append((content["selection_ratio"], one))
+        if content.get(RATIO) is not None:
+            found.setdefault(method_of(content), []).append((content[RATIO], one))
     return {method: sorted(points, key=lambda point: point[0]) for method, points in found.items()}
 
 

@@ -26,6 +26,8 @@ SETTINGS = (
     "max_gen_toks",
 )  # equal, or not comparable
 METHOD = ("scoring", "selection", "ordering")  # how the data of a model was made
+RATIO = "selection_ratio"
+SAME_RATIO = 0.005  # seeds may select from draws of slightly different size
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def read_results(paths: Sequence[str]) -> Comparison:
             for other in seeds:
                 if other.model == outcome.model:
                     raise UserError(f"{other.path} and {path} are both of {outcome.task} and the model {outcome.model}")
+                _check_same_arm(other, outcome)
             seeds.append(outcome)
     for arms in comparison.values():
         outcomes = [outcome for seeds in arms.values() for outcome in seeds]
@@ -88,11 +91,6 @@ def shared_accuracies(comparison: Comparison) -> list[str]:
     ]
 
 
-def higher_is_better(outcome: Outcome) -> bool:
-    """Whether a higher value is better: of accuracies, not of losses."""
-    return outcome.result["metric"] in ACCURACIES
-
-
 def _read(path: str) -> list[Outcome]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -111,6 +109,20 @@ def _items(path: str, task: str, result: Mapping[str, Any]) -> np.ndarray | None
     items = load_items(traces(path) / task)
     fits = items is not None and len(items) and digest(items) == result.get("items")
     return items if fits and np.isclose(value_of(items), result["value"], rtol=1e-6) else None
+
+
+def _check_same_arm(one: Outcome, other: Outcome) -> None:
+    """Raises UserError where the data of two models were not made in one way, so that they are no seeds of one arm."""
+    pairs = {stage: (one.content.get(stage), other.content.get(stage)) for stage in METHOD}
+    different = [f"{stage} {mine} against {others}" for stage, (mine, others) in pairs.items() if mine != others]
+    ratios = [outcome.content.get(RATIO) for outcome in (one, other)]
+    if None not in ratios and abs(ratios[0] - ratios[1]) > SAME_RATIO:
+        different.append(f"{RATIO} {ratios[0]:g} against {ratios[1]:g}")
+    if different:
+        raise UserError(
+            f"{one.path} and {other.path} are both of the arm '{one.arm}', but not of one experiment: "
+            f"{'; '.join(different)} (evaluate with arm=NAME, or name the models differently)"
+        )
 
 
 def _check_comparable(one: Outcome, other: Outcome) -> None:

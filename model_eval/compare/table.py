@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from common.files import atomic_file
+from model_eval.accuracy import higher_is_better, in_words
 from model_eval.compare.paired import AVERAGE, Difference
-from model_eval.compare.results import Comparison, Outcome, arm_names, higher_is_better, shared_accuracies
+from model_eval.compare.results import Comparison, Outcome, arm_names, shared_accuracies
 
 Differences = Mapping[str, Mapping[str, Difference]]  # arm -> task -> difference to the baseline
 
@@ -75,9 +76,9 @@ def markdown(comparison: Comparison, differences: Differences, baseline: str, co
     for task, found in cells(comparison).items():
         metric, higher = _metric(comparison, task)
         values = {one.value for one in found.values()}
-        best = (max if higher else min)(values) if len(values) > 1 else None
+        best = None if higher is None or len(values) == 1 else (max if higher else min)(values)
         texts = [_bold(found[arm].text(), found[arm].value == best) if arm in found else "" for arm in arms]
-        lines.append(f"| {task} | {metric} ({'higher' if higher else 'lower'} is better) | {' | '.join(texts)} |")
+        lines.append(f"| {task} | {in_words(metric, higher)} | {' | '.join(texts)} |")
     lines += ["", "±: standard error over items; sd: standard deviation over seeds."]
     for arm, found in differences.items():
         share = f"{confidence:.0%}"
@@ -106,17 +107,19 @@ def write_csv(path: Path, comparison: Comparison, differences: Differences, base
                 writer.writerow([*row, baseline if difference else None, *numbers])
 
 
-def _metric(comparison: Comparison, task: str) -> tuple[str, bool]:
-    """Name of the metric, and whether higher is better."""
+def _metric(comparison: Comparison, task: str) -> tuple[str, bool | None]:
+    """Name of the metric, and whether higher is better; None = unknown."""
     if task == AVERAGE:
         return f"mean of {len(shared_accuracies(comparison))} accuracies", True
     outcome = next(iter(comparison[task].values()))[0]
-    return outcome.result["metric"], higher_is_better(outcome)
+    return outcome.result["metric"], higher_is_better(outcome.result)
 
 
 def _bold(text: str, is_best: bool) -> str:
     return f"**{text}**" if is_best else text
 
 
-def _verdict(difference: Difference, higher: bool) -> str:
+def _verdict(difference: Difference, higher: bool | None) -> str:
+    if higher is None:
+        return "different"
     return "better" if (difference.value > 0) == higher else "worse"

@@ -191,6 +191,7 @@ def task_result(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
     version = raw["versions"].get(name)
     return {
         "metric": metric,
+        "higher_is_better": raw["higher_is_better"].get(name, {}).get(metric),
         "value": metrics[main],
         "stderr": None if stderr == "N/A" else float(stderr),
         "n": int(raw["n-samples"][name]["effective"]),

@@ -64,6 +64,7 @@ def statistics(
         intervals = dict(zip(("bits_per_byte", "loss", "perplexity"), map(interval, found), strict=True))
     return {
         "metric": "bits_per_byte",
+        "higher_is_better": False,
         "value": float(value),
         "stderr": stderr,
         "n": n,

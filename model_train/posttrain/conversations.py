@@ -8,6 +8,7 @@ one another with a separator between them, BOS before and EOS behind.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
+from common.errors import UserError
 from common.json_line import BadRow
 from common.tokens import special_tokens
 
@@ -53,7 +54,11 @@ def encode(messages: Sequence[Message], tokenizer, separator: str) -> tuple[list
 
 
 def _templated(messages: Sequence[Message], tokenizer) -> tuple[list[int], list[bool]]:
-    if GENERATION in tokenizer.chat_template.replace("{%-", "{%"):
+    try:
+        template = tokenizer.get_chat_template()  # of several, the one named default
+    except ValueError as error:
+        raise UserError(f"the tokenizer's chat templates: {error}") from None
+    if GENERATION in template.replace("{%-", "{%"):
         rendered = tokenizer.apply_chat_template(
             messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )

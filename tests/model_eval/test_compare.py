@@ -1,6 +1,7 @@
 """Comparison of results: what is grouped, what is refused, and intervals against closed forms."""
 
 import csv
+import json
 import math
 
 import numpy as np
@@ -8,12 +9,13 @@ import pytest
 import yaml
 
 from common.errors import UserError, exit_code
+from model_eval import report
 from model_eval.bootstrap import interval, resampled_sums
 from model_eval.compare.entry import run
 from model_eval.compare.paired import differences
 from model_eval.compare.picture import curves
 from model_eval.compare.results import arm_name, read_results, shared_accuracies
-from model_eval.compare.table import average_cell, cells
+from model_eval.compare.table import average_cell, cells, markdown
 from model_eval.evaluation import traces
 from model_eval.items import digest, items_of, save_items
 
@@ -107,6 +109,45 @@ def test_seeds_of_one_arm_are_one_column(tmp_path):
     single = differences(read_results(paths[1:]), "b", "a", 2000, 0.95, 0)["t"]
     assert several.value == pytest.approx(np.mean(values) - found["b"].value)
     assert several.high - several.low > 1.2 * (single.high - single.low)  # the seeds' own noise is in it
+
+
+@pytest.mark.parametrize("facts, message", [
+    ([{"scoring": "lqs"}, {"scoring": "pds"}], "scoring lqs against pds"),
+    ([{"selection_ratio": 0.5}, {"selection_ratio": 0.1}], "selection_ratio 0.5 against 0.1"),
+    ([{"selection_ratio": 0.5, "ordering": "sorting"}, {"selection_ratio": 0.501, "ordering": "sorting"}], None),
+])  # fmt: skip
+def test_models_of_one_name_from_different_experiments_are_no_seeds(tmp_path, facts, message):
+    outcomes = [outcome(coin(number)) for number in range(2)]
+    paths = [
+        write(tmp_path, name, f"{name}/DELT", facts=fact, t=one)
+        for name, fact, one in zip("ab", facts, outcomes, strict=True)
+    ]
+    if message is None:
+        assert len(read_results(paths)["t"]["DELT"]) == 2
+    else:
+        with pytest.raises(UserError, match=rf"a\.yaml and .*b\.yaml .*'DELT'.* {message} \(evaluate with arm=NAME"):
+            read_results(paths)
+
+
+@pytest.mark.parametrize("metric, higher, words, best", [
+    ("bits_per_byte", False, "bits_per_byte (lower is better)", "**0.1000** | 0.9000"),
+    ("mcc", True, "mcc (higher is better)", "0.1000 | **0.9000**"),
+    ("odd", None, "odd", "0.1000 | 0.9000"),
+])  # fmt: skip
+def test_a_result_says_which_values_of_its_metric_are_better(tmp_path, metric, higher, words, best):
+    result = {"metric": metric, "higher_is_better": higher, "stderr": None, "n": 5}
+    paths = [
+        write(tmp_path, name, f"m/{name}", keep_items=False, t=(result | {"value": value}, None))
+        for name, value in (("a", 0.1), ("b", 0.9))
+    ]
+    assert f"| t | {words} | {best} |" in markdown(read_results(paths), {}, "a", 0.95)
+    assert f"| t | {words} | 0.1000 (n = 5) |" in report.table(report.read_results([f"a={paths[0]}"]), {})
+
+
+def test_held_out_losses_in_the_log_are_not_drawn_as_training_losses(tmp_path):
+    log = [{"step": 1, "loss": 3.0}, {"step": 1, "heldout_loss": 3.5}, {"step": 2, "loss": 2.0}]
+    (tmp_path / "train_log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
+    assert report._loss_curve(tmp_path) == ([1, 2], [3.0, 2.0])
 
 
 @pytest.mark.parametrize("model, facts, name", [

@@ -233,8 +233,10 @@ def test_metric_of_a_task():
         "n-samples": {"t": {"original": 9, "effective": 4}},
         "n-shot": {"t": 5},
         "versions": {"t": 3.0},
+        "higher_is_better": {"t": {"exact_match": True}},
     }
     result = task_result(raw, "t")
+    assert result["higher_is_better"] is True
     assert (result["metric"], result["filter"], result["stderr"], result["n"]) == ("exact_match", "strict", None, 4)
 
 

@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from common.cli import main
+from common.errors import UserError
 from common.json_line import BadRow
 from model_train.entry import STAGE
 from model_train.posttrain.conversations import as_messages, encode
@@ -63,6 +64,13 @@ def test_without_a_template_prompt_and_answer_follow_one_another():
 def test_a_template_that_does_not_fit_makes_a_row_bad(template, message):
     with pytest.raises(BadRow, match=message):
         encode(TURNS, tokenizer_with(template), "\n")
+
+
+def test_of_several_templates_the_default_is_used():
+    templates = {"default": MARKED, "tool_use": REFUSING}
+    assert learned_text(TURNS, templates) == learned_text(TURNS, MARKED)
+    with pytest.raises(UserError, match="the tokenizer's chat templates: "):
+        encode(TURNS, tokenizer_with({"rag": MARKED, "tool_use": MARKED}), "\n")
 
 
 ROWS = {
