@@ -202,7 +202,7 @@ def test_a_training_is_just_less_than_one_pass(embedded):
     """So an order does not begin anew at the end."""
     sizes, tokenizer = EMBEDDED.sizes, AutoTokenizer.from_pretrained(embedded[0] / "model")
     texts = [row["text"] for row in rows_of(embedded[0] / "pool.jsonl")]
-    tokens = [len(ids) + 1 for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]  # and EOS
+    tokens = [len(ids) + 2 for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]  # BOS and EOS
     assert 0.99 < sizes.max_tokens / (sizes.corpus * np.mean(tokens)) < 1
 
 
