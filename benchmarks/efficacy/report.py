@@ -58,7 +58,7 @@ def pilot(plan: Plan, found: dict[str, Measure]) -> str:
 
 
 def arms(plan: Plan, found: dict[str, Measure]) -> str:
-    """Every arm that has run: its level, the difference from `shuffle`, and how many runs there are."""
+    """Every arm that has run: how many runs there are, and its level on both kinds of text."""
     ran = [name for name in plan.arms if any(run.arm == name for run in found[TARGET].runs)]
     rows = []
     for name in ran:

@@ -23,7 +23,7 @@ from common.work_folder import WorkFolder
 from data_scoring.likelihood.scorer import LikelihoodScorer
 
 PART = 2**18  # predicted tokens computed and saved at a time: what a killed run loses, what processes share
-BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # of one forward pass; a CPU is fastest with little padding
+BATCH_TOKENS, CPU_BATCH_TOKENS = 16384, 1024  # of one forward pass; a CPU is fastest with little padding
 
 # (log-probabilities (tokens,), first token of each row (rows,), tokens of each row (rows,)) -> (rows,)
 Summary = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -78,7 +78,8 @@ class RowLikelihood:
             raise UserError("no row has a token to predict")
         device = models.pick_device(keys.device)
         dtype = models.pick_dtype(keys.dtype, device)
-        batch_tokens = keys.batch_tokens or max(keys.max_length, BATCH_TOKENS.get(device.type, 16384))
+        usual = CPU_BATCH_TOKENS if device.type == "cpu" else BATCH_TOKENS
+        batch_tokens = keys.batch_tokens or max(keys.max_length, usual)
         windows = {"max_length": keys.max_length, "stride": keys.stride, "batch_tokens": batch_tokens}
 
         def compute(folder: Path) -> dict[str, Any]:
