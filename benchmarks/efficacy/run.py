@@ -146,6 +146,9 @@ class Study:
         heldout = f"model_eval perplexity data={self.data / 'heldout'} max_length={self.plan.sizes.chunk_tokens}"
         costs["evaluate"] = self.call(heldout, [model, folder / "heldout.yaml"], cell.name)
         tasks = yaml.safe_load((folder / "heldout.yaml").read_text(encoding="utf-8"))["tasks"]
+        passes = json.loads((folder / "model.manifest.json").read_text(encoding="utf-8"))["passes"]
+        if "data_ordering" in "".join(cell.arm.calls[-1:]) and 0 < passes % 1 < 0.9:
+            raise RuntimeError(f"{cell.name}: {passes} passes end within the order")
         log = [json.loads(line) for line in (model / "train_log.jsonl").read_text(encoding="utf-8").split("\n") if line]
         shutil.rmtree(folder / "heldout.yaml.work", ignore_errors=True)
         data.unlink()
@@ -153,6 +156,7 @@ class Study:
             "arm": cell.arm.name,
             "seed": cell.seed,
             "block": cell.block,
+            "passes": passes,
             "bits_per_byte": {name: task["value"] for name, task in tasks.items()},
             "curve": [
                 [entry["step"] * per_step, round(entry["heldout_loss"], 5)] for entry in log if "heldout_loss" in entry

@@ -11,6 +11,7 @@ from string import Template
 import numpy as np
 import pytest
 from scipy import stats
+from transformers import AutoTokenizer
 
 from benchmarks.efficacy import corpus, plan, report, run, statistics, truth
 from benchmarks.efficacy.statistics import Run
@@ -119,7 +120,7 @@ def test_the_stages_take_every_call_of_an_arm(name):
 
 def test_the_plan_names_arms_that_exist_and_runs_what_it_asks():
     for one in (REAL, EMBEDDED):
-        assert one.sizes.max_tokens == one.sizes.corpus * one.sizes.chunk_tokens
+        assert one.sizes.max_tokens < one.sizes.corpus * one.sizes.chunk_tokens
         cells = one.cells()
         assert len({cell.name for cell in cells}) == len(cells)
         assert {cell.arm.name for cell in cells} == set(one.arms)
@@ -195,6 +196,14 @@ def test_embedded_data_is_as_planned_and_the_same_every_time(embedded):
     assert abs(len(pool) - sizes.pool) <= 2
     assert np.mean([row["planted"] for row in pool]) == pytest.approx(0.13, abs=0.02)
     assert np.mean([row["quality"] == "clean" for row in pool]) == pytest.approx(0.62, abs=0.03)
+
+
+def test_a_training_is_just_less_than_one_pass(embedded):
+    """So an order does not begin anew at the end."""
+    sizes, tokenizer = EMBEDDED.sizes, AutoTokenizer.from_pretrained(embedded[0] / "model")
+    texts = [row["text"] for row in rows_of(embedded[0] / "pool.jsonl")]
+    tokens = [len(ids) + 2 for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]  # BOS and EOS
+    assert 0.99 < sizes.max_tokens / (sizes.corpus * np.mean(tokens)) < 1
 
 
 def test_nothing_that_is_held_out_can_be_learned(embedded):
