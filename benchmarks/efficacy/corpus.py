@@ -100,7 +100,9 @@ def build(given: sources.Sources, folder: Path, sizes: Sizes) -> None:
         write(folder / "heldout" / f"{name}.jsonl", as_rows(name, taken))
     sample = [row for name, taken in heldout.items() for row in as_rows(name, taken[:: max(1, len(taken) // 12)])]
     write(folder / "curve.jsonl", sample)
-    write(folder / "reference.jsonl", ({"text": text} for text in given.reference()))
+    forbidden = seen(heldout.values())
+    reference = (text for text in given.reference() if forbidden.isdisjoint(grams(text).tolist()))
+    write(folder / "reference.jsonl", ({"text": text} for text in reference))
     (folder / "data.json").write_text(json.dumps(describe(folder, rows), indent=1) + "\n", encoding="utf-8")
 
 

@@ -99,21 +99,29 @@ class Plan:
 
     def identity(self, cell: Cell, data_hash: str) -> str:
         """A hash of all that the result of a cell follows from, but for the code."""
-        score, scores = cell.arm.source, []
-        while score in self.scores:
-            scores.append(asdict(self.scores[score]))
-            score = self.scores[score].source
-        facts = {
-            "data": data_hash,
-            "sizes": asdict(self.sizes),
-            "corpus": self.corpus,
-            "calls": cell.arm.calls,
-            "scores": scores,
-            "training": dict(self.training) | dict(cell.arm.training),
-            "warm": [dict(self.warm_training), self.annotator_passes],
-            "seed": [cell.seed, cell.block],
-        }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        return digest(
+            {
+                "data": data_hash,
+                "sizes": asdict(self.sizes),
+                "corpus": self.corpus,
+                "calls": cell.arm.calls,
+                "scores": self.made_from(cell.arm.source),
+                "training": dict(self.training) | dict(cell.arm.training),
+                "warm": [dict(self.warm_training), self.annotator_passes],
+                "seed": [cell.seed, cell.block],
+            }
+        )
+
+    def made_from(self, score: str) -> list[dict]:
+        """How a score was made, and the scores in the file that it was added to."""
+        if score not in self.scores:
+            return []
+        return [asdict(self.scores[score]), *self.made_from(self.scores[score].source)]
+
+
+def digest(facts: Any) -> str:
+    """A short hash of what something follows from."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load(data: str) -> Plan:

@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import yaml
 
 from benchmarks.efficacy import corpus
-from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Call, Cell, Plan, load
+from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Call, Cell, Plan, digest, load
 from common.files import atomic_file
+from common.manifest import manifest_path
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,41 @@ class Study:
             self.call(score.call, [self.scored(score.source), output], f"score-{name}")
 
         needs = [f"score-{score.source}"] if score.source != "pool" else []
-        done = Path(f"{output}.manifest.json").exists
-        return [*before, Job(f"score-{name}", [*needs, *(["annotator"] if annotated else [])], do, done)]
+        needs += ["annotator"] if annotated else []
+        return [*before, self._kept(f"score-{name}", needs, do, output, self._score_facts(name))]
+
+    def _score_facts(self, name: str) -> list:
+        """What a scored file follows from, beside the data."""
+        scores = self.plan.made_from(name)
+        return [scores, self._warm_keys(0, self.plan.annotator_passes)] if scores else []
+
+    def _kept(self, name: str, needs: Sequence[str], do: Callable[[], None], output: Path, facts: Any) -> Job:
+        """A job whose output serves many cells: what follows from other facts (an earlier plan, say) is made anew."""
+        mark, identity = Path(f"{output}.identity"), digest([self.hash, facts])
+
+        def do_and_mark() -> None:
+            do()
+            mark.write_text(identity, encoding="utf-8")
+
+        def done() -> bool:
+            return manifest_path(output).exists() and mark.exists() and mark.read_text(encoding="utf-8") == identity
+
+        return Job(name, needs, do_and_mark, done)
 
     def _warm(self, name: str, seed: int, passes: int) -> Job:
         """A model that has seen the data of the warm starts."""
         model = self.folder / "models" / name
+        keys = self._warm_keys(seed, passes)
 
         def do() -> None:
-            tokens = passes * self.plan.sizes.warm * self.plan.sizes.chunk_tokens
-            keys = dict(self.plan.training) | dict(self.plan.warm_training) | {"max_tokens": tokens, "seed": seed}
             self.train(self.data / "warm.jsonl", self.data / "model", model, keys, name)
 
-        return Job(name, [], do, Path(f"{model}.manifest.json").exists)
+        return self._kept(name, [], do, model, keys)
+
+    def _warm_keys(self, seed: int, passes: int) -> dict:
+        tokens = passes * self.plan.sizes.warm * self.plan.sizes.chunk_tokens
+        keys = dict(self.plan.training) | dict(self.plan.warm_training) | {"max_tokens": tokens, "seed": seed}
+        return keys | {"resume": "never"}  # what is there of another plan is replaced
 
     def _corpus(self, cell: Cell) -> Job:
         """The rows of a seed, in random order: the same rows for every arm."""
@@ -95,7 +119,7 @@ class Study:
         def do() -> None:
             self.prepare(self.plan.corpus, self.scored(source), output, cell, name)
 
-        return Job(name, needs, do, Path(f"{output}.manifest.json").exists)
+        return self._kept(name, needs, do, output, [self._score_facts(source), self.plan.corpus, cell.seed])
 
     def _corpus_file(self, cell: Cell) -> Path:
         return self.folder / "corpora" / f"{cell.arm.source}-{cell.seed}.jsonl"

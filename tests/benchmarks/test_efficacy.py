@@ -1,5 +1,6 @@
 """The study of data efficacy: its numbers against oracles, its plan against the stages, its data, its driver."""
 
+import dataclasses
 import importlib
 import json
 import random
@@ -212,9 +213,39 @@ def test_nothing_that_is_held_out_can_be_learned(embedded):
     found = {gram for row in heldout for gram in grams(row["text"]).tolist()}
     taught = [row for name in ("pool", "warm", "target-manual") for row in rows_of(folder / f"{name}.jsonl")]
     assert len(found) > 1000
-    assert all(found.isdisjoint(grams(row["text"]).tolist()) for row in taught)
+    reference = rows_of(folder / "reference.jsonl")
+    assert len(reference) > 20
+    assert all(found.isdisjoint(grams(row["text"]).tolist()) for row in taught + reference)
     documents = {(row["id"].rsplit("-", 2)[0], row["id"].rsplit("-", 2)[1]) for row in taught}
     assert documents.isdisjoint((row["id"].rsplit("-", 2)[0], row["id"].rsplit("-", 2)[1]) for row in heldout)
+
+
+def test_what_was_made_by_another_plan_is_made_anew(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/data.json").write_text('{"sha256": "x"}')
+
+    def make(study, call, paths, *_):
+        run.manifest_path(paths[-1]).parent.mkdir(parents=True, exist_ok=True)
+        run.manifest_path(paths[-1]).write_text("{}")
+        for path in paths[1:]:
+            path.touch()
+        return {"wall": 0, "cpu": 0, "peak_mib": 0}
+
+    monkeypatch.setattr(run.Study, "call", make)
+
+    def jobs(**changes):
+        changed = dataclasses.replace(EMBEDDED, **changes)
+        [cell] = [cell for cell in changed.cells() if cell.name == "lqs50-0"]
+        return run.Study(changed, tmp_path, tmp_path / "records").jobs([cell])[:-1]
+
+    assert not any(job.done() for job in jobs())
+    for one in jobs():
+        one.do()
+    assert all(job.done() for job in jobs())
+    changed = EMBEDDED.scores | {"lqs": plan.Score("kenlm", EMBEDDED.scores["lqs"].call + " steps=99")}
+    assert [job.name for job in jobs(scores=changed) if not job.done()] == ["score-lqs", "corpus-lqs-0"]
+    changed = EMBEDDED.warm_training | {"learning_rate": 1.0}
+    assert {job.name for job in jobs(warm_training=changed) if job.done()} == set()
 
 
 def job(name, needs=(), done=False, do=lambda: None):
