@@ -117,10 +117,11 @@ def curves(axes: Axes, found: list[dict]) -> None:
 
 
 def histogram(axes: Axes, name: str, judged: dict) -> None:
-    """Scores by kind of text, as shares of the kind; higher is better, whatever the raw direction."""
+    """Scores by kind of text, as shares of the kind; higher is better."""
     low, high = judged["histogram"]["edges"]
-    for kind, counts in judged["histogram"]["counts"].items():
-        places = np.linspace(low, high, len(counts))
-        axes.plot(places, np.array(counts) / sum(counts), label=kind)
-    axes.set(xlabel=f"{name}, oriented so that higher is better", ylabel="share of the rows of a kind")
+    for number, (kind, counts) in enumerate(judged["histogram"]["counts"].items()):
+        places, style = np.linspace(low, high, len(counts)), "-" if number < 10 else "--"  # ten colours
+        axes.plot(places, np.array(counts) / sum(counts), style, label=kind)
+    label = "- log perplexity by kenlm" if name == "kenlm" else name
+    axes.set(xlabel=f"{label} (higher is better)", ylabel="share of the rows of a kind")
     axes.legend(fontsize="x-small", ncols=2)

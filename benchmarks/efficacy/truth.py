@@ -72,14 +72,14 @@ def ablations(sweep: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
 
 
 def read_scores(data: str, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Of each file of scores that is there: the scores, turned so that higher is better, and the seconds it took."""
+    """Of each file of scores that is there: the scores, a perplexity as its -log, and the seconds it took."""
     scores, seconds = {}, {}
     for name in load(data).scores:
         manifest = folder / f"{name}.jsonl.manifest.json"
         if manifest.exists():
             facts = json.loads(manifest.read_text(encoding="utf-8"))
-            sign = 1 if facts["directions"][name] == "higher" else -1
-            scores[name] = sign * np.array([row[name] for row in sources.rows(folder / f"{name}.jsonl")], float)
+            raw = np.array([row[name] for row in sources.rows(folder / f"{name}.jsonl")], float)
+            scores[name] = raw if facts["directions"][name] == "higher" else -np.log(raw)
             seconds[name] = facts["seconds"]
     return scores, seconds
 
