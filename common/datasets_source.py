@@ -10,7 +10,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 from common import hub
 from common.download import Stream, save
 from common.errors import UserError
-from common.jsonl import SUFFIXES
+from common.jsonl import SUFFIXES, stamp_of
 from common.local_files import is_local, local_files
 
 SHUFFLE_BUFFER = 10_000  # rows among which the next one is drawn
@@ -41,10 +41,12 @@ def download_dataset(wanted: Wanted, path: str) -> dict[str, Any]:
     if not path.endswith(SUFFIXES):
         raise UserError(f"{path} is no file name for a data set: it must end with {' or '.join(SUFFIXES)}")
     with hub.hub_errors(f"data set {wanted.id}"):
-        rows, kind, facts = _local_rows(wanted) if is_local(wanted.id) else _hub_rows(wanted)
+        local = is_local(wanted.id)
+        rows, kind, facts = _local_rows(wanted) if local else _hub_rows(wanted)
         if wanted.shuffle_seed is not None:
             rows = rows.shuffle(seed=wanted.shuffle_seed, buffer_size=SHUFFLE_BUFFER)
-        identity = vars(wanted) | facts
+        stamps = [stamp_of(file) for file in local_files(wanted.id)[0]] if local else []
+        identity = vars(wanted) | facts | {"stamps": stamps}
         stream = Stream(wanted.id, rows, identity, kind == "text", wanted.shuffle_seed is not None)
         return facts | save(stream, path, wanted.sample_size, hub.is_connection_error)
 

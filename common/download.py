@@ -1,6 +1,7 @@
 """Rows of a stream to a JSONL file. A broken connection is waited for; a killed download goes on where it was."""
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -81,7 +82,7 @@ def save(
                         raise
                     tqdm.write(f"note: the connection broke after {unfinished.rows:,} rows: trying again")
                     time.sleep(PATIENCE[failures - 1])
-        unfinished.finish()
+            unfinished.finish()
     except OSError as error:
         if is_connection_error(error):
             raise
@@ -106,12 +107,20 @@ class _Unfinished:
 
     def __enter__(self) -> None:
         size = 0
+        self.file = open(self.lines, "ab")
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = os.path.samestat(os.fstat(self.file.fileno()), os.stat(self.lines))
+        except (BlockingIOError, FileNotFoundError):  # or it has just been finished
+            free = False
+        if not free:
+            self.file.close()
+            raise UserError(f"another call is writing {self.target}")
         with contextlib.suppress(OSError, ValueError, KeyError):
             note = json.loads(self.note.read_text(encoding="utf-8"))
             if note["identity"] == self.identity and self.lines.stat().st_size >= note["bytes"]:
                 self.rows, self.place, size = note["rows"], note["place"], note["bytes"]
                 print(f"going on after {self.rows:,} rows that are there already")
-        self.file = open(self.lines, "ab")
         self.file.truncate(size)
 
     def __exit__(self, *_: object) -> None:
@@ -135,6 +144,7 @@ class _Unfinished:
 
     def finish(self) -> None:
         """Put the lines in their place, compressed where its name says so."""
+        self.file.flush()
         if self.target.name.endswith(".jsonl"):
             with open(self.lines, "rb") as lines:
                 os.fsync(lines.fileno())

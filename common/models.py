@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as verbosity
 
 from common import world
 from common.errors import UserError
 from common.network import hub_answers
-from common.tokens import special_tokens
+from common.tokens import id_count, special_tokens
 
 Dtype = Literal["auto", "float64", "float32", "bfloat16"]
 verbosity.disable_progress_bar()  # of reading and writing weights; the stages show their own progress
@@ -119,8 +118,8 @@ def has_weights(path: str) -> bool:
 def check_vocabulary(model: torch.nn.Module, tokenizer, path: str) -> None:
     """Raises UserError where the tokenizer can give a token for which the model has no embedding."""
     rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise UserError(f"tokenizer and model of {path} do not fit: {len(tokenizer)} tokens, {rows} embeddings")
+    if id_count(tokenizer) > rows:
+        raise UserError(f"tokenizer and model of {path} do not fit: {id_count(tokenizer)} tokens, {rows} embeddings")
 
 
 def check_positions(model: torch.nn.Module, max_length: int, key: str = "max_length") -> None:
@@ -172,7 +171,9 @@ def loading(path: str, what: str) -> Iterator[None]:
         raise UserError(f"no model folder {path}")
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, SafetensorError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # tokenizers raise the class itself
         hint = "" if local else " (no such folder; as a hub id it could not be had either)"
         raise UserError(f"cannot load the {what} of {path}{hint}: {_first_line(error)}") from error
 

@@ -74,9 +74,14 @@ def special_tokens(tokenizer) -> tuple[list[int], list[int]]:
     return tuple([token for token in tokens if token is not None][:1] for tokens in (starts, ends))
 
 
+def id_count(tokenizer) -> int:
+    """One more than the highest token id: a vocabulary with holes has fewer tokens."""
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
+
+
 def token_type(tokenizer) -> type:
     """The smallest integer type that holds every token id."""
-    return np.uint16 if len(tokenizer) <= 2**16 else np.uint32
+    return np.uint16 if id_count(tokenizer) <= 2**16 else np.uint32
 
 
 def windows(documents: TokenStore, max_length: int, overlap: int = 0) -> tuple[TokenStore, np.ndarray]:

@@ -99,19 +99,20 @@ def _make_room(folder: Path, name: str, record: Mapping[str, Any], identity: Map
         raise UserError(f"{folder} holds files that no run made: choose another work_dir")
     if record and record["identity"] != identity:
         print(f"{name}: made anew, {_difference(record['identity'], identity)}")
-        _remove(folder)
+        remove(folder)
     elif record:
         print(f"{name}: going on with what an interrupted run left")
     folder.mkdir(exist_ok=True)
     _write_record(folder, {"identity": identity, "complete": False})
 
 
-def _remove(folder: Path) -> None:
-    """Out of sight first: a folder that is half removed must not be taken for somebody else's."""
+def remove(folder: Path) -> None:
+    """Out of sight first: a folder that is half removed must not be taken for a whole one."""
     trash = folder.with_name(".trash")
     shutil.rmtree(trash, ignore_errors=True)
-    os.replace(folder, trash)
-    shutil.rmtree(trash)
+    if folder.exists():
+        os.replace(folder, trash)
+        shutil.rmtree(trash)
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -35,8 +35,8 @@ def train(
     learning_rate = training.learning_rate or learning_rate_of(model_in)
     shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
     model = load_for_training(model_in, tokenizer, *shape)
-    scores_of = row_scores(rows, score_field) if world.is_main() else None
     corpus = _first_alone(lambda: training.corpus(rows, tokenizer))
+    scores = row_scores(rows, score_field, corpus.offsets) if world.is_main() else None
     sequences = training.sequences(corpus, training.max_tokens, training.epochs)
     begun_anew = sequences.passes % 1
     if sequences.passes > 1 and begun_anew and world.is_main():
@@ -45,7 +45,7 @@ def train(
         sequences,
         training.batch_size * training.gradient_accumulation_steps * world.size(),
         work,
-        None if scores_of is None else scores_of(corpus.offsets),
+        scores,
         lambda document: rows.source.place(int(corpus.offsets[document])),
     )
     with _heldout(training, rows, tokenizer) as heldout:

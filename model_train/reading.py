@@ -1,17 +1,17 @@
 """The rows of a file as a cached token store, and their scores."""
 
 import json
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from common.columns import number, scan
 from common.errors import UserError
-from common.json_line import BadRow
+from common.json_line import BadRow, Number
 from common.jsonl import Rows as Lines
-from common.jsonl import Source, raw_lines, read_rows
+from common.jsonl import Source, raw_lines, read_blocks, read_rows
 from common.token_cache import Corpus, Document, cached_corpus, in_parallel
 from common.tokens import ENCODE_BATCH, batched
 from model_train.base import Rows
@@ -77,18 +77,24 @@ def has_field(row: Mapping[str, Any], field: str) -> bool:
     return bool(rest) and isinstance(row.get(head), dict) and has_field(row[head], rest)
 
 
-def row_scores(rows: Rows, score_field: str | None) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Offsets of rows in the source -> their scores, (n,); None where the first row has no such field.
+def row_scores(rows: Rows, score_field: str | None, offsets: np.ndarray) -> np.ndarray | None:
+    """Scores of the rows at these offsets in the source, (n,); None where the first row has no such field.
 
+    offsets: ascending; nothing is read behind the last of them.
     Raises: UserError for a row without a score; where bad rows are dropped, its score is NaN.
     """
     if score_field is None or not has_field(first_row(rows.source), score_field):
         return None
-    table = scan(rows.source, [number(score_field)], rows.on_bad_row)
-    starts, scores = table.rows.start, table.columns[number(score_field)]
-
-    def look_up(offsets: np.ndarray) -> np.ndarray:
-        place = np.minimum(np.searchsorted(starts, offsets), len(starts) - 1)
-        return np.where(starts[place] == offsets, scores[place], np.nan)
-
-    return look_up
+    field, starts, scores = {score_field: Number}, array("q"), array("d")
+    for start, _, values in read_blocks(rows.source, field, "drop", "reading scores"):
+        starts.frombytes(start.tobytes())
+        scores.extend(values)
+        if len(start) and start[-1] >= offsets[-1]:
+            break
+    found = np.full(len(offsets), np.nan)
+    _, place, source = np.intersect1d(offsets, np.frombuffer(starts, np.int64), assume_unique=True, return_indices=True)
+    found[place] = np.frombuffer(scores)[source]
+    if np.isnan(found).any() and rows.on_bad_row == "error":
+        for _ in read_rows(rows.source, field):  # says which row, and why
+            pass
+    return found

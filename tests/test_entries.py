@@ -90,6 +90,7 @@ def test_yaml_then_words_override(tmp_path, monkeypatch, capsys):
         (ORDERING, ["segment", "x_pct=90", "y_pct=90"], "100"),
         (ORDERING, ["sorting", "select=gumbel", "select.k=2"], "exactly one of r and k"),
         (SCORING, ["perplexity"], "model is not set"),
+        (SCORING, ["lqs", "annotator_model=m", "target_data=t", "device=cuda:1"], "CUDA_VISIBLE_DEVICES"),
         (TRAINING, ["pretrain", "min_learning_rate=1", "learning_rate=0.1"], "min_learning_rate=1 is above"),
         (TRAINING, ["pretrain", "min_learning_rate=0", "scheduler=linear"], "cosine scheduler only"),
         (TRAINING, ["pretrain", "cross_document_attention=false", "max_length=2"], "max_length=2"),

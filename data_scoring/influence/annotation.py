@@ -4,7 +4,6 @@ What a visited step gave is kept in `sweep/`, so that a run that was killed goes
 reads nothing twice.
 """
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def annotate(
     """gamma of every sample, (samples,), by the formula of the method whose keys these are.
 
     model: the annotator; its parameters are changed. corpus: the training stream. target: the samples of J.
-    folder: for states and sweep; the states are removed at the end.
+    folder: for `states`, which the caller removes when gamma is stored, and sweep.
     Raises: UserError where the training diverges.
     """
     with tracked(keys.report_to, keys.project, f"annotate {folder.parent.name}", folder) as log:
@@ -47,9 +46,6 @@ def annotate(
         gamma = keys.gamma(sweep, len(samples))
     if not np.isfinite(gamma).all():
         raise UserError(f"{(~np.isfinite(gamma)).sum():,} scores are no finite numbers: lower learning_rate")
-    world.wait()
-    if world.is_main():
-        shutil.rmtree(states.folder)
     return gamma
 
 

@@ -5,7 +5,6 @@ epoch whose predictions have the best Spearman correlation with the scores of th
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -89,7 +88,8 @@ def fit(
 ) -> dict[str, Any]:
     """Fit `scorer` in place to `scores` (n,), one a document of `store`. -> what `fit.json` holds.
 
-    folder: for fit.json, fit.png and validation.jsonl; a run that was killed goes on from the checkpoint it left there.
+    folder: for fit.json, fit.png, validation.jsonl, and for checkpoints, from which a run that was killed goes on; the
+        caller removes these when the scorer is saved.
     epochs, learning_rate, batch_size: of AdamW, over all processes; the order of the documents depends on `seed` alone.
     precision: bfloat16 = autocast. report_to, project: the tracker.
     Raises: UserError for scores that are all equal or not finite, too few documents, a loss that is no number.
@@ -97,7 +97,7 @@ def fit(
     labels, mean, deviation = normalise(scores)
     generator = np.random.default_rng(seed)
     training, validation = split(store, generator)
-    per_process = max(1, min(batch_size, len(training)) // world.size())
+    per_process = max(1, min(shared_batch(batch_size), len(training) // world.size()))
     steps = len(training) // (per_process * world.size())  # of one epoch
     rounds = [generator.permutation(training)[: steps * per_process * world.size()] for _ in range(epochs)]
     arguments = trainer_arguments(
@@ -130,7 +130,6 @@ def fit(
     }
     if world.is_main():
         _write(folder, result, validation, labels[validation], predicted)
-        shutil.rmtree(folder / "checkpoints")
     world.wait()
     return result
 
@@ -178,6 +177,13 @@ def split(store: Samples, generator: np.random.Generator) -> tuple[np.ndarray, n
     validates = np.isin(store.rows, generator.permutation(rows)[: len(rows) // 10])
     training, validation = np.flatnonzero(~validates), np.flatnonzero(validates)
     return training, validation[np.argsort(-store.lengths[validation], kind="stable")]
+
+
+def shared_batch(batch_size: int) -> int:
+    """Samples of a batch for each process. Raises: UserError where they cannot be shared out equally."""
+    if batch_size % world.size():
+        raise UserError(f"scorer_batch_size={batch_size} cannot be shared out equally to {world.size()} processes")
+    return batch_size // world.size()
 
 
 def check_rows(rows: int) -> None:

@@ -55,7 +55,7 @@ class InfluenceScorer(BaseScorer):
         report_to: trackers, such as wandb or tensorboard, of annotate and fit; none = no tracker
         project: name of the project in the tracker
         seed: of the draws of target and proxy rows, of the new head, and of the order in which it is fitted
-        device: auto, cpu, cuda, cuda:1, mps, ...
+        device: auto, cpu, cuda, mps; CUDA_VISIBLE_DEVICES chooses the GPU (cuda:1 where nothing is fitted)
         dtype: auto is float32; bfloat16 = autocast when gradients are read and rows scored, training stays float32
     """
 
@@ -97,6 +97,8 @@ class InfluenceScorer(BaseScorer):
             for name, value in (("annotator_model", annotator_model), ("target_data", target_data)):
                 if value is None:
                     raise UserError(f"{name} is not set (only a scorer_checkpoint makes it unnecessary)")
+            if ":" in device:  # the trainer of the data scorer takes the first GPU that it sees
+                raise UserError(f"device={device}: choose the GPU by CUDA_VISIBLE_DEVICES, and device=cuda")
         self.annotator_model, self.target_data, self.target_size = annotator_model, target_data, target_size
         self.target_fields = [target_field] if isinstance(target_field, str) else target_field
         self.max_length, self.long_rows, self.granularity = max_length, long_rows, granularity

@@ -7,7 +7,7 @@ fit        scorer/ fit.png fit.json  the data scorer and how well it predicts
 score      part-00000.npy ...        the prediction for every sample
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from common.files import save_array
 from common.json_line import Text, document_text
 from common.jsonl import open_source, read_rows
 from common.samples import Samples, load_samples, write_samples
-from common.work_folder import WorkFolder
+from common.work_folder import WorkFolder, remove
 from data_scoring.influence import data_scorer
 from data_scoring.influence.annotation import annotate
 from data_scoring.influence.chunks import write_chunks
-from data_scoring.influence.fitting import check_rows, fit
+from data_scoring.influence.fitting import check_rows, fit, shared_batch
 from data_scoring.influence.scorer import InfluenceScorer
 
 PART = 2048  # samples predicted and saved at a time: what a killed run loses, what processes share
@@ -32,13 +32,16 @@ PART = 2048  # samples predicted and saved at a time: what a killed run loses, w
 
 def chunk(keys: InfluenceScorer, texts: Iterable[tuple[str | int, str]], total: int, work: WorkFolder) -> Path:
     """The step before all others with granularity: chunk. -> the file of chunks, the corpus of the other steps."""
-    tokenizer = models.load_tokenizer(keys.scorer_checkpoint or keys.annotator_model)
+    if keys.scorer_checkpoint is None:
+        source, tokenizer, max_length = "annotator_model", models.load_tokenizer(keys.annotator_model), keys.max_length
+    else:  # as long as what it reads
+        source, (_, tokenizer, facts) = "scorer_checkpoint", data_scorer.load(keys.scorer_checkpoint)
+        max_length = _shape(keys.scorer_checkpoint, facts)["max_length"]
 
     def write(folder: Path) -> dict[str, int]:
-        return {"chunks": write_chunks(texts, tokenizer, keys.max_length, folder / "chunks.jsonl", total)}
+        return {"chunks": write_chunks(texts, tokenizer, max_length, folder / "chunks.jsonl", total)}
 
-    source = "scorer_checkpoint" if keys.scorer_checkpoint else "annotator_model"
-    work.step("chunk", {"max_length": keys.max_length}, ("data", "reading", source), write, alone=True)
+    work.step("chunk", {"max_length": max_length}, ("data", "reading", source), write, alone=True)
     return work.path / "chunk" / "chunks.jsonl"
 
 
@@ -60,6 +63,8 @@ class Steps:
             if name == self.keys.step:
                 return None
         if not self.fits:
+            if self.keys.step == "fit":
+                return None
             print(f"proxy_size holds all {len(self.texts):,} rows: their annotation is the score")
             return self._row_scores()
         checkpoint = str(self.work.path / "fit" / "scorer")
@@ -70,10 +75,7 @@ class Steps:
     def _with_checkpoint(self, checkpoint: str) -> np.ndarray | None:
         """Tokenize and score only, as the fitted data scorer wants it."""
         scorer, tokenizer, facts = data_scorer.load(checkpoint)
-        missing = [name for name in ("max_length", "long_rows") if name not in facts]
-        if missing:
-            raise UserError(f"{checkpoint} is no data scorer of this project: it does not say its {missing[0]}")
-        shape = {name: facts[name] for name in ("max_length", "long_rows")}
+        shape = _shape(checkpoint, facts)
         print(f"scoring with {checkpoint}: {facts}")
 
         def write(folder: Path) -> dict[str, Any]:
@@ -173,17 +175,22 @@ class Steps:
         identity = {name: getattr(keys, name) for name in names} | keys.formula()
 
         def compute(folder: Path) -> dict[str, Any]:
-            if self.fits:  # what is wrong with it is better known before the annotation than after it
-                data_scorer.new(keys.scorer_model, keys.scorer_max_length, keys.seed)
-                check_rows(keys.proxy_size)
-            precision = "float32" if keys.dtype == "bfloat16" else keys.dtype
-            model = models.load_on_device(keys.annotator_model, self.tokenizer, keys.device, precision, "float32")
-            corpus, target = self._samples("corpus"), self._samples("target")
-            samples = self._of_proxy(corpus)
-            gamma = annotate(keys, model, corpus, samples, target, folder)
+            path = folder / "gamma.npy"
+            if not path.exists():  # else a run was killed behind it
+                if self.fits:  # what is wrong with it is better known before the annotation than after it
+                    data_scorer.new(keys.scorer_model, keys.scorer_max_length, keys.seed)
+                    check_rows(keys.proxy_size)
+                    shared_batch(keys.scorer_batch_size)
+                precision = "float32" if keys.dtype == "bfloat16" else keys.dtype
+                model = models.load_on_device(keys.annotator_model, self.tokenizer, keys.device, precision, "float32")
+                corpus, target = self._samples("corpus"), self._samples("target")
+                gamma = annotate(keys, model, corpus, self._of_proxy(corpus), target, folder)
+                if world.is_main():
+                    save_array(path, gamma)
+                world.wait()
             if world.is_main():
-                save_array(folder / "gamma.npy", gamma)
-            return {"annotated_samples": len(gamma)}
+                remove(folder / "states")
+            return {"annotated_samples": len(np.load(path))}
 
         keys.facts |= self.work.step("annotate", identity, ("tokenize", "proxy", "annotator_model"), compute)
 
@@ -219,6 +226,7 @@ class Steps:
             )
             if world.is_main():
                 scorer.save(folder / "scorer", tokenizer, self._scorer_facts() | facts)
+                remove(folder / "checkpoints")
             return {name: facts[name] for name in ("spearman", "pearson", "top_30_overlap", "best_epoch")}
 
         identity = {name: getattr(keys, name) for name in names}
@@ -269,6 +277,15 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray, row: np.ndarray, rows
         return values.astype(np.float64)
     total = np.bincount(row, weights, rows)
     return np.divide(np.bincount(row, values * weights, rows), total, out=np.full(rows, np.nan), where=total > 0)
+
+
+def _shape(checkpoint: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what length the samples of a data scorer are, and what it does with longer rows. Raises: UserError."""
+    names = ("max_length", "long_rows")
+    missing = [name for name in names if name not in facts]
+    if missing:
+        raise UserError(f"{checkpoint} is no data scorer of this project: it does not say its {missing[0]}")
+    return {name: facts[name] for name in names}
 
 
 def _predictable(samples: Samples) -> Samples:

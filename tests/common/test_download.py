@@ -2,13 +2,14 @@
 
 import datetime
 import decimal
+import fcntl
 import gzip
 import io
 import json
 
 import pytest
 
-from common import download
+from common import datasets_source, download
 from common.download import Stream, save
 from common.errors import UserError
 
@@ -100,6 +101,18 @@ def test_a_later_call_goes_on(tmp_path, capsys, shuffled):
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
 
+def test_two_calls_do_not_write_one_file(tmp_path):
+    with open(tmp_path / ".out.jsonl.partial", "w") as held:
+        held.write("of the other call")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match=r"another call is writing .*out\.jsonl"):
+            saved(FakeRows(ROWS), tmp_path / "out.jsonl")
+    assert (tmp_path / ".out.jsonl.partial").read_text() == "of the other call"
+    saved(FakeRows(ROWS), tmp_path / "out.jsonl")
+    assert read(tmp_path / "out.jsonl") == ROWS
+
+
 def test_other_rows_begin_anew(tmp_path):
     with pytest.raises(ConnectionError):
         saved(FakeRows(ROWS, breaks=[13] * 3), tmp_path / "out.jsonl")
@@ -141,3 +154,13 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"cannot write .*out.jsonl: No space left on device"):
         saved(FakeRows(ROWS), tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_local_file_that_changed_is_another_set(tmp_path, monkeypatch):
+    identities = []
+    monkeypatch.setattr(datasets_source, "save", lambda stream, *_: identities.append(stream.identity) or {"rows": 1})
+    for content in ("text\na\n", "text\na\n", "text\nanother\n"):
+        if not (tmp_path / "in.csv").exists() or (tmp_path / "in.csv").read_text() != content:
+            (tmp_path / "in.csv").write_text(content)
+        datasets_source.download_dataset(datasets_source.Wanted(str(tmp_path / "in.csv")), "out.jsonl")
+    assert identities[0] == identities[1] != identities[2]

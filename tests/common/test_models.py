@@ -2,11 +2,16 @@
 
 import time
 
+import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from common import models
 from common.errors import UserError
+from common.tokens import id_count, token_type
 from tests.models import CONFIGURATIONS, byte_tokenizer, random_model, save_model
 
 
@@ -31,6 +36,21 @@ def test_a_folder_that_is_no_model(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="cannot load the tokenizer"):
         models.load_tokenizer(str(tmp_path))
+
+
+def test_any_failure_of_a_library_is_one_line(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise Exception("data did not match any variant\nof untagged enum")
+
+    monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", fail)
+    with pytest.raises(UserError, match=r"cannot load the tokenizer of .*: data did not match any variant$"):
+        models.load_tokenizer(str(tmp_path))
+
+
+def test_a_vocabulary_with_holes_is_as_large_as_its_highest_id():
+    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2, "a": 70_000}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(vocabulary, "<unk>")))
+    assert (id_count(tokenizer), token_type(tokenizer)) == (70_001, np.uint32)
 
 
 def test_weights_and_vocabulary_must_be_there_and_fit(tmp_path):

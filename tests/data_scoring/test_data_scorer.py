@@ -175,7 +175,8 @@ def test_fitting_learns_and_reports_what_it_has_learnt(tmp_path, name):
     assert spearmans[result["best_epoch"] - 1] == max(spearmans) == pytest.approx(result["spearman"])
     loss = result["epochs"][result["best_epoch"] - 1]["validation_loss"]
     assert loss == pytest.approx(((predicted - annotated) ** 2).mean(), rel=1e-4)
-    assert {path.name for path in (tmp_path / "fit").iterdir()} == {"fit.json", "fit.png", "validation.jsonl"}
+    made = {"fit.json", "fit.png", "validation.jsonl", "checkpoints"}
+    assert {path.name for path in (tmp_path / "fit").iterdir()} == made
     assert (tmp_path / "fit/fit.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -261,7 +262,13 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, monkeypatch, killed_
     assert fit(resumed, store, scores, tmp_path / "killed") == expected
     assert same_weights(resumed, whole)
     assert seen.count(16) == (3 - killed_after) * steps  # validation batches hold 6
-    assert not (tmp_path / "killed/checkpoints").exists()
+
+
+def test_a_batch_that_processes_cannot_share_is_an_error(monkeypatch):
+    monkeypatch.setattr(fitting.world, "size", lambda: 3)
+    assert fitting.shared_batch(9) == 3
+    with pytest.raises(UserError, match="scorer_batch_size=8 cannot be shared out equally to 3 processes"):
+        fitting.shared_batch(8)
 
 
 SHARED = """

@@ -111,6 +111,9 @@ def test_a_corpus_not_larger_than_the_proxy_gets_its_annotation(shared, tmp_path
     work = tmp_path / "out.jsonl.work"
     np.testing.assert_array_equal(scores_of(tmp_path / "out.jsonl"), np.load(work / "annotate/gamma.npy"))
     assert not (work / "fit").exists() and not (work / "score").exists()
+    assert not (work / "annotate/states").exists()
+    assert call(shared, tmp_path / "two.jsonl", f"proxy_size={ROWS}", "step=fit") == 0  # there is nothing to fit
+    assert not (tmp_path / "two.jsonl").exists()
 
 
 def test_a_rerun_skips_what_is_done_and_a_changed_key_makes_anew_what_depends_on_it(shared, tmp_path, capsys):
@@ -151,7 +154,7 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("after", [1, 4, 7, 10, 13, 16, 19, 22])
+@pytest.mark.parametrize("after", [1, 4, 7, 10, 13, 15, 16, 19, 22, 24])
 def test_a_killed_run_gives_the_same_bytes_when_called_again(after, shared, whole, tmp_path, monkeypatch):
     """Ended after some of the files that are put in their places one after the other."""
     replaced, replace = [], os.replace
@@ -168,6 +171,8 @@ def test_a_killed_run_gives_the_same_bytes_when_called_again(after, shared, whol
             call(shared, tmp_path / "out.jsonl", "proxy_size=40")
     assert call(shared, tmp_path / "out.jsonl", "proxy_size=40") == 0
     assert (tmp_path / "out.jsonl").read_bytes() == (whole / "out.jsonl").read_bytes()
+    work = tmp_path / "out.jsonl.work"
+    assert {path.name for path in work.rglob("*")}.isdisjoint({"states", "checkpoints", ".trash"})
 
 
 def test_a_data_scorer_is_shared_and_needs_no_annotator(shared, whole, tmp_path):
@@ -180,6 +185,15 @@ def test_a_data_scorer_is_shared_and_needs_no_annotator(shared, whole, tmp_path)
     facts = json.loads((tmp_path / "out.jsonl.manifest.json").read_text())["facts"]
     assert facts["data_scorer"]["method"] == "lqs" and facts["data_scorer"]["spearman"] is not None
     assert {path.name for path in (tmp_path / "out.jsonl.work").iterdir() if path.is_dir()} == {"tokenize", "score"}
+
+
+def test_chunks_for_a_given_scorer_are_as_long_as_what_it_reads(shared, whole, tmp_path):
+    checkpoint = whole / "out.jsonl.work/fit/scorer"
+    keys = ["granularity=chunk", f"scorer_checkpoint={checkpoint}", "max_length=1024", "on_short=drop"]
+    assert main(STAGE, [str(shared / "in.jsonl"), str(tmp_path / "out.jsonl"), "lqs", *keys]) == 0
+    texts = [json.loads(line)["text"] for line in (tmp_path / "out.jsonl").read_text().split("\n")[:-1]]
+    assert 24 < max(map(len, encode(texts, byte_tokenizer()))) <= 32
+    np.testing.assert_allclose(scores_of(tmp_path / "out.jsonl"), one_by_one(checkpoint, texts), atol=1e-5)
 
 
 def test_another_length_for_the_scorer_has_samples_of_its_own(shared, tmp_path):

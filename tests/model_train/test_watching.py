@@ -68,6 +68,13 @@ def test_a_row_without_score_is_bad_where_the_first_has_one(run, capsys):
     assert run.log()[0]["score"] == pytest.approx((2 * 1 + 3 * 3) / 5)  # the first token is not predicted
 
 
+def test_scores_behind_max_rows_do_not_matter(run):
+    rows = [{"text": "abc", "score": number} for number in range(4)]
+    write_rows(run.folder / "in.jsonl", [*rows, {"text": "abc", "score": None}])
+    assert main(STAGE, run.words("max_rows=4")) == 0
+    assert run.log()[0]["score"] == pytest.approx(5 * (1 + 2 + 3) / 19)  # the first token is not predicted
+
+
 def test_held_out_loss_is_the_mean_over_its_tokens(run):
     texts = ["held out", "a longer text that is held out " * 3, "x"]
     write_rows(run.folder / "heldout.jsonl", [{"text": text} for text in texts])
