@@ -150,7 +150,7 @@ def test_a_killed_run_is_gone_on_with(tmp_path, model, monkeypatch, capsys):
 
 def test_two_processes_give_the_same_bytes(tmp_path, model):
     random = np.random.default_rng(0)
-    texts = ["".join(random.choice(list("abcdef "), size)) + "." for size in random.integers(5, 100, 1400)]
+    texts = ["".join(random.choice(list("abcdef "), size)) + "." for size in random.integers(20, 400, 1400)]
     call(tmp_path, model, texts=texts)
     two = tmp_path / "two.jsonl"
     words = [str(tmp_path / "in.jsonl"), str(two), "perplexity", f"model={model}", "max_length=64"]
