@@ -29,11 +29,11 @@ def pipeline(folder):
         "TARGET": "target.jsonl",
         "HELDOUT": "heldout.jsonl",
         "TASKS": "stdlib/task",
-        "SCORING_KEYS": "proxy_size=50",
+        "SCORING_KEYS": "proxy_size=30 steps=4 interval=2 scorer_epochs=1",
         "LIMIT": "12",
         "OUT": "out",
-        "ANNOTATOR_TOKENS": "3000",
-        "PASSES": "0.7",
+        "ANNOTATOR_TOKENS": "2000",
+        "PASSES": "0.4",
     }
     return subprocess.run(
         ["bash", REPOSITORY / "pipeline.sh"], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -54,8 +54,8 @@ def test_end_to_end_and_again(small):
     delt, conventional = (
         json.loads((out / "models" / f"{arm}.manifest.json").read_text()) for arm in ("DELT", "conventional")
     )
-    assert delt["passes"] == pytest.approx(0.7, abs=0.01)
-    assert delt["trained_tokens"] == conventional["trained_tokens"] > 5000
+    assert delt["passes"] == pytest.approx(0.4, abs=0.01)
+    assert delt["trained_tokens"] == conventional["trained_tokens"] > 4000
     report = (out / "report.md").read_text()
     assert report in done.stdout
     assert "| heldout | bits_per_byte (lower is better) |" in report and "| next_passage |" in report
