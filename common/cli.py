@@ -41,6 +41,10 @@ class Call:
     method_keys: dict[str, Any]
     config: dict[str, Any]  # stage keys and method keys together, as recorded in the manifest
 
+    def build(self) -> Any:
+        """The object of a method that is a class. Raises: UserError for keys that do not go together."""
+        return self.method(**self.method_keys)
+
 
 def main(stage: Stage, words: list[str] | None = None) -> int:
     """Run `stage` for the words of a command line; returns the exit code (0, 2 for what the user can cure)."""

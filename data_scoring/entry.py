@@ -44,7 +44,7 @@ def run(
         overwrite: true replaces the value where score_field is there already; else that is an error
         work_dir: folder of the report, and of what long work can be gone on from; null = OUT.work
     """
-    scorer = call.method(**call.method_keys)
+    scorer = call.build()
     source_path, target = call.paths
     directions = written_fields(scorer, score_field)
     absent = () if overwrite else directions
@@ -169,9 +169,7 @@ def write_scores(
                 out.write(line + b"\n")
 
 
-STAGE = Stage(
-    "data_scoring", ("IN.jsonl", "OUT.jsonl"), "Scorer", run, check=lambda call: call.method(**call.method_keys)
-)
+STAGE = Stage("data_scoring", ("IN.jsonl", "OUT.jsonl"), "Scorer", run, check=Call.build)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

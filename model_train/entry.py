@@ -33,7 +33,7 @@ def run(
         resume: auto goes on from the last checkpoint of an interrupted run of the same call; never starts anew, and
             replaces the model of another call; else the path of a checkpoint
     """
-    training = call.method(**call.method_keys)
+    training = call.build()
     source_path, model_in, model_out = call.paths
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(jsonl.open_source(source_path))
@@ -61,13 +61,7 @@ def _fact(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ')} {number}"
 
 
-STAGE = Stage(
-    "model_train",
-    ("IN.jsonl", "MODEL_IN", "MODEL_OUT"),
-    "Training",
-    run,
-    check=lambda call: call.method(**call.method_keys),
-)
+STAGE = Stage("model_train", ("IN.jsonl", "MODEL_IN", "MODEL_OUT"), "Training", run, check=Call.build)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

@@ -111,18 +111,23 @@ def new(base: str, max_length: int, seed: int) -> tuple[DataScorer, Any]:
     return DataScorer(backbone, seed), tokenizer
 
 
-def load(path: str) -> tuple[DataScorer, Any, dict[str, Any]]:
-    """A fitted data scorer, in float32, from a folder or a hub id. -> (scorer, tokenizer, facts of data_scorer.json).
-
-    Raises: UserError where there is none or a part of it is missing or broken.
-    """
+def load_reader(path: str) -> tuple[Path, Any, dict[str, Any]]:
+    """`load` without the weights: how it reads a text. -> (folder, tokenizer, facts of data_scorer.json)."""
     folder = Path(path) if Path(path).is_dir() else _download(path)
     missing = [name for name in (FACTS, HEAD) if not (folder / name).exists()]
     if missing:
         raise UserError(f"{path} is no data scorer: {missing[0]} is missing")
     with models.loading(path, FACTS):
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    tokenizer = models.load_tokenizer(str(folder))
+    return folder, models.load_tokenizer(str(folder)), facts
+
+
+def load(path: str) -> tuple[DataScorer, Any, dict[str, Any]]:
+    """A fitted data scorer, in float32, from a folder or a hub id. -> (scorer, tokenizer, facts of data_scorer.json).
+
+    Raises: UserError where there is none or a part of it is missing or broken.
+    """
+    folder, tokenizer, facts = load_reader(path)
     scorer = DataScorer(models.load_backbone(str(folder), tokenizer, dtype=torch.float32)).eval()
     with models.loading(path, HEAD):
         scorer.head.load_state_dict(load_file(folder / HEAD))

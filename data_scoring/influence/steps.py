@@ -35,7 +35,7 @@ def chunk(keys: InfluenceScorer, texts: Iterable[tuple[str | int, str]], total: 
     if keys.scorer_checkpoint is None:
         source, tokenizer, max_length = "annotator_model", models.load_tokenizer(keys.annotator_model), keys.max_length
     else:  # as long as what it reads
-        source, (_, tokenizer, facts) = "scorer_checkpoint", data_scorer.load(keys.scorer_checkpoint)
+        source, (_, tokenizer, facts) = "scorer_checkpoint", data_scorer.load_reader(keys.scorer_checkpoint)
         max_length = _shape(keys.scorer_checkpoint, facts)["max_length"]
 
     def write(folder: Path) -> dict[str, int]:
