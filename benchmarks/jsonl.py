@@ -5,8 +5,9 @@
     python -m benchmarks.jsonl --rows 2000 --ways ours,fused,dicts    seconds, to try the script
 
 Every way runs in fresh processes, the ways in turn, so that all see the same machine. Columns of the table: median
-wall seconds; CPU seconds (user and system) of its processes; the most private memory of any of them (anonymous pages,
-RssAnon, sampled every 10 ms; pages of mapped files are no private memory); rows of the result that are byte-equal
+wall seconds; CPU seconds (user and system) of its processes; the most private memory of any of them and its workers
+together (anonymous pages, RssAnon, sampled every 10 ms; pages of mapped files are no private memory, those that
+workers share are counted for each); rows of the result that are byte-equal
 to a line of the input; whether the rows stand in the same order as ours.
 Polars, DuckDB and datasets are no requirements of the project: pip install polars duckdb datasets.
 """
@@ -170,12 +171,14 @@ PACKAGES = ("polars", "duckdb", "datasets")
 
 
 def private_bytes(process: int) -> int:
-    """Anonymous resident memory of a process, in bytes."""
+    """Anonymous resident memory of a process and those that it started, in bytes."""
     try:
         status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+        started = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="utf-8")
     except OSError:
         return 0  # it ended in the meantime
-    return sum(int(line.split()[1]) * 1024 for line in status.split("\n") if line.startswith("RssAnon"))
+    own = sum(int(line.split()[1]) * 1024 for line in status.split("\n") if line.startswith("RssAnon"))
+    return own + sum(private_bytes(int(child)) for child in started.split())
 
 
 def measure(way: str, source: Path, target: Path) -> dict[str, float]:

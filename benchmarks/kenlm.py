@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import alternate, print_table
+from common.parallel import forked_map
 from common.tokens import batched
 from data_scoring.kenlm.arpa import write_arpa
 from data_scoring.kenlm.estimator import estimate
 from data_scoring.kenlm.language_model import Scores, load_model
 from data_scoring.kenlm.method import PART
 from data_scoring.kenlm.normalization import PRESETS, PUNCTUATION
-from data_scoring.kenlm.parallel import ordered_map
 from data_scoring.kenlm.tokenization import Sentences, sentencepiece, train_sentencepiece
 from data_scoring.kenlm.training import read_tokens
 
@@ -69,7 +69,7 @@ def plain(texts: list[str], tokenize: Callable, score: Callable[[str], float]) -
 
 def scored(scores: Scores, texts: list[str], workers: int) -> np.ndarray:
     """As the method does it, without files."""
-    return np.concatenate(list(ordered_map(scores, batched(texts, PART), workers)))[:, 0]
+    return np.concatenate(list(forked_map(scores, batched(texts, PART), workers)))[:, 0]
 
 
 def cpu_of_children() -> float:

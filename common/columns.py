@@ -1,15 +1,19 @@
 """Columns of a source: the byte range of every usable row, and its wanted values as arrays."""
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from common.errors import UserError
 from common.json_line import Label, Number, Text, document_text
-from common.jsonl import BadRowPolicy, Rows, Source, read_blocks
+from common.jsonl import BadRowPolicy, Part, Rows, Source, read_part
+from common.parallel import cores, forked_map
 
 
 class Column(NamedTuple):
@@ -24,6 +28,7 @@ class Column(NamedTuple):
     fields: tuple[str, ...]
 
 
+PART = 2**26  # bytes of a source that a process reads at a time
 TYPES = {"number": Number, "group": Label, "characters": Text}
 CODES = {"number": "d", "group": "i", "characters": "q"}
 
@@ -45,37 +50,76 @@ class Table:
 
 
 def scan(source: Source, columns: Sequence[Column], on_bad_row: BadRowPolicy = "error") -> Table:
-    """Read every row of `source` once.
+    """Read every row of `source` once; a large one by several processes.
 
     Raises: UserError `FILE:LINE: reason` at the first bad row, unless they are dropped (and counted in `source`);
     where one field is asked for as two different things.
     """
+    types = _types(columns)
+    parts, workers = source.parts(PART), max(1, min(cores(), source.bytes // PART))
+    found, groups = _Found(columns), [{} for _ in columns]
+    source.blank, source.dropped = 0, Counter()
+    with tqdm(total=source.bytes, unit="B", unit_scale=True, desc="reading", disable=None) as bar:
+        scanned = forked_map(partial(_scan_part, source, columns, types, on_bad_row), parts, workers)
+        for part, (more, labels, blank, dropped) in zip(parts, scanned, strict=True):
+            for known, new, codes in zip(groups, labels, more.values, strict=True):
+                if new:  # the part has numbered its groups by itself
+                    numbers = np.array([known.setdefault(label, len(known)) for label in new], np.int32)
+                    codes[:] = array("i", numbers[codes].tobytes())
+            found.extend(more)
+            source.blank += blank
+            source.dropped += dropped
+            bar.update(part.end - part.begin)
+    arrays = [np.frombuffer(values, values.typecode) for values in (found.start, found.end, *found.values)]
+    return Table(Rows(*arrays[:2]), dict(zip(columns, arrays[2:], strict=True)))
+
+
+class _Found:
+    """Growing arrays of a table."""
+
+    def __init__(self, columns: Sequence[Column]):
+        self.start, self.end = array("q"), array("q")
+        self.values = [array(CODES[column.kind]) for column in columns]
+
+    def extend(self, other: "_Found") -> None:
+        self.start.extend(other.start)
+        self.end.extend(other.end)
+        for values, more in zip(self.values, other.values, strict=True):
+            values.extend(more)
+
+
+def _scan_part(
+    source: Source, columns: Sequence[Column], types: Mapping[str, Any], on_bad_row: BadRowPolicy, part: Part
+) -> tuple[_Found, list[list], int, Counter]:
+    """Rows of a part; for each column the labels of its groups; how many blank and dropped lines there are."""
+    source = replace(source, blank=0, dropped=Counter())
+    found, groups = _Found(columns), [{} for _ in columns]
+    converters = [_converter(column, known) for column, known in zip(columns, groups, strict=True)]
+    for start, end, values in read_part(source, part, types, on_bad_row):
+        found.start.frombytes(start.tobytes())
+        found.end.frombytes(end.tobytes())
+        by_field = dict(zip(types, [values] if len(types) == 1 else zip(*values, strict=True), strict=False))
+        for column, convert, numbers in zip(columns, converters, found.values, strict=True) if values else ():
+            texts = [by_field[name] for name in column.fields]
+            numbers.extend(convert(texts[0] if len(texts) == 1 else zip(*texts, strict=True)))
+    return found, [list(known) for known in groups], source.blank, source.dropped
+
+
+def _types(columns: Sequence[Column]) -> dict[str, Any]:
     types: dict[str, Any] = {}
     for column in columns:
         for name in column.fields:
             if types.setdefault(name, TYPES[column.kind]) != TYPES[column.kind]:
                 raise UserError(f"{name} cannot be a {column.kind} column and another kind of column at once")
-    start, end = array("q"), array("q")
-    arrays = {column: array(CODES[column.kind]) for column in columns}
-    converters = {column: _converter(column) for column in columns}
-    for block_start, block_end, values in read_blocks(source, types, on_bad_row, progress="reading"):
-        start.frombytes(block_start.tobytes())
-        end.frombytes(block_end.tobytes())
-        by_field = dict(zip(types, [values] if len(types) == 1 else zip(*values, strict=True), strict=False))
-        for column in columns if values else ():
-            parts = [by_field[name] for name in column.fields]
-            arrays[column].extend(converters[column](parts[0] if len(parts) == 1 else zip(*parts, strict=True)))
-    found = {column: np.frombuffer(values, CODES[column.kind]) for column, values in arrays.items()}
-    return Table(Rows(np.frombuffer(start, np.int64), np.frombuffer(end, np.int64)), found)
+    return types
 
 
-def _converter(column: Column) -> Callable[[Iterable], Iterable]:
-    """Decoded values -> numbers of the column's array."""
+def _converter(column: Column, groups: dict[Any, int]) -> Callable[[Iterable], Iterable]:
+    """Decoded values -> numbers of the column's array; groups that were not known get the next number."""
     if column.kind == "number":
         return lambda values: values
     if column.kind == "characters":
         return lambda values: (len(document_text(value)) for value in values)
-    groups: dict[Any, int] = {}
 
     def code(value: Any) -> int:
         if isinstance(value, bool):  # true is not the number 1

@@ -1,7 +1,12 @@
 """The one exception that a user is meant to see, and the exit code that follows from it."""
 
+import contextlib
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+SAID = "said"  # a file in the log folder of a process of torchrun: its error is on the screen
 
 
 class UserError(Exception):
@@ -13,17 +18,24 @@ def exit_code(work: Callable[[], None]) -> int:
     try:
         work()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
-        print(f"error: {error}: {sys.executable} -m pip install -r requirements.txt", file=sys.stderr)
+        _say(f"error: {error}: {sys.executable} -m pip install -r requirements.txt")
         return 2
     except Exception as error:
         if type(error).__name__ not in ("OutOfMemoryError", "MemoryError"):  # torch's, without importing torch
             raise
-        print("error: out of memory: lower batch_size, batch_tokens or max_length", file=sys.stderr)
+        _say("error: out of memory: lower batch_size, batch_tokens or max_length")
         return 2
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+    if log := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        with contextlib.suppress(OSError):
+            Path(log).with_name(SAID).touch()

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -45,6 +45,14 @@ class Shard:
     stamp: tuple[int, ...]  # changes when the file is changed or replaced; of the moment before it was opened
 
 
+class Part(NamedTuple):
+    """The lines of a shard that begin in [begin, end), in bytes of the shard."""
+
+    shard: int
+    begin: int
+    end: int
+
+
 @dataclass
 class Source:
     """One or more shards in order. Offsets of rows count through all of them."""
@@ -57,6 +65,14 @@ class Source:
     @property
     def bytes(self) -> int:
         return sum(shard.size for shard in self.shards)
+
+    def parts(self, size: int) -> list[Part]:
+        """All lines in order, in parts of about so many bytes."""
+        return [
+            Part(number, begin, min(begin + size, shard.size))
+            for number, shard in enumerate(self.shards)
+            for begin in range(0, shard.size, size)
+        ]
 
     def place(self, start: int) -> str:
         """`FILE:LINE` of the row that starts at this offset."""
@@ -131,22 +147,27 @@ def read_blocks(
     source: Source, fields: Mapping[str, Any], on_bad_row: BadRowPolicy = "error", progress: str | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, list]]:
     """`read_rows` for some hundred kilobytes at a time: (starts, ends, list of values), all of one length."""
-    decoder = Decoder(fields)
     source.blank, source.dropped = 0, Counter()
     with tqdm(total=source.bytes, unit="B", unit_scale=True, desc=progress, disable=None if progress else True) as bar:
-        for shard in source.shards:
-            line_number = 0
-            for position, block, valid_utf8 in _blocks(shard):
-                start, end = _line_bounds(block)
-                good, values = slice(None), decoder.all_or_none(block, start, end) if valid_utf8 else None
-                if values is None:  # something is bad or odd: line by line
-                    lines = (block[begin:stop] for begin, stop in zip(start.tolist(), end.tolist(), strict=True))
-                    place = (shard.name, line_number + 1)
-                    good, values = _usable(source, decoder, lines, valid_utf8, on_bad_row, place)
-                line_number += len(start)
-                base = shard.base + position
-                yield start[good] + base, end[good] + base, values
-                bar.update(base + len(block) - bar.n)
+        for part in source.parts(max(1, source.bytes)):
+            for start, end, values in read_part(source, part, fields, on_bad_row):
+                yield start, end, values
+                bar.update(int(end[-1]) - bar.n if len(end) else 0)
+
+
+def read_part(
+    source: Source, part: Part, fields: Mapping[str, Any], on_bad_row: BadRowPolicy
+) -> Iterator[tuple[np.ndarray, np.ndarray, list]]:
+    """`read_blocks` for a part of the source; what is left out is counted in addition to what was before."""
+    decoder, base = Decoder(fields), source.shards[part.shard].base
+    for position, block in _blocks(source.shards[part.shard], part.begin, part.end):
+        valid_utf8 = block.isascii() or _is_utf8(block)
+        start, end = _line_bounds(block)
+        good, values = slice(None), decoder.all_or_none(block, start, end) if valid_utf8 else None
+        if values is None:  # something is bad or odd: line by line
+            lines = [(base + position + i, block[i:j]) for i, j in zip(start.tolist(), end.tolist(), strict=True)]
+            good, values = _usable(source, decoder, lines, valid_utf8, on_bad_row)
+        yield start[good] + base + position, end[good] + base + position, values
 
 
 def _line_bounds(block: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -162,14 +183,14 @@ def _line_bounds(block: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _usable(
-    source: Source, decoder: Decoder, lines: Iterable[bytes], valid_utf8: bool, on_bad_row: str, place: tuple[str, int]
+    source: Source, decoder: Decoder, lines: Iterable[tuple[int, bytes]], valid_utf8: bool, on_bad_row: str
 ) -> tuple[list[int], list]:
-    """Positions and values of the usable lines; blank and dropped ones are counted in `source`.
+    """Numbers and values of the usable lines; blank and dropped ones are counted in `source`.
 
-    place: file and number of the first line. Raises: UserError.
+    lines: offset in the source, and content. Raises: UserError.
     """
     good, values = [], []
-    for number, line in enumerate(lines):
+    for number, (offset, line) in enumerate(lines):
         try:
             values.append(decoder(line, valid_utf8))
             good.append(number)
@@ -179,7 +200,7 @@ def _usable(
             elif on_bad_row == "drop" and not isinstance(bad, FieldExists):
                 source.dropped[str(bad)] += 1
             else:
-                raise UserError(f"{place[0]}:{place[1] + number}: {bad}") from None
+                raise UserError(f"{source.place(offset)}: {bad}") from None
     return good, values
 
 
@@ -214,18 +235,42 @@ def open_output(target: str) -> Iterator[BinaryIO]:
                 yield file
 
 
-def _blocks(shard: Shard) -> Iterator[tuple[int, bytes, bool]]:
-    """(offset, whole lines, all valid UTF-8?), about a READ_BLOCK at a time; each block ends with a newline."""
-    bytes(16 * READ_BLOCK)  # glibc: freeing this once keeps memory of blocks from going back to the system each time
-    position = 3 if _starts_with_mark(shard) else 0
-    shard.file.seek(position)
-    while block := shard.file.read(READ_BLOCK):
-        if not block.endswith(b"\n"):
-            block += shard.file.readline()
-        if not block.endswith(b"\n"):
-            block += b"\n"
-        yield position, block, block.isascii() or _is_utf8(block)
+def _blocks(shard: Shard, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """(offset, whole lines) of the lines that begin in [begin, end), about a READ_BLOCK at a time.
+
+    Each block ends with a newline, also the last line of a file. Several processes may read the same open file.
+    """
+    keep_freed_memory()
+    file, position = shard.file.fileno(), _line_begin(shard, begin)
+    while position < end:
+        block = os.pread(file, READ_BLOCK, position)
+        if not block:
+            raise UserError(f"{shard.name} became shorter while it was read")
+        whole = block.find(b"\n", end - 1 - position) + 1 or block.rfind(b"\n") + 1
+        while not whole:  # a long line, or the last one
+            more = os.pread(file, len(block), position + len(block)) or b"\n"
+            whole = len(block) + newline if (newline := more.find(b"\n") + 1) else 0
+            block += more
+        yield position, block[:whole]
+        position += whole
+
+
+def keep_freed_memory() -> None:
+    """Freeing something large once keeps glibc from giving back the memory of each block (of 4 MB at most)."""
+    bytes(2**22)
+
+
+def _line_begin(shard: Shard, offset: int) -> int:
+    """The first byte from `offset` on with which a line begins; the size of the file where there is none."""
+    file, position = shard.file.fileno(), offset - 1
+    first = len(BYTE_ORDER_MARK) if os.pread(file, 3, 0) == BYTE_ORDER_MARK else 0
+    if offset <= first:
+        return first
+    while block := os.pread(file, READ_BLOCK, position):
+        if newline := block.find(b"\n") + 1:
+            return position + newline
         position += len(block)
+    return shard.size
 
 
 def _is_utf8(block: bytes) -> bool:
@@ -238,11 +283,6 @@ def _is_utf8(block: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _starts_with_mark(shard: Shard) -> bool:
-    shard.file.seek(0)
-    return shard.file.read(3) == BYTE_ORDER_MARK
 
 
 def _shard_paths(path: str) -> list[Path]:

@@ -4,21 +4,19 @@ More machines: the same call on each, with NNODES, NODE_RANK and RDZV_ENDPOINT (
 LAUNCHER=accelerate or deepspeed takes that launcher instead of torchrun.
 """
 
-import ctypes
 import importlib.util
 import logging
 import os
 import shlex
-import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from common.config import did_you_mean
-from common.errors import UserError
+from common.errors import SAID, UserError
+from common.parallel import end_with_parent
 
 LAUNCHERS = ("torchrun", "accelerate", "deepspeed")
-PARENT_DEATH_SIGNAL = 1  # of prctl(2)
 
 
 def wanted() -> bool:
@@ -58,7 +56,7 @@ def launch(module: str, words: list[str]) -> None:
             rank, first = failed.get_first_failure()
             if first.exitcode < 0:
                 print(f"error: process {rank} was ended by signal {-first.exitcode}", file=sys.stderr)
-            elif codes.get(0, 0) <= 0:  # the first process had no word of its own: it was only ended
+            elif codes.get(0, 0) <= 0 and not any(Path(logs).rglob(f"0/{SAID}")):  # the first process was only ended
                 _print_last_words(Path(logs), first.local_rank)
             raise SystemExit(max(codes[rank], 1)) from None
 
@@ -91,8 +89,8 @@ def describe(module: str, words: list[str]) -> str:
 
 def follow_launcher() -> None:
     """Called in each of several processes: it goes with its launcher, or it would work on unseen; only one prints."""
-    if "RANK" in os.environ and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if "RANK" in os.environ:
+        end_with_parent()
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
 

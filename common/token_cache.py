@@ -11,9 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +26,6 @@ from common.tokens import TokenStore, token_type
 
 COLUMNS = 3
 LIMIT = 64 * 2**30  # bytes of all stores together: beyond it the least recently used ones go
-WORKERS = min(8, os.cpu_count() or 1)  # threads: tokenizers let go of the interpreter lock
 
 
 class Document(NamedTuple):
@@ -75,18 +72,6 @@ def cached_corpus(
             return corpus
     except OSError as error:
         raise UserError(f"cannot keep tokens in {folder}: {error.strerror or error} (DELT_CACHE moves it)") from error
-
-
-def in_parallel(function: Callable, items: Iterable) -> Iterator:
-    """`map`, on some threads ahead of the consumer; the results come in the order of the items."""
-    ahead: deque = deque()
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for item in items:
-            ahead.append(pool.submit(function, item))
-            if len(ahead) > 2 * WORKERS:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
 
 
 def tokenizer_identity(tokenizer) -> str:

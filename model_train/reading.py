@@ -12,7 +12,8 @@ from common.errors import UserError
 from common.json_line import BadRow, Number
 from common.jsonl import Rows as Lines
 from common.jsonl import Source, raw_lines, read_blocks, read_rows
-from common.token_cache import Corpus, Document, cached_corpus, in_parallel
+from common.parallel import cores, threaded_map
+from common.token_cache import Corpus, Document, cached_corpus
 from common.tokens import ENCODE_BATCH, batched
 from model_train.base import Rows
 
@@ -36,7 +37,7 @@ def read_corpus(
     def documents(facts: dict[str, Any]) -> Iterator[Document]:
         usable = islice(read_rows(rows.source, fields, rows.on_bad_row, "tokenizing"), rows.max_rows)
         facts["rows"] = 0
-        for batch, encoded in in_parallel(work, batched(usable, ENCODE_BATCH)):
+        for batch, encoded in threaded_map(work, batched(usable, ENCODE_BATCH), min(8, cores())):
             for (offset, _, _), one in zip(batch, encoded, strict=True):
                 facts["rows"] += 1
                 if isinstance(one, BadRow):

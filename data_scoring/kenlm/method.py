@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from common.errors import UserError
 from common.files import save_array
+from common.parallel import cores, forked_map
 from common.tokens import batched
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
 from data_scoring.kenlm.language_model import Files, Scores, download, files_of, is_hub_id, load_model, unknown_share
 from data_scoring.kenlm.normalization import PRESETS, Preset, Punctuation
-from data_scoring.kenlm.parallel import cores, ordered_map
 from data_scoring.kenlm.tokenization import Lines, Sentences, Tokenize, sentencepiece, words
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -174,7 +174,7 @@ class Scorer(BaseScorer):
 
         with tqdm(total=len(texts), desc="scoring", unit="text", disable=None) as progress:
             missing = _missing_parts(texts, folder, progress)
-            for path, values in ordered_map(scored, missing, self.workers):
+            for path, values in forked_map(scored, missing, self.workers):
                 save_array(path, values)
                 progress.update(len(values))
 

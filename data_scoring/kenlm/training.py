@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from common.errors import UserError
 from common.jsonl import open_source
+from common.parallel import forked_map
 from common.texts import Texts
 from common.tokens import batched
 from common.work_folder import WorkFolder
 from data_scoring.kenlm.arpa import write_arpa
 from data_scoring.kenlm.estimator import BEGIN, END, SPECIAL, estimate
 from data_scoring.kenlm.language_model import Files
-from data_scoring.kenlm.parallel import ordered_map
 from data_scoring.kenlm.tokenization import Sentences, sentencepiece, train_sentencepiece, words
 
 BATCH = 256  # texts that a process tokenizes at a time
@@ -62,7 +62,7 @@ def read_tokens(texts: Iterable[str], sentences: Sentences, workers: int) -> tup
     number: defaultdict[str, int] = defaultdict(None, {word: i for i, word in enumerate(SPECIAL)})
     number.default_factory = number.__len__
     ids = array("i")
-    for batch in ordered_map(tokenized, batched(texts, BATCH), workers):
+    for batch in forked_map(tokenized, batched(texts, BATCH), workers):
         for sentence in batch:
             ids.append(BEGIN)
             ids.extend(number[word] for word in sentence.split(" ") if word not in LEFT_OUT)

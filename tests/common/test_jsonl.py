@@ -8,7 +8,7 @@ import resource
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from common import columns, gather, jsonl
@@ -89,6 +89,65 @@ def test_a_block_is_decoded_as_its_lines_one_by_one(pieces):
             expected = None
             break
     assert decoder.all_or_none(block, start, end) in (expected, None)
+
+
+LINES = [b'{"score": %d, "text": "\xc3\xa9", "kind": %s}' % (n, b'"b"' if n % 4 else b"true") for n in range(6)]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lines=st.lists(st.sampled_from([*LINES, b"", b" ", b"broken", b"x" * 40]), max_size=12),
+    mark=st.sampled_from([b"", b"\xef\xbb\xbf"]),
+    line_end=st.sampled_from([b"\n", b"\r\n"]),
+    ended=st.booleans(),
+    size=st.integers(1, 90),
+    block=st.sampled_from([5, 2**18]),
+)
+def test_parts_of_any_size_have_each_line_once(tmp_path, monkeypatch, lines, mark, line_end, ended, size, block):
+    content = mark + line_end.join(lines) + line_end * ended
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_bytes(content)
+    monkeypatch.setattr(jsonl, "READ_BLOCK", block)
+    wanted = [columns.number("score"), columns.Column("group", ("kind",)), columns.Column("characters", ("text",))]
+    with jsonl.open_source(str(tmp_path)) as source:
+        whole, counts = columns.scan(source, wanted, "drop"), source.counts()
+        with monkeypatch.context() as patch:
+            patch.setattr(columns, "PART", size)
+            patch.setattr(columns, "cores", lambda: 1)
+            in_parts = columns.scan(source, wanted, "drop")
+        assert source.counts() == counts
+    assert len(whole) == 2 * sum(line in LINES for line in lines)
+    assert in_parts.rows.start.tolist() == whole.rows.start.tolist()
+    assert in_parts.rows.end.tolist() == whole.rows.end.tolist()
+    for column in wanted:
+        assert in_parts.columns[column].tolist() == whole.columns[column].tolist()
+
+
+def test_several_processes_scan_as_one_does(tmp_path, monkeypatch):
+    rows = [b'{"score": %d, "kind": "%d"}' % (n, n * n % 7) for n in range(500)]
+    (tmp_path / "in.jsonl").write_bytes(b"\n".join([*rows, b"broken", *rows, b"", b"odd"]))
+    wanted = [columns.number("score"), columns.Column("group", ("kind",))]
+    monkeypatch.setattr(columns, "cores", lambda: 3)
+    with jsonl.open_source(str(tmp_path / "in.jsonl")) as source:
+        whole, counts = columns.scan(source, wanted, "drop"), source.counts()
+        monkeypatch.setattr(columns, "PART", 1000)
+        table = columns.scan(source, wanted, "drop")
+        assert source.counts() == counts == {"blank_lines": 1, "dropped_rows": {"broken JSON: Expecting value": 2}}
+        assert [values.tolist() for values in table.columns.values()] == [
+            values.tolist() for values in whole.columns.values()
+        ]
+        assert list(jsonl.raw_lines(source, table.rows)) == rows * 2
+        with pytest.raises(UserError, match=r"in.jsonl:501: broken JSON"):
+            columns.scan(source, wanted)
+
+
+def test_a_file_that_becomes_shorter_is_an_error(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(LINES[1] + b"\n" + LINES[2] + b"\n")
+    with jsonl.open_source(str(path)) as source:
+        os.truncate(path, len(LINES[1]) + 1)
+        with pytest.raises(UserError, match=r"in.jsonl became shorter while it was read"):
+            columns.scan(source, [columns.number("score")])
 
 
 def test_plain_rows_are_decoded_as_a_block():

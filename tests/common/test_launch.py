@@ -51,6 +51,8 @@ def fail(who):
 def both_fail():
     fail([0, 1])
 
+both_fail_first_lingers = both_fail
+
 def second_fails_first_works():
     fail([1])
     time.sleep(60)
@@ -60,9 +62,12 @@ def second_fails_first_waits():
     fail([1])
     world.wait()
 
-sys.exit(exit_code(globals()[sys.argv[1]]))
+code = exit_code(globals()[sys.argv[1]])
+if sys.argv[1].endswith("lingers") and world.rank() == 0:
+    time.sleep(60)  # it is ended before it can exit
+sys.exit(code)
 """
-CASES = ("share", "both_fail", "second_fails_first_works", "second_fails_first_waits")
+CASES = ("share", "both_fail", "both_fail_first_lingers", "second_fails_first_works", "second_fails_first_waits")
 WORDS = ["in put.jsonl", "key=[1, 2]", "--help"]  # passed on as they are
 ERROR = "error: in.jsonl:7: broken JSON\n"
 
@@ -98,8 +103,9 @@ def test_two_processes_share_the_work(calls):
         assert of_rank["words"] == ["share", *WORDS]
 
 
-def test_the_same_error_of_both_is_said_once(calls):
-    assert calls[1]["both_fail"] == (2, "", ERROR)
+@pytest.mark.parametrize("case", ["both_fail", "both_fail_first_lingers"])
+def test_the_same_error_of_both_is_said_once(calls, case):
+    assert calls[1][case] == (2, "", ERROR)
 
 
 def test_an_error_of_the_second_process_is_said_for_it(calls):

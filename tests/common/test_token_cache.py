@@ -11,7 +11,7 @@ from common import token_cache
 from common.errors import UserError
 from common.jsonl import open_source
 from common.manifest import fingerprint
-from common.token_cache import Document, cached_corpus, in_parallel, tokenizer_identity
+from common.token_cache import Document, cached_corpus, tokenizer_identity
 from tests.models import byte_tokenizer
 
 
@@ -112,20 +112,6 @@ def test_a_cache_that_cannot_be_written_is_an_error(path, tmp_path, monkeypatch)
     monkeypatch.setenv("DELT_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"cannot keep tokens in .*DELT_CACHE"):
         corpus(path, lambda facts: [])
-
-
-def test_parallel_work_keeps_its_order_and_takes_little_ahead():
-    taken = []
-
-    def items():
-        for number in range(500):
-            taken.append(number)
-            yield number
-
-    results = in_parallel(lambda number: number * number, items())
-    assert [next(results) for _ in range(10)] == [number * number for number in range(10)]
-    assert len(taken) <= 10 + 2 * token_cache.WORKERS + 1
-    assert list(results) == [number * number for number in range(10, 500)]
 
 
 def test_tokenizers_are_told_apart():

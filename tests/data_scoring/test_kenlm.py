@@ -2,23 +2,19 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
 from common.cli import REPOSITORY, main
-from common.errors import UserError
 from common.manifest import read_manifest
 from common.work_folder import WorkFolder
 from data_scoring.entry import STAGE
 from data_scoring.kenlm import method
 from data_scoring.kenlm.language_model import is_hub_id
 from data_scoring.kenlm.method import Scorer
-from data_scoring.kenlm.parallel import ordered_map
 
 ARPA = """\\data\\
 ngram 1=5
@@ -163,24 +159,6 @@ def test_a_killed_run_goes_on_at_the_parts_that_are_missing(arpa, tmp_path, monk
     again, _ = scores(texts, tmp_path, model_path=arpa)
     np.testing.assert_array_equal(again, whole)
     assert [part.stat().st_mtime_ns for part in parts if part != parts[3]] == before
-
-
-def test_order_is_kept_and_little_is_in_flight():
-    seen = []
-
-    def items():
-        for number in range(40):
-            seen.append(number)
-            yield number
-
-    results = ordered_map(lambda number: (time.sleep(0.01 * (number % 3)), number)[1], items(), workers=3)
-    assert next(results) == 0 and len(seen) <= 8
-    assert list(results) == list(range(1, 40))
-
-
-def test_a_killed_worker_is_told(tmp_path):
-    with pytest.raises(UserError, match="a worker process was killed"):
-        list(ordered_map(lambda number: os.kill(os.getpid(), signal.SIGKILL), range(3), workers=2))
 
 
 def test_warning_where_model_and_tokens_do_not_fit(arpa, tmp_path, capsys):
