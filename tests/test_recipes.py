@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
+from scipy.stats import rankdata
 
 from common import python_stdlib
 from common.cli import REPOSITORY
@@ -31,10 +33,7 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == QUICK else [pytest.mark.slow]) for name in RECIPES]
-)
-def test_recipe(name, small):
+def run(name, folder):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {
         "DELT_PYTHON": sys.executable,
         "INPUT": "corpus.jsonl",
@@ -44,17 +43,34 @@ def test_recipe(name, small):
         "PASSES": "0.2",
     }
     command = ["bash", FOLDER / f"{name}.sh"]
-    done = subprocess.run(command, cwd=small, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    out = small / name
+    result = yaml.safe_load((folder / name / f"{name}-heldout.yaml").read_text())
+    assert "bits_per_byte" in json.dumps(result)
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == QUICK else [pytest.mark.slow]) for name in RECIPES]
+)
+def test_recipe(name, small):
+    out = run(name, small)
     perplexity = sorted(row["score"] for row in rows(out / "scored-kenlm.jsonl"))
     assert len(perplexity) == 120
     kept = perplexity[:60] if "top-r" in name else perplexity  # the lowest, which is better
     layers = 3 if "folding" in name else 1
     [ordered] = out.glob("*_ordered-*.jsonl")
     assert [row["score"] for row in rows(ordered)] == [s for fold in range(layers) for s in kept[fold::layers]]
-    result = yaml.safe_load((out / f"{name}-heldout.yaml").read_text())
-    assert "bits_per_byte" in json.dumps(result)
+
+
+@pytest.mark.slow
+def test_the_sum_of_ranks_chooses(small):
+    out = run("rank-sum", small)
+    scored = rows(out / "rank-sum-scored.jsonl")
+    ranks = [rankdata([sign * row[field] for row in scored]) for field, sign in (("kenlm", -1), ("lqs", 1))]
+    best = np.argsort(-np.sum(ranks, 0), kind="stable")[:60]
+    chosen = rows(out / "rank-sum-chosen.jsonl")
+    assert sorted(row["text"] for row in chosen) == sorted(scored[row]["text"] for row in best)
 
 
 def test_the_recipe_with_downloads_checks_its_calls(tmp_path):
