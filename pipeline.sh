@@ -21,7 +21,8 @@ HELDOUT="${HELDOUT:-$stdlib/heldout.jsonl}"
 TASKS="${TASKS-$stdlib/task}"       # lm-eval task names or a folder of task files; empty = none
 MODEL="${MODEL:-$OUT/models/tiny}"  # the default is made from INPUT: 0.4M parameters
 
-# How: methods, their configurations, and how file names tell them.
+# How: methods, their configurations, and how file names tell them. Another method wants its own _CONFIG, _KEYS and _TAG:
+#   SCORING=kenlm SCORING_CONFIG=data_scoring/config/kenlm.yaml SCORING_KEYS=train_data=good.jsonl OUT=results/kenlm bash pipeline.sh
 SCORING="${SCORING:-lqs}" SCORING_CONFIG="${SCORING_CONFIG:-$root/data_scoring/config/lqs-tiny.yaml}"
 SCORING_KEYS="${SCORING_KEYS-}"
 SELECTION="${SELECTION:-top-r}" SELECTION_CONFIG="${SELECTION_CONFIG:-$root/data_selection/config/top-r.yaml}"

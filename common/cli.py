@@ -4,7 +4,7 @@ import ast
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,11 @@ def _help(stage: Stage, words: list[str]) -> str:
         )
     name = words[min(len(stage.paths), len(words) - 1)]
     method, config_path = load_method(stage, name)
-    stage_keys, method_keys = keys_for(stage, method, given)
+    defaults = load_yaml(config_path) if config_path else {}
+    stage_keys, method_keys = (
+        {name: replace(key, default=defaults.get(name, key.default)) for name, key in keys.items()}
+        for keys in keys_for(stage, method, defaults | given)
+    )
     stage_keys = {key: stage_keys[key] for key in stage_keys if key not in method_keys}
     default = config_path.relative_to(REPOSITORY) if config_path else "none"
     text = f"usage: {_usage(stage).replace('METHOD', name)}\n\n{_summary(stage.name, name)}\n"

@@ -7,6 +7,7 @@ range of their line; text is never decoded and encoded again, so every field sur
 import contextlib
 import glob
 import gzip
+import json
 import mmap
 import os
 import resource
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from common.errors import UserError
 from common.files import atomic_file
-from common.json_line import BadRow, Decoder, FieldExists
+from common.json_line import BadRow, Decoder, FieldExists, long_integer
 
 BadRowPolicy = Literal["error", "drop"]
 
@@ -211,6 +212,14 @@ def raw_lines(source: Source, rows: Rows) -> Iterator[bytes]:
     shards = np.searchsorted(bases, rows.start, side="right") - 1
     for shard, start, end in zip(shards, rows.start - bases[shards], rows.end - bases[shards], strict=True):
         yield bytes(views[shard][start:end])
+
+
+def first_row(source: Source, on_bad_row: BadRowPolicy = "error") -> tuple[int | None, dict[str, Any]]:
+    """Offset and fields of the first usable row; None and no fields where there is none. Raises: as `read_rows`."""
+    for start, end, _ in read_rows(source, {}, on_bad_row):
+        [line] = raw_lines(source, Rows(np.array([start]), np.array([end])))
+        return start, json.loads(line, parse_int=long_integer)
+    return None, {}
 
 
 def mapped(shard: Shard) -> memoryview:

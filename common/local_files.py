@@ -25,7 +25,7 @@ def local_files(path: str) -> tuple[list[Path], str]:
     files = sorted({file for file in found if file.is_file() and kind_of(file)})
     if not files:
         raise UserError(f"{path}: no such file, or none in it that ends with {', '.join(KINDS)}")
-    suffixes = {next(suffix for suffix in KINDS if file.name.endswith(suffix))[:6] for file in files}
+    suffixes = {".jsonl" if kind_of(file) == "text" else file.suffix for file in files}
     if len(suffixes) > 1:
         raise UserError(f"{path} holds files of several kinds: {', '.join(sorted(suffixes))}")
     return files, kind_of(files[0])

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xxhash
 
 from common.errors import UserError
@@ -19,7 +18,6 @@ from common.files import atomic_file, partial_path
 WHOLE = 64 * 2**20  # files up to this many bytes are hashed whole, larger ones in BLOCKS samples
 BLOCK = 2**20
 BLOCKS = 64
-QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -58,16 +56,6 @@ def same_content(one: Mapping, other: Mapping) -> bool:
     """Whether two fingerprints are of the same content, wherever it lies."""
     keys = ("id",) if "id" in one else ("bytes", "xxh3")
     return all(key in one and one[key] == other.get(key) for key in keys)
-
-
-def quantiles(values: np.ndarray) -> dict[str, float]:
-    """Quantiles of a column, for summary and manifest; empty for no rows."""
-    if not len(values):
-        return {}
-    place, ordered = np.multiply(QUANTILES, len(values) - 1), np.sort(values)  # np.quantile would import numpy.ma
-    low, high = np.floor(place).astype(int), np.ceil(place).astype(int)
-    found = ordered[low] + (place - low) * (ordered[high] - ordered[low])
-    return {f"{q:g}": float(v) for q, v in zip(QUANTILES, found, strict=True)}
 
 
 def read_manifest(output: str | Path) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ from common.columns import Column, Table, number, scan
 from common.config import columns_of
 from common.errors import UserError
 from common.gather import check_target, write_lines
-from common.manifest import Run, declared_directions, quantiles
+from common.manifest import Run, declared_directions
+from common.statistics import quantiles
 
 SHOWN_GROUPS = 8
 

@@ -21,23 +21,22 @@ class Texts:
         text_field: str | list[str],
         on_bad_row: BadRowPolicy = "error",
         absent: Iterable[str] = (),
-        max_rows: int | None = None,
         numbers: Iterable[str] = (),
     ):
         """Read and check every row.
 
         text_field: field, or list of fields joined by newlines. absent: fields that must not be there.
-        max_rows: only the first rows of the source. numbers: fields in which a usable row has a number.
+        numbers: fields in which a usable row has a number.
         Raises: UserError at the first bad row (unless dropped), or where there is no row.
         """
         names = [text_field] if isinstance(text_field, str) else text_field
-        self.names = len(names)
+        self.text_fields = len(names)
         self.fields: dict[str, Any] = {
             **dict.fromkeys(names, Text),
             **dict.fromkeys(numbers, Number),
             **dict.fromkeys(absent, msgspec.UnsetType),
         }
-        self.source, self.on_bad_row, self.max_rows = source, on_bad_row, max_rows
+        self.source, self.on_bad_row = source, on_bad_row
         starts, ends, blank = array("q"), array("q"), bytearray()
         for start, end, text in self._read("reading"):
             starts.append(start)
@@ -62,11 +61,9 @@ class Texts:
         return self._text(Decoder(self.fields)(line, valid_utf8=True))
 
     def _read(self, progress: str | None = None) -> Iterator[tuple[int, int, str]]:
-        for number, (start, end, values) in enumerate(read_rows(self.source, self.fields, self.on_bad_row, progress)):
-            if number == self.max_rows:
-                return
+        for start, end, values in read_rows(self.source, self.fields, self.on_bad_row, progress):
             yield start, end, self._text(values)
 
     def _text(self, values: Any) -> str:
         parts = values if isinstance(values, tuple) else (values,)
-        return document_text(parts[: self.names])
+        return document_text(parts[: self.text_fields])

@@ -25,6 +25,7 @@ from common.jsonl import Source
 from common.tokens import TokenStore, token_type
 
 COLUMNS = 3
+ROWS_BETWEEN_SIGNS = 2**16  # of life
 LIMIT = 64 * 2**30  # bytes of all stores together: beyond it the least recently used ones go
 
 
@@ -104,7 +105,9 @@ def _write(entry: Path, kind: type, documents: Callable[[dict[str, Any]], Iterab
             names = ("tokens.bin", "index.bin", "learned.bin")
             tokens_file, index, mask = (stack.enter_context(open(work / name, "wb")) for name in names)
             position = 0
-            for document in documents(facts):
+            for number, document in enumerate(documents(facts)):
+                if number % ROWS_BETWEEN_SIGNS == 0:
+                    os.utime(work)  # or it would be taken for abandoned one day
                 tokens_file.write(np.asarray(document.ids, kind).tobytes())
                 index.write(np.array([position, len(document.ids), document.offset], np.int64).tobytes())
                 if document.learned is not None:

@@ -35,20 +35,14 @@ class TokenStore:
         return TokenStore(self.tokens, self.starts[documents], self.lengths[documents])
 
 
-def tokenize(
-    texts: Iterable[str], tokenizer, max_length: int | None = None, total: int | None = None, name: str = "tokenizing"
-) -> TokenStore:
-    """Encode `texts`, each cut to `max_length` tokens (BOS and EOS counted), into an unnamed temporary file.
-
-    total: number of texts, for the progress bar only.
-    """
+def tokenize(texts: Iterable[str], tokenizer, name: str = "tokenizing") -> TokenStore:
+    """Encode `texts` into an unnamed temporary file. name: of the progress bar."""
     dtype = token_type(tokenizer)
     file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the mapping)
     lengths: list[int] = []
-    with tqdm(total=total, unit="text", desc=name, disable=None) as bar:
+    with tqdm(unit="text", desc=name, disable=None) as bar:
         for batch in batched(texts, ENCODE_BATCH):
             for document in encode(batch, tokenizer):
-                document = document[:max_length]
                 file.write(np.asarray(document, dtype).tobytes())
                 lengths.append(len(document))
             bar.update(len(batch))
@@ -74,6 +68,12 @@ def special_tokens(tokenizer) -> tuple[list[int], list[int]]:
     return tuple([token for token in tokens if token is not None][:1] for tokens in (starts, ends))
 
 
+def without_end(documents: TokenStore, tokenizer) -> TokenStore:
+    """Documents without the EOS or SEP behind their text."""
+    _, end = special_tokens(tokenizer)
+    return TokenStore(documents.tokens, documents.starts, documents.lengths - len(end))
+
+
 def id_count(tokenizer) -> int:
     """One more than the highest token id: a vocabulary with holes has fewer tokens."""
     return max(tokenizer.get_vocab().values(), default=-1) + 1
@@ -84,7 +84,7 @@ def token_type(tokenizer) -> type:
     return np.uint16 if id_count(tokenizer) <= 2**16 else np.uint32
 
 
-def windows(documents: TokenStore, max_length: int, overlap: int = 0) -> tuple[TokenStore, np.ndarray]:
+def windows(documents: TokenStore, max_length: int, overlap: int) -> tuple[TokenStore, np.ndarray]:
     """Cut every document into windows of at most `max_length` tokens, neighbours sharing `overlap` tokens.
 
     With an overlap of 1, every token but the first of a document is predicted exactly once. A document of two tokens or
@@ -115,13 +115,13 @@ def token_budget_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndar
     return batches
 
 
-def pad(documents: Sequence[np.ndarray], padding: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def pad(documents: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Stack documents, padded on the right. -> (input ids, labels), both (batch, longest), labels IGNORED on padding.
 
     With causal attention no real token sees the padding behind it, so no attention mask is needed.
     """
     longest = max(map(len, documents))
-    ids = np.full((len(documents), longest), padding, np.int64)
+    ids = np.zeros((len(documents), longest), np.int64)
     labels = np.full((len(documents), longest), IGNORED, np.int64)
     for row, document in enumerate(documents):
         ids[row, : len(document)] = labels[row, : len(document)] = document

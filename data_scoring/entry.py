@@ -15,7 +15,8 @@ from common.errors import UserError
 from common.files import check_writable
 from common.json_line import add_field, long_integer, replace_field
 from common.jsonl import BadRowPolicy
-from common.manifest import Run, declared_directions, quantiles
+from common.manifest import Run, declared_directions
+from common.statistics import quantiles
 from common.texts import Texts
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.files import atomic_file
-from common.manifest import quantiles
+from common.statistics import quantiles
 
 SHOWN = 10  # best and worst rows
 EXCERPT = 300  # characters of the text of a row

@@ -1,14 +1,12 @@
 """The token count of each row, for selections with a budget: from a field, by a tokenizer, or estimated."""
 
-from itertools import islice
-
 import numpy as np
 
 from common.columns import Column, Table, number
 from common.errors import UserError
 from common.json_line import Decoder, Text, document_text
 from common.jsonl import Source, raw_lines
-from common.tokens import ENCODE_BATCH, encode
+from common.tokens import ENCODE_BATCH, batched, encode
 
 
 class TokenCounts:
@@ -45,6 +43,5 @@ class TokenCounts:
         tokenizer = load_tokenizer(self.tokenizer)
         decode = Decoder(dict.fromkeys(self.fields, Text))
         texts = (document_text(decode(line, True)) for line in raw_lines(source, table.rows))
-        batches = iter(lambda: list(islice(texts, ENCODE_BATCH)), [])
-        lengths = (len(ids) for batch in batches for ids in encode(batch, tokenizer))
+        lengths = (len(ids) for batch in batched(texts, ENCODE_BATCH) for ids in encode(batch, tokenizer))
         return np.fromiter(lengths, np.int64, len(table))

@@ -4,8 +4,9 @@ The length of 13 words follows GPT-3 (arXiv 2005.14165, appendix C).
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,9 @@ class Items:
         found = [np.concatenate([grams(text) for text in texts]) for items in tasks.values() for texts in items]
         self.short = np.array([not len(one) for one in found])  # items without LENGTH words, (items,)
         owners = np.repeat(np.arange(len(found)), [len(one) for one in found])
-        order = np.argsort(np.concatenate(found), kind="stable") if found else np.arange(0)
-        self.grams, self.owners = np.concatenate(found)[order], owners[order]
+        hashes = np.concatenate(found)
+        order = np.argsort(hashes, kind="stable")
+        self.grams, self.owners = hashes[order], owners[order]
         self.seen = np.zeros(len(found), bool)
 
     def look_into(self, text: str) -> None:
@@ -71,11 +73,12 @@ def look_for(
     tasks: as lm-eval has loaded them. limit: only their first items.
     Raises: UserError for a missing file and a bad row.
     """
-
     fields = [text_field] if isinstance(text_field, str) else text_field
 
     def count(folder: Path) -> dict[str, Any]:
-        texts = {name: [item_texts(task, item) for item in documents(task, limit)] for name, task in tasks.items()}
+        texts = {}
+        for name, task in tasks.items():
+            texts[name] = [item_texts(task, item) for item in islice(task.eval_docs, limit)]
         items = Items(texts)
         with open_source(data) as source:
             for _, _, values in read_rows(source, dict.fromkeys(fields, Text), progress="looking for benchmark items"):
@@ -85,14 +88,6 @@ def look_for(
     keys = {"tasks": sorted(tasks), "text_field": text_field, "limit": limit}
     facts = work.step("contamination", keys, ("contamination", "tasks", "code", "data"), count, alone=True)
     return {name: {"contamination": found} for name, found in facts.items()}
-
-
-def documents(task: Any, limit: int | None) -> Iterator[Any]:
-    """The items that a task is evaluated on."""
-    for number, item in enumerate(task.eval_docs):
-        if limit is not None and number >= limit:
-            return
-        yield item
 
 
 def item_texts(task: Any, item: Any) -> list[str]:

@@ -11,7 +11,7 @@ from common.manifest import fingerprint
 from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
 from model_train.base import BaseTraining, Rows
 from model_train.reading import row_scores
-from model_train.trainer import Place, fit
+from model_train.trainer import Place, check_trackers, fit
 from model_train.watching import Watch
 
 
@@ -29,6 +29,7 @@ def train(
     checkpoint: what is gone on from. identity: of the run.
     Raises: UserError for bad rows, a model that does not load or does not fit, and whatever stops the training.
     """
+    check_trackers(training.report_to)
     tokenizer = load_tokenizer(model_in, training.tokenizer)
     device = models.pick_device(training.device)
     precision = models.pick_dtype(training.dtype, device)

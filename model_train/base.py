@@ -1,11 +1,14 @@
 """Base of the training methods: the keys that they share, and what a method adds."""
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from msgspec import Meta
 
+from common.config import load_yaml
 from common.errors import UserError
 from common.jsonl import BadRowPolicy, Source
 
@@ -106,6 +109,10 @@ class BaseTraining:
         for name in ("fsdp", "deepspeed"):
             if self.chunked_loss and getattr(self, name) is not None:
                 raise UserError(f"{name} spreads the output layer, which chunked_loss needs whole: drop one of them")
+            if (path := getattr(self, name)) is not None:
+                load_yaml(Path(path))  # broken, it is better known now
+        if self.deepspeed and importlib.util.find_spec("deepspeed") is None:
+            raise UserError(f"deepspeed={self.deepspeed}: it is not installed (pip install deepspeed)")
 
     def inputs(self) -> dict[str, str]:
         """What the result depends on beside the data and MODEL_IN: name -> path or hub id."""

@@ -23,15 +23,19 @@ WRITING = ".writing"  # folder in the work folder that the Trainer writes to
 class AtomicCheckpoints(TrainerCallback):
     """Puts a complete checkpoint in its place, and removes the oldest beyond the limit."""
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], limit: int | None):
-        """folder: where the checkpoints stand. identity: of the run. limit: how many are kept, None = all."""
-        self.folder, self.identity, self.limit = folder, identity, limit
+    def __init__(self, folder: Path, identity: Mapping[str, Any], limit: int | None, tokenizer):
+        """folder: where the checkpoints stand. identity: of the run. limit: how many are kept, None = all.
+
+        tokenizer: saved in each, so that it loads as a model does.
+        """
+        self.folder, self.identity, self.limit, self.tokenizer = folder, identity, limit, tokenizer
 
     def on_save(self, args, state, control, **_: Any) -> None:
         """Called in every process when its part is written."""
         world.wait()
         if world.is_main():
             written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            self.tokenizer.save_pretrained(written)
             (written / RECORD).write_text(json.dumps(self.identity, indent=2), encoding="utf-8")
             for path in (*written.rglob("*"), written):
                 _flush(path)

@@ -1,6 +1,5 @@
 """The rows of a file as a cached token store, and their scores."""
 
-import json
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -10,8 +9,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.json_line import BadRow, Number
-from common.jsonl import Rows as Lines
-from common.jsonl import Source, raw_lines, read_blocks, read_rows
+from common.jsonl import first_row, read_blocks, read_rows
 from common.parallel import cores, threaded_map
 from common.token_cache import Corpus, Document, cached_corpus
 from common.tokens import ENCODE_BATCH, batched
@@ -62,14 +60,6 @@ def read_corpus(
     return corpus
 
 
-def first_row(source: Source) -> dict[str, Any]:
-    """The first good row; empty where there is none."""
-    for start, end, _ in read_rows(source, {}, "drop"):
-        [line] = raw_lines(source, Lines(np.array([start]), np.array([end])))
-        return json.loads(line)
-    return {}
-
-
 def has_field(row: Mapping[str, Any], field: str) -> bool:
     """Whether a row has a field, with a number or not; a dot steps into an object."""
     if field in row:
@@ -84,7 +74,7 @@ def row_scores(rows: Rows, score_field: str | None, offsets: np.ndarray) -> np.n
     offsets: ascending; nothing is read behind the last of them.
     Raises: UserError for a row without a score; where bad rows are dropped, its score is NaN.
     """
-    if score_field is None or not has_field(first_row(rows.source), score_field):
+    if score_field is None or not has_field(first_row(rows.source, "drop")[1], score_field):
         return None
     field, starts, scores = {score_field: Number}, array("q"), array("d")
     for start, _, values in read_blocks(rows.source, field, "drop", "reading scores"):

@@ -1,7 +1,6 @@
 """The Hugging Face Trainer, set up so that the file's order is the training order and only real tokens are learned."""
 
 import functools
-import importlib.util
 import os
 import shutil
 from collections.abc import Mapping
@@ -69,7 +68,7 @@ def fit(
 ) -> dict[str, Any]:
     """Train on `sequences` once through, in order; save model, tokenizer and log in the folder. -> facts.
 
-    Raises: UserError for a loss that is no number, a full disk, a tracker or attention that does not work here,
+    Raises: UserError for a loss that is no number, a full disk, an attention that does not work here,
     an output layer that chunked_loss cannot take.
     """
     use_cache = getattr(model.config, "use_cache", None)
@@ -90,7 +89,7 @@ def fit(
         eval_dataset=None if heldout is None else WholeBatches(heldout, 1),
         preprocess_logits_for_metrics=token_losses,
         compute_metrics=mean_loss,
-        callbacks=[watch, AtomicCheckpoints(place.folder, place.identity, training.save_total_limit)],
+        callbacks=[watch, AtomicCheckpoints(place.folder, place.identity, training.save_total_limit, tokenizer)],
     )
     trainer.watch = watch
     for unwanted in (PrinterCallback, ProgressCallback):
@@ -119,8 +118,7 @@ def _arguments(
     flat: bool,
     evaluates: bool,
 ) -> TrainingArguments:
-    """The keys in the words of TrainingArguments. Raises: UserError for a tracker that is not there."""
-    check_trackers(training.report_to)
+    """The keys in the words of TrainingArguments."""
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(place.folder / "tensorboard"))
     names = ("gradient_accumulation_steps", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_grad_norm")
     same = {name: getattr(training, name) for name in (*names, "save_steps", "logging_steps", "report_to", "seed")}
@@ -138,8 +136,6 @@ def _arguments(
             raise UserError(f"fsdp={training.fsdp} needs several GPUs (NPROC)")
         schedule |= {"fsdp": True, "fsdp_config": load_yaml(Path(training.fsdp))}
     if training.deepspeed:
-        if importlib.util.find_spec("deepspeed") is None:
-            raise UserError(f"deepspeed={training.deepspeed}: it is not installed (pip install deepspeed)")
         schedule |= {"deepspeed": load_yaml(Path(training.deepspeed))}
     warmup = training.warmup_steps
     return trainer_arguments(

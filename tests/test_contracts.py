@@ -2,14 +2,13 @@
 
 import ast
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
 from common.cli import REPOSITORY, keys_for, load_method, main, method_names
-from common.config import METADATA, columns_of, resolve
+from common.config import METADATA, columns_of, load_yaml, resolve
 from data_ordering.entry import STAGE as ORDERING
 from data_ordering.entry import permutation
 from data_scoring.entry import STAGE as SCORING
@@ -98,7 +97,12 @@ def test_readme_lists_the_method(stage, name):
 @pytest.mark.parametrize(("stage", "name"), METHODS)
 def test_help_needs_no_heavy_import(stage, name, capsys):
     assert main(stage, [name, "--help"]) == 0
-    assert f"keys of {name}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"keys of {name}" in text
+    _, config = load_method(stage, name)
+    for key, value in load_yaml(config).items():  # what a call without a configuration takes
+        shown = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+        assert re.search(rf"^  {key}  \(.*; default {re.escape(shown)}\)$", text, re.MULTILINE), key
     path = REPOSITORY / stage.name / name.replace("-", "_") / "method.py"
     imported = {
         (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0]
@@ -134,7 +138,7 @@ def test_bad_scores_never_reach_a_method(stage, name, bad, tmp_path, capsys):
 
 
 def test_every_method_has_a_test():
-    tests = {path.name for path in Path(REPOSITORY, "tests").rglob("test_*.py")}
     for stage in STAGES:
         for name in method_names(stage.name):
-            assert f"test_{name.replace('-', '_')}.py" in tests
+            folder = REPOSITORY / "tests" / stage.name
+            assert list(folder.glob(f"test_{name.replace('-', '_')}*.py")), f"no test of {name} in {folder}"

@@ -10,7 +10,8 @@ import pytest
 import utils
 from common.cli import REPOSITORY, Stage, main
 
-PAGES = sorted(path for path in REPOSITORY.rglob("*.md") if not any(part.startswith(".") for part in path.parts))
+OWN = re.compile(r"(?!results/|data/)[^.]")  # neither hidden nor made by a run
+PAGES = sorted(path for path in REPOSITORY.rglob("*.md") if OWN.match(str(path.relative_to(REPOSITORY))))
 ELSEWHERE = {"docs/adding-a-method.md": "tests/test_adding_a_method.py"}  # there its commands are run
 
 

@@ -13,6 +13,7 @@ from common.columns import number, scan
 from common.direction import higher_is_better
 from common.errors import UserError
 from common.manifest import declared_directions
+from common.statistics import z_scores
 from common.texts import Texts
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
@@ -73,9 +74,3 @@ def ranks(score: np.ndarray) -> np.ndarray:
     """Share of the rows that are worse, half of those that are equal counted, in (0, 1)."""
     _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
     return ((np.cumsum(counts) - counts / 2) / max(len(score), 1))[place]
-
-
-def z_scores(score: np.ndarray) -> np.ndarray:
-    """Standard deviations from the mean; 0 where all are equal."""
-    deviation = score.std()
-    return (score - score.mean()) / deviation if deviation > 0 else np.zeros_like(score)

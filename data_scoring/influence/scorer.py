@@ -41,7 +41,7 @@ class InfluenceScorer(BaseScorer):
         learning_rate: eta of its plain SGD
         batch_size: rows of one step, in file order
         interval: visited are the steps 0, interval, 2 interval, ...
-        hessian: Hessian-vector products: exact, by finite difference of gradients (less memory and time), or left out
+        hessian: Hessian-vector products: exact, by finite difference of gradients (less time), or left out
         batch_tokens: padded tokens of one forward and backward pass; memory against speed, not the scores
         scorer_model: encoder or causal LM that becomes the data scorer; folder or hub id; null = annotator_model
         scorer_checkpoint: a fitted data scorer, folder or hub id: scores with it, and nothing is annotated

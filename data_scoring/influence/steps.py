@@ -26,6 +26,7 @@ from data_scoring.influence.annotation import annotate
 from data_scoring.influence.chunks import write_chunks
 from data_scoring.influence.fitting import check_rows, fit, shared_batch
 from data_scoring.influence.scorer import InfluenceScorer
+from data_scoring.influence.tracking import chosen
 
 PART = 2048  # samples predicted and saved at a time: what a killed run loses, what processes share
 
@@ -55,6 +56,7 @@ class Steps:
 
     def run(self) -> np.ndarray | None:
         """The score of every text, (n,); None where the user's `step` comes before there are scores."""
+        chosen(self.keys.report_to)  # a tracker that is not there is better known now
         if self.keys.scorer_checkpoint is not None:
             return self._with_checkpoint(self.keys.scorer_checkpoint)
         steps = {"tokenize": self._tokenize, "proxy": self._proxy, "annotate": self._annotate}

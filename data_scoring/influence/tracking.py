@@ -6,7 +6,21 @@ from pathlib import Path
 
 from common import world
 from common.errors import UserError
-from data_scoring.influence.trajectory import Log, ignore
+from data_scoring.influence.trajectory import Log
+
+
+def chosen(report_to: str | list[str]) -> dict[str, type]:
+    """The trackers of `report_to`; none for "none". Raises: UserError for one that is unknown or not installed."""
+    names = [report_to] if isinstance(report_to, str) else report_to
+    if names in (["none"], []):
+        return {}
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    available = [str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers()]
+    if missing := [name for name in names if name not in available]:
+        raise UserError(f"report_to: {missing[0]} is not installed or not known; there are {', '.join(available)}")
+    known = {str(getattr(kind, "value", kind)): tracker for kind, tracker in LOGGER_TYPE_TO_CLASS.items()}
+    return {name: known[name] for name in names}
 
 
 @contextlib.contextmanager
@@ -16,21 +30,11 @@ def tracked(report_to: str | list[str], project: str, name: str, folder: Path) -
     folder: of the logs, for trackers that write some.
     Raises: UserError for a tracker that is unknown or not installed.
     """
-    names = [report_to] if isinstance(report_to, str) else report_to
-    if names in (["none"], []) or not world.is_main():
-        yield ignore
-        return
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-    available = [str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers()]
-    known = {str(getattr(kind, "value", kind)): tracker for kind, tracker in LOGGER_TYPE_TO_CLASS.items()}
     trackers = []
-    for wanted in names:
-        if wanted not in available:
-            raise UserError(f"report_to: {wanted} is not installed or not known; there are {', '.join(available)}")
-        options = {"logging_dir": str(folder)} if known[wanted].requires_logging_directory else {}
+    for wanted, kind in chosen(report_to).items() if world.is_main() else ():
+        options = {"logging_dir": str(folder)} if kind.requires_logging_directory else {}
         options |= {"name": name} if wanted == "wandb" else {}
-        trackers.append(known[wanted](project, **options))
+        trackers.append(kind(project, **options))
         trackers[-1].start()
 
     def log(values: Mapping[str, float], step: int) -> None:

@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.files import save_array
 from common.likelihood import TokenLogProbabilities, document_log_probabilities
 from common.samples import load_samples, write_samples
-from common.tokens import TokenStore, special_tokens
+from common.tokens import special_tokens, without_end
 from common.work_folder import WorkFolder
 from data_scoring.likelihood.scorer import LikelihoodScorer
 
@@ -45,8 +45,8 @@ class RowLikelihood:
         self.folders = {step: work.path / f"{step}{suffix}" for step in ("tokenize", "score")}
         self._tokenize()
         samples = load_samples(self.folders["tokenize"], self.tokenizer)
-        start, end = special_tokens(self.tokenizer)
-        self.documents = TokenStore(samples.tokens, samples.starts, samples.lengths - len(end))
+        start, _ = special_tokens(self.tokenizer)
+        self.documents = without_end(samples, self.tokenizer)
         self.tokens = self.documents.lengths - len(start)  # of the text of each row, (rows,)
         self.predicted = np.maximum(self.documents.lengths - 1, 0)  # of them, (rows,)
         self.bytes = np.load(self.folders["tokenize"] / "bytes.npy")  # UTF-8, of the text of each row, (rows,)

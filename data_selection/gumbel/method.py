@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from common.decimals import as_written
 from common.errors import UserError
+from common.statistics import z_scores
 from data_selection.ranking import best
 
 
@@ -67,11 +68,3 @@ def splitmix64(start: np.uint64, position: np.ndarray) -> np.ndarray:
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return bits ^ (bits >> np.uint64(31))
-
-
-def z_scores(score: np.ndarray) -> np.ndarray:
-    """Scores with mean 0 and standard deviation 1; zeros where all are equal. (n,) -> (n,)."""
-    if not len(score):
-        return score
-    scaled = score / (np.abs(score).max() or 1)  # squares of large scores would overflow
-    return (scaled - scaled.mean()) / (scaled.std() or 1)

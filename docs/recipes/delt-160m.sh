@@ -3,7 +3,7 @@
 # LIMA by a 160M Mistral, all rows in folding order, a 160M Mistral trained from scratch, eight benchmarks.
 #
 #   bash docs/recipes/delt-160m.sh               a GPU of 24 GB or more, some 30 GB of disk, HF_TOKEN for LIMA (gated)
-#   bash docs/recipes/delt-160m.sh --dry-run     check every call, print its keys, do nothing
+#   bash docs/recipes/delt-160m.sh --dry-run     check every call, print its keys
 #   NPROC=4 bash docs/recipes/delt-160m.sh       on four GPUs
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
@@ -26,7 +26,7 @@ annotator="$OUT/mistral-160m"
 
 fetch --content dataset --id togethercomputer/RedPajama-Data-1T-Sample --save-dir "$source"
 fetch --content dataset --id GAIR/lima --save-dir "$OUT/lima.jsonl"
-fetch --content model --id Data-Selection/BSL-160M --save-dir "$annotator"
+fetch --content model --id Data-Selection/BSL-160M --save-dir "$annotator" --allow-pickle  # it has no other weights
 all data_scoring "$source" "$scored" lqs "$root/data_scoring/config/lqs.yaml" \
     annotator_model="$annotator" target_data="$OUT/lima.jsonl" target_field=conversations
 one data_ordering "$scored" "$ordered" folding folding_layer="$FOLDS" select=top-r select.r="$R"

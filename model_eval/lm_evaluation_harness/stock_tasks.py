@@ -8,10 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common.errors import UserError
-from common.jsonl import SUFFIXES, Rows, Source, open_source, raw_lines, read_rows
+from common.jsonl import SUFFIXES, Source, first_row, open_source, read_rows
 from model_eval.lm_evaluation_harness.converters import SHAPES, Shape
 from model_eval.lm_evaluation_harness.task_files import read_specification
 
@@ -126,7 +124,8 @@ def find_file(data_dir: str, task: str, split: str, is_evaluated: bool) -> str:
     """
     files = [file for pattern in ("*", "*/*") for file in sorted(Path(data_dir).glob(pattern)) if is_data(file)]
     of_task = [file for file in files if is_of_task(file.relative_to(data_dir), task)]
-    found = [file for file in of_task if (split_of(file) or (split if is_evaluated else None)) == split]
+    evaluated = split if is_evaluated else None
+    found = [file for file in of_task if (split_of(file.relative_to(data_dir)) or evaluated) == split]
     if len(found) > 1:
         found = [file for file in found if shape_of(task, str(file)) is SHAPES[task][0]] or found
     if len(found) == 1:
@@ -153,8 +152,8 @@ def is_of_task(file: Path, task: str) -> bool:
 
 
 def split_of(file: Path) -> str | None:
-    """The split that a file is of by its name."""
-    return next((SPLITS[word] for word in _words(_stem(file)) if word in SPLITS), None)
+    """The split that a file is of by its name, or else by that of its folder."""
+    return next((SPLITS[word] for word in (*_words(_stem(file)), *_words(file.parent.name)) if word in SPLITS), None)
 
 
 def shape_of(task: str, file: str) -> Shape:
@@ -188,17 +187,15 @@ def convert_file(task: str, file: str, target: Path) -> Shape:
 
 
 def _shape(task: str, source: Source) -> Shape:
-    first = next(read_rows(source, {}), None)
-    if first is None:
+    start, there = first_row(source)
+    if start is None:
         raise UserError(f"{source.path} holds no rows")
-    [line] = raw_lines(source, Rows(np.array([first[0]]), np.array([first[1]])))
-    there = json.loads(line).keys()
     missing = [[name for name in shape.top_level() if name not in there] for shape in SHAPES[task]]
     if [] in missing:
         return SHAPES[task][missing.index([])]
     nearest = min(range(len(missing)), key=lambda number: len(missing[number]))
     layouts = "; or ".join(", ".join(shape.top_level()) for shape in SHAPES[task])
-    raise UserError(f"{source.place(first[0])}: missing columns {', '.join(missing[nearest])} (columns: {layouts})")
+    raise UserError(f"{source.place(start)}: missing columns {', '.join(missing[nearest])} (columns: {layouts})")
 
 
 def _stem(file: Path) -> str:

@@ -1,6 +1,5 @@
 """The loss of a model on the documents of one corpus, and its statistics."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from common import world
 from common.errors import UserError
 from common.likelihood import TokenLogProbabilities, document_log_probabilities
 from common.texts import Texts
-from common.tokens import TokenStore, tokenize
+from common.tokens import tokenize, without_end
 from model_eval.bootstrap import interval, resampled_sums
 
 
@@ -20,7 +19,7 @@ class Corpus:
     def __init__(self, name: str, texts: Texts, tokenizer):
         """Raises: UserError where there is no token to predict."""
         self.name, self.texts = name, texts
-        self.documents = tokenize_without_eos(texts, tokenizer, name)
+        self.documents = without_end(tokenize(texts, tokenizer, f"tokenizing {name}"), tokenizer)
         self.predicted = np.maximum(self.documents.lengths - 1, 0)  # tokens of each document, (n,)
         self.bytes = np.fromiter((len(text.encode()) for text in texts), np.int64)  # UTF-8, (n,)
         if not self.predicted.any():
@@ -36,12 +35,6 @@ class Corpus:
         nats[mine] = -np.bincount(np.repeat(np.arange(len(mine)), counts), found, minlength=len(mine))
         world.add_up([nats])
         return nats
-
-
-def tokenize_without_eos(texts: Iterable[str], tokenizer, name: str) -> TokenStore:
-    """Each document as BOS (if the tokenizer has one) + its text."""
-    store = tokenize(texts, tokenizer, name=f"tokenizing {name}")
-    return TokenStore(store.tokens, store.starts, store.lengths - (tokenizer.eos_token_id is not None))
 
 
 def statistics(

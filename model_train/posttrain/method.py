@@ -32,11 +32,12 @@ class Training(BaseTraining):
 
     def corpus(self, rows: Rows, tokenizer):
         """Conversations, cut to max_length tokens."""
+        from common.jsonl import first_row
         from model_train.posttrain import conversations
-        from model_train.reading import first_row, read_corpus
+        from model_train.reading import read_corpus
 
         form = self.form
-        if form == "auto" and (form := conversations.form_of(first_row(rows.source))) is None:
+        if form == "auto" and (form := conversations.form_of(first_row(rows.source, "drop")[1])) is None:
             known = "; ".join(" and ".join(fields) for fields in conversations.FORMS.values())
             raise UserError(f"{rows.source.path}: the first row has none of these fields: {known}")
 

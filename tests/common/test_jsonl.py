@@ -166,6 +166,17 @@ def test_a_block_is_utf8_where_python_can_decode_it(parts, padding):
     assert jsonl._is_utf8(block) == (block.decode(errors="ignore").encode() == block)
 
 
+def test_the_first_row(tmp_path):
+    (tmp_path / "in.jsonl").write_text('\nbroken\n{"n": ' + "9" * 5000 + ', "text": "a"}\n{"text": "b"}\n')
+    with jsonl.open_source(str(tmp_path / "in.jsonl")) as source:
+        assert jsonl.first_row(source, "drop") == (8, {"n": float("inf"), "text": "a"})
+        with pytest.raises(UserError, match=r"in.jsonl:2: broken JSON"):
+            jsonl.first_row(source)
+    (tmp_path / "in.jsonl").write_text("\n")
+    with jsonl.open_source(str(tmp_path / "in.jsonl")) as source:
+        assert jsonl.first_row(source) == (None, {})
+
+
 def test_shards_globs_folders_and_compression(tmp_path):
     lines = [f'{{"score": {i}}}\n'.encode() for i in range(9)]
     (tmp_path / "shards").mkdir()

@@ -1,18 +1,6 @@
 """Facts of a manifest."""
 
-import numpy as np
-import pytest
-
-from common.manifest import QUANTILES, fingerprint, quantiles, same_content
-
-
-@pytest.mark.parametrize("n", [1, 2, 7, 1000])
-def test_quantiles_are_interpolated_as_numpy_does(n):
-    values = np.random.default_rng(0).normal(size=n)
-    found = quantiles(values)
-    assert list(found) == [f"{q:g}" for q in QUANTILES]
-    np.testing.assert_allclose(list(found.values()), np.quantile(values, QUANTILES), rtol=1e-12)
-    assert quantiles(values[:0]) == {}
+from common.manifest import fingerprint, same_content
 
 
 def test_files_that_match_a_glob_are_known_by_their_content(tmp_path):

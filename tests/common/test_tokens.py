@@ -3,7 +3,6 @@
 import itertools
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from common.tokens import (
     token_budget_batches,
     tokenize,
     windows,
+    without_end,
 )
 from tests.models import byte_tokenizer
 
@@ -55,22 +55,30 @@ def test_a_document_is_bos_text_eos():
     assert encode(["ab", ""], byte_tokenizer()) == [[256, *byte_tokenizer()("ab")["input_ids"], 257], [256, 257]]
 
 
-def test_tokenize_cuts_to_max_length_and_streams():
+def test_tokenize_streams():
     texts = ["abc", "é" * 50, "x"]
-    store = tokenize((text for text in texts), byte_tokenizer(), max_length=4)
-    assert store.lengths.tolist() == [4, 4, 3]
+    store = tokenize((text for text in texts), byte_tokenizer())
     whole = encode(texts, byte_tokenizer())
-    assert [document.tolist() for document in store] == [ids[:4] for ids in whole]
+    assert [document.tolist() for document in store] == whole
     assert store.tokens.dtype == np.uint16
-    assert [d.tolist() for d in store.take(np.array([2, 0]))] == [whole[2], whole[0][:4]]
+    assert [d.tolist() for d in store.take(np.array([2, 0]))] == [whole[2], whole[0]]
+
+
+def test_the_end_of_a_text_is_eos_or_sep():
+    tokenizer = byte_tokenizer()
+    texts, end = ["abc", "x"], tokenizer.eos_token
+    expected = [document[:-1] for document in encode(texts, tokenizer)]
+    for eos, sep in ((end, None), (None, end), (None, None)):
+        tokenizer.eos_token, tokenizer.sep_token = eos, sep
+        store = without_end(tokenize(texts, tokenizer), tokenizer)
+        assert [document.tolist() for document in store] == expected
 
 
 def test_no_texts_give_an_empty_store():
     assert len(tokenize([], byte_tokenizer())) == 0
 
 
-@pytest.mark.parametrize("padding", [0, 7])
-def test_padding_is_masked(padding):
-    ids, labels = pad([np.array([5, 6]), np.array([0])], padding)
-    assert ids.tolist() == [[5, 6], [0, padding]]
+def test_padding_is_masked():
+    ids, labels = pad([np.array([5, 6]), np.array([0])])
+    assert ids.tolist() == [[5, 6], [0, 0]]
     assert labels.tolist() == [[5, 6], [0, IGNORED]]

@@ -8,7 +8,8 @@ from scipy import stats
 
 from common.cli import main
 from common.manifest import fingerprint
-from data_scoring.combine.method import combined, ranks, z_scores
+from common.statistics import z_scores
+from data_scoring.combine.method import combined, ranks
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
 

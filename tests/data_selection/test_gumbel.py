@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
 from common.errors import UserError
-from data_selection.gumbel.method import gumbel_noise, select, splitmix64, z_scores
+from data_selection.gumbel.method import gumbel_noise, select, splitmix64
 
 SCORE = np.array([-1.0, 0.0, 1.0, 2.0])
 ROWS = np.arange(4)
@@ -99,13 +99,6 @@ def test_splitmix64_gives_the_published_numbers():
         16408922859458223821,
     ]
     assert splitmix64(np.uint64(1234567), np.arange(5)).tolist() == published
-
-
-def test_z_scores():
-    np.testing.assert_allclose(z_scores(np.array([1.0, 2.0, 3.0])), np.array([-1, 0, 1]) * math.sqrt(1.5))
-    for equal in ([], [0.1] * 3, [0.0, -0.0], [1e300]):
-        assert z_scores(np.array(equal)).tolist() == [0.0] * len(equal)
-    np.testing.assert_allclose(z_scores(np.array([1e300, -1e300])), [1, -1])
 
 
 def test_normalising_forgets_shift_and_scale():

@@ -136,6 +136,8 @@ def test_problems_of_other_splits_of_mbpp_are_left_out(tmp_path):
     ("gsm8k-train.jsonl.zst", "gsm8k", "train"),
     ("arc_challenge/test.jsonl", "arc_challenge", "test"),
     ("gpqa_diamond.jsonl", "gpqa_diamond_zeroshot", "train"),
+    ("piqa_train/data.jsonl", "piqa", "train"),
+    ("train/piqa_val.jsonl", "piqa", "validation"),
 ])  # fmt: skip
 def test_names_of_files(tmp_path, name, task, split):
     for other in (name, "arc_easy_dev.jsonl", "gsm8k_train.txt", "mbpp_plus/notes.md"):
@@ -149,6 +151,13 @@ def test_file_of_another_split_is_not_taken(tmp_path):
     write(tmp_path / "arc_easy_dev.jsonl", ROWS["arc_easy"][0][0])
     with pytest.raises(UserError, match=r"no file of its split test in .*there is arc_easy_dev\.jsonl"):
         StockTask("arc_easy", str(tmp_path), None).data_files()
+
+
+def test_a_folder_of_another_split_is_not_taken(tmp_path):
+    (tmp_path / "piqa_train").mkdir()
+    write(tmp_path / "piqa_train/data.jsonl", ROWS["piqa"][0][0])
+    with pytest.raises(UserError, match=r"no file of its split validation in .*there is piqa_train/data\.jsonl"):
+        StockTask("piqa", str(tmp_path), None).data_files()
 
 
 def test_of_two_files_the_one_with_the_columns_of_the_hub(tmp_path):

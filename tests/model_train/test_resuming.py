@@ -126,6 +126,13 @@ def test_a_checkpoint_can_be_named(interrupted, capsys, monkeypatch):
     assert "resume: nowhere/checkpoint-10 is no checkpoint" in capsys.readouterr().err
 
 
+def test_a_checkpoint_is_a_model_to_go_on_with(interrupted):
+    words = interrupted.words("max_tokens=200")
+    words[1:3] = str(interrupted.folder / ".out.partial/checkpoint-10"), str(interrupted.folder / "other")
+    assert main(STAGE, words) == 0
+    assert json.loads((interrupted.folder / "other.manifest.json").read_text())["trained_tokens"] == 200
+
+
 def test_a_model_of_another_run_is_replaced_only_when_asked_for(run, capsys):
     assert main(STAGE, run.words("max_tokens=50")) == 0
     before = run.weights()

@@ -1,0 +1,23 @@
+"""Statistics of a column of numbers."""
+
+import numpy as np
+
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+
+
+def quantiles(values: np.ndarray) -> dict[str, float]:
+    """Quantiles of a column, for summary and manifest; empty for no rows."""
+    if not len(values):
+        return {}
+    place, ordered = np.multiply(QUANTILES, len(values) - 1), np.sort(values)  # np.quantile would import numpy.ma
+    low, high = np.floor(place).astype(int), np.ceil(place).astype(int)
+    found = ordered[low] + (place - low) * (ordered[high] - ordered[low])
+    return {f"{q:g}": float(v) for q, v in zip(QUANTILES, found, strict=True)}
+
+
+def z_scores(values: np.ndarray) -> np.ndarray:
+    """Values with mean 0 and standard deviation 1; zeros where all are equal. (n,) -> (n,)."""
+    if not len(values):
+        return values
+    scaled = values / (np.abs(values).max() or 1)  # squares of large values would overflow
+    return (scaled - scaled.mean()) / (scaled.std() or 1)
