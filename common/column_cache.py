@@ -13,13 +13,14 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import xxhash
 
 from common import columns as columns_module
-from common import json_line, jsonl
+from common import json_line, jsonl, shards
 from common.columns import Column, Table, scan
 from common.jsonl import BadRowPolicy, Rows, Source
 
@@ -37,7 +38,7 @@ def cached_scan(
     """
     if source.bytes < LEAST_SOURCE:
         return scan(source, columns, on_bad_row)
-    key = _key(source, columns, on_bad_row, fingerprints)
+    key = reading_key(source, fingerprints, [list(columns), on_bad_row], [columns_module])
     try:
         entry = cache_folder("columns") / key
         table = _load(entry, columns, source)
@@ -46,7 +47,7 @@ def cached_scan(
     if table is None:
         table = scan(source, columns, on_bad_row)
         # A source that was written to in the meantime has no columns to remember.
-        if all(jsonl.stamp_of(shard.name) == shard.stamp for shard in source.shards):
+        if all(shards.stamp_of(shard.name) == shard.stamp for shard in source.shards):
             try:
                 _store(cache_folder("columns") / key, table, source)
             except (OSError, RuntimeError) as error:
@@ -61,12 +62,16 @@ def cache_folder(kind: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "delt", kind)
 
 
-def _key(source: Source, columns: Sequence[Column], on_bad_row: str, fingerprints: Sequence[Mapping]) -> str:
-    """The name of an entry; without stamps, a change between the sampled blocks of a large file would not show."""
-    content = [{name: value for name, value in print_.items() if name != "path"} for print_ in fingerprints]
+def reading_key(source: Source, fingerprints: Sequence[Mapping], facts: Any, modules: Sequence[ModuleType]) -> str:
+    """The name of what was read from a source: follows from the shards, from `facts` and from code.
+
+    fingerprints: of the shards. modules: that read, beside those that read lines.
+    """
+    content = [{name: value for name, value in one.items() if name != "path"} for one in fingerprints]
+    # without stamps, a change between the sampled blocks of a large file would not show
     stamps = [shard.stamp for shard in source.shards]
-    digest = xxhash.xxh3_128(json.dumps([content, stamps, list(columns), on_bad_row]).encode())
-    for module in (columns_module, json_line, jsonl):
+    digest = xxhash.xxh3_128(json.dumps([content, stamps, facts], sort_keys=True).encode())
+    for module in (shards, jsonl, json_line, *modules):
         digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()
 

@@ -10,8 +10,8 @@ from huggingface_hub.errors import RevisionNotFoundError
 from common import hub
 from common.download import Stream, save
 from common.errors import UserError
-from common.jsonl import SUFFIXES, stamp_of
 from common.local_files import is_local, local_files
+from common.shards import SUFFIXES, stamp_of
 
 SHUFFLE_BUFFER = 10_000  # rows among which the next one is drawn
 CONVERTED = "refs/convert/parquet"  # the hub's own branch with the rows of a data set as Parquet files

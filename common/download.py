@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from common.errors import UserError
 from common.files import partial_path
-from common.jsonl import open_output
+from common.shards import open_output
 
 SAVE_EVERY = 1000  # rows between two places to go on from
 PATIENCE = (1, 2, 4, 8, 16, 32)  # seconds to wait after one, two, ... failures without a row between

@@ -47,6 +47,12 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
             partial.unlink()
 
 
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """A UTF-8 file, whole or not at all. Raises: UserError as `atomic_file`."""
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def save_array(path: Path, array: "np.ndarray") -> None:
     """`array` as an .npy file, whole or not at all. Raises: UserError as `atomic_file`."""
     import numpy as np  # `utils.py --help` does without

@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from common.errors import UserError
 from common.files import check_writable, partial_path, replace_folder
-from common.jsonl import Rows, Source, keep_freed_memory, mapped, open_output
+from common.jsonl import Rows, Source, keep_freed_memory
 from common.manifest import manifest_path
 from common.parallel import threaded_map
+from common.shards import mapped, open_output
 
 WRITE_BLOCK = 2**18  # bytes joined into one write: less costs more calls, 4 MB joins cost twice as much
 SYNC_BYTES = 2**25  # given to the disk at a time

@@ -4,7 +4,7 @@ import glob
 from pathlib import Path
 
 from common.errors import UserError
-from common.jsonl import SUFFIXES
+from common.shards import SUFFIXES
 
 KINDS = {".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"} | dict.fromkeys(SUFFIXES, "text")
 

@@ -13,7 +13,7 @@ from typing import Any
 import xxhash
 
 from common.errors import UserError
-from common.files import atomic_file, partial_path
+from common.files import partial_path, write_text
 
 WHOLE = 64 * 2**20  # files up to this many bytes are hashed whole, larger ones in BLOCKS samples
 BLOCK = 2**20
@@ -140,8 +140,7 @@ class Run:
             "git_commit": _git_commit(),
             **facts,
         }
-        with atomic_file(manifest_path(self.output)) as partial:
-            partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(manifest_path(self.output), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _without_paths(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.errors import UserError
-from common.tokens import ENCODE_BATCH, TokenStore, batched, special_tokens, token_type
+from common.tokens import ENCODE_BATCH, TokenStore, batched, memory_mapped, special_tokens, token_type
 
 COLUMNS = 5
 LongRows = Literal["cut", "mean"]
@@ -35,8 +35,8 @@ class Samples(TokenStore):
 
 def load_samples(folder: Path, tokenizer) -> Samples:
     """The samples that `write_samples` wrote with this tokenizer, mapped into memory."""
-    index = _mapped(folder / "index.bin", np.int64).reshape(-1, COLUMNS)
-    return Samples(_mapped(folder / "tokens.bin", token_type(tokenizer)), index)
+    index = memory_mapped(folder / "index.bin", np.int64).reshape(-1, COLUMNS)
+    return Samples(memory_mapped(folder / "tokens.bin", token_type(tokenizer)), index)
 
 
 def write_samples(
@@ -99,7 +99,7 @@ def _keep_whole_rows(folder: Path, token_bytes: int) -> tuple[int, int]:
         file.touch()
     size = COLUMNS * np.dtype(np.int64).itemsize
     os.truncate(index, index.stat().st_size // size * size)
-    entries = _mapped(index, np.int64).reshape(-1, COLUMNS)
+    entries = memory_mapped(index, np.int64).reshape(-1, COLUMNS)
     kept = entries[(entries[:, 0] + entries[:, 1]) * token_bytes <= tokens.stat().st_size]
     kept = kept[kept[:, 2] < kept[-1, 2]] if len(kept) else kept
     rows, position = (int(kept[-1, 2]) + 1, int(kept[-1, 0] + kept[-1, 1])) if len(kept) else (0, 0)
@@ -108,7 +108,3 @@ def _keep_whole_rows(folder: Path, token_bytes: int) -> tuple[int, int]:
     os.truncate(index, count * size)
     os.truncate(tokens, position * token_bytes)
     return rows, position
-
-
-def _mapped(path: Path, kind: type) -> np.ndarray:
-    return np.memmap(path, kind, mode="r") if path.stat().st_size else np.empty(0, kind)

@@ -7,7 +7,6 @@ its row in the source) and `facts.json`, which is found by all that the tokens d
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -18,11 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
-from common import json_line, jsonl, tokens
-from common.column_cache import cache_folder, trim
+from common import tokens
+from common.column_cache import cache_folder, reading_key, trim
 from common.errors import UserError
 from common.jsonl import Source
-from common.tokens import TokenStore, token_type
+from common.tokens import TokenStore, memory_mapped, token_type
 
 COLUMNS = 3
 ROWS_BETWEEN_SIGNS = 2**16  # of life
@@ -59,7 +58,7 @@ def cached_corpus(
     documents: facts -> the documents in the order of the file; it adds to the facts what it counts.
     Raises: UserError where the cache cannot be written, or `documents` does.
     """
-    key = _key(source, fingerprints, tokenizer, reading)
+    key = reading_key(source, fingerprints, [tokenizer_identity(tokenizer), reading], [tokens])
     folder = cache_folder("tokens")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,17 +80,6 @@ def tokenizer_identity(tokenizer) -> str:
     text = backend.to_str() if backend is not None else json.dumps([type(tokenizer).__name__, tokenizer.get_vocab()])
     special = [tokens.special_tokens(tokenizer), getattr(tokenizer, "chat_template", None)]
     return xxhash.xxh3_128((text + json.dumps(special)).encode()).hexdigest()
-
-
-def _key(source: Source, fingerprints: Sequence[Mapping], tokenizer, reading: Mapping[str, Any]) -> str:
-    """Stamps count too: a change between the sampled blocks of a large file would not show in its fingerprint."""
-    content = [{name: value for name, value in print_.items() if name != "path"} for print_ in fingerprints]
-    stamps = [shard.stamp for shard in source.shards]
-    identity = json.dumps([content, stamps, tokenizer_identity(tokenizer), reading], sort_keys=True)
-    digest = hashlib.sha256(identity.encode())
-    for module in (tokens, json_line, jsonl):
-        digest.update(Path(module.__file__).read_bytes())
-    return digest.hexdigest()[:32]
 
 
 def _write(entry: Path, kind: type, documents: Callable[[dict[str, Any]], Iterable[Document]]) -> None:
@@ -122,10 +110,6 @@ def _write(entry: Path, kind: type, documents: Callable[[dict[str, Any]], Iterab
 def _load(entry: Path, kind: type) -> Corpus:
     os.utime(entry)  # used last
     facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
-    index = _mapped(entry / "index.bin", np.int64).reshape(-1, COLUMNS)
-    learned = _mapped(entry / "learned.bin", bool)
-    return Corpus(_mapped(entry / "tokens.bin", kind), index, learned if len(learned) else None, facts)
-
-
-def _mapped(path: Path, kind: type) -> np.ndarray:
-    return np.memmap(path, kind, mode="r") if path.stat().st_size else np.empty(0, kind)
+    index = memory_mapped(entry / "index.bin", np.int64).reshape(-1, COLUMNS)
+    learned = memory_mapped(entry / "learned.bin", bool)
+    return Corpus(memory_mapped(entry / "tokens.bin", kind), index, learned if len(learned) else None, facts)

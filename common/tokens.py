@@ -7,6 +7,7 @@ and SEP instead. Scoring, training and evaluation all take their tokens from her
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -33,6 +34,11 @@ class TokenStore:
     def take(self, documents: np.ndarray) -> "TokenStore":
         """Only these documents, over the same tokens."""
         return TokenStore(self.tokens, self.starts[documents], self.lengths[documents])
+
+
+def memory_mapped(path: Path, kind: type) -> np.ndarray:
+    """A file of numbers as an array, (n,); an empty file, which cannot be mapped, as an empty one."""
+    return np.memmap(path, kind, mode="r") if path.stat().st_size else np.empty(0, kind)
 
 
 def tokenize(texts: Iterable[str], tokenizer, name: str = "tokenizing") -> TokenStore:

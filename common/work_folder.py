@@ -18,7 +18,7 @@ import xxhash
 
 from common import world
 from common.errors import UserError
-from common.files import atomic_file, partial_path
+from common.files import partial_path, write_text
 
 RECORD = "step.json"  # in the folder of a step: its identity, whether it is complete, its facts
 
@@ -126,8 +126,7 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    with atomic_file(folder / RECORD) as partial:
-        partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from common.files import check_writable
 from common.json_line import add_field, long_integer, replace_field
 from common.jsonl import BadRowPolicy
 from common.manifest import Run, declared_directions
+from common.shards import open_output
 from common.statistics import quantiles
 from common.texts import Texts
 from common.work_folder import WorkFolder
@@ -161,7 +162,7 @@ def write_scores(
 ) -> None:
     """Write the raw lines with the columns, (rows,) each, added as fields; a row whose values are NaN is left out."""
     put = replace_field if overwrite else add_field
-    with jsonl.open_output(target) as out:
+    with open_output(target) as out:
         numbers = zip(*(column.tolist() for column in columns.values()), strict=True)
         for line, values in zip(jsonl.raw_lines(source, rows), numbers, strict=True):
             if values[0] == values[0]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from common.files import atomic_file
+from common.files import atomic_file, write_text
 from common.statistics import quantiles
 
 SHOWN = 10  # best and worst rows
@@ -46,8 +46,7 @@ def write_report(
             lines += ["", f"{rank + 1}. {field} {scores[row]:.6g}, {place_of(row)}, {len(text):,} characters"]
             lines += [f"   {_excerpt(text)}"]
     report = folder / "report.txt"
-    with atomic_file(report) as partial:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(report, "\n".join(lines) + "\n")
     _histogram(folder / "scores.png", f"{name}: {field}, {better} is better", field, values)
     return report
 

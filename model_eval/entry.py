@@ -17,7 +17,7 @@ from msgspec import Meta
 from common import world
 from common.cli import Call, Stage, main
 from common.errors import UserError
-from common.files import atomic_file, check_writable
+from common.files import check_writable, write_text
 from common.manifest import Run
 from common.work_folder import WorkFolder, read_record
 from model_eval.accuracy import summary_average
@@ -55,9 +55,8 @@ def run(
         return
     tasks, average = evaluation.tasks, summary_average(evaluation.tasks)
     summary = {"tasks": tasks, "summary_average": average} | evaluation.notes
-    with atomic_file(result) as partial:
-        content = {"model": model, "method": call.method_name} | facts | summary
-        partial.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    content = {"model": model, "method": call.method_name} | facts | summary
+    write_text(result, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     stage_run.finish(**summary)
     print(table(tasks))
     if average is not None:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from common.errors import UserError, exit_code
-from common.files import atomic_file
+from common.files import atomic_file, write_text
 from common.manifest import manifest_path
 from model_eval.accuracy import higher_is_better, in_words
 
@@ -109,8 +109,7 @@ def write_report(report: Path, results_words: list[str], stage_words: list[str])
     """Write REPORT.md and REPORT.png, print the table."""
     results, seconds = read_results(results_words), read_seconds(stage_words)
     text, picture = table(results, seconds), report.with_suffix(".png")
-    with atomic_file(report) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(report, text)
     figure(results, seconds, picture)
     print(f"\n{text}\nwrote {report} and {picture}")
 

@@ -25,7 +25,7 @@ import yaml
 
 from benchmarks.efficacy import corpus
 from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Call, Cell, Plan, digest, load
-from common.files import atomic_file
+from common.files import write_text
 from common.manifest import manifest_path
 
 
@@ -235,8 +235,7 @@ class Study:
 def write(record: Path, content: dict) -> None:
     """A record, one line a key, whole or not at all."""
     lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
-    with atomic_file(record) as partial:
-        partial.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
+    write_text(record, "{\n" + lines + "\n}\n")
 
 
 def total(costs: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 
 from common import world
 from common.errors import UserError
-from common.files import atomic_file
+from common.files import atomic_file, write_text
 from common.samples import Samples
 from common.tokens import TokenStore
 from common.training import StopOnNaN, last_checkpoint, trainer_arguments
@@ -220,11 +220,9 @@ def _write(
     """validation.jsonl, the figure, and last fit.json."""
     columns = (documents.tolist(), annotated.tolist(), predicted.tolist())
     rows = [dict(zip(("document", "annotated", "predicted"), row, strict=True)) for row in zip(*columns, strict=True)]
-    with atomic_file(folder / "validation.jsonl") as partial:
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_text(folder / "validation.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     _plot(folder / "fit.png", annotated, predicted, result["spearman"])
-    with atomic_file(folder / "fit.json") as partial:
-        partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "fit.json", json.dumps(result, indent=2) + "\n")
 
 
 def _plot(path: Path, annotated: np.ndarray, predicted: np.ndarray, spearman: float) -> None:

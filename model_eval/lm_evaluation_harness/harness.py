@@ -19,7 +19,7 @@ from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
 from common import world
-from common.files import atomic_file
+from common.files import write_text
 from common.jsonl import open_output
 from model_eval.accuracy import ACCURACIES, main_metric
 from model_eval.items import digest, items_of, save_items
@@ -167,8 +167,7 @@ def save_raw(folder: Path, raw: Mapping[str, Any], samples: list[dict]) -> None:
     def plain(value: Any) -> Any:
         return value.item() if hasattr(value, "item") else str(value)
 
-    with atomic_file(folder / RAW) as partial:
-        partial.write_text(json.dumps(raw, indent=2, default=plain, ensure_ascii=False), encoding="utf-8")
+    write_text(folder / RAW, json.dumps(raw, indent=2, default=plain, ensure_ascii=False))
     with open_output(str(folder / SAMPLES)) as file:
         for sample in samples:
             file.write(json.dumps(sample, default=plain).encode() + b"\n")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.jsonl import SUFFIXES, Source, first_row, open_source, read_rows
+from common.jsonl import Source, first_row, open_source, read_rows
+from common.shards import SUFFIXES, stem
 from model_eval.lm_evaluation_harness.converters import SHAPES, Shape
 from model_eval.lm_evaluation_harness.task_files import read_specification
 
@@ -145,7 +146,7 @@ def is_data(file: Path) -> bool:
 
 def is_of_task(file: Path, task: str) -> bool:
     """Whether the path of a file below the folder names the task. The longest benchmark's name in it counts."""
-    name = "_".join(["", *_words(file.parent.name), *_words(_stem(file)), ""])
+    name = "_".join(["", *_words(file.parent.name), *_words(stem(file)), ""])
     known = {text: own for own in SPECIFICATIONS for text in (own, *OTHER_NAMES.get(own, ()))}
     named = [text for text in known if f"_{text}_" in name]
     return bool(named) and known[max(named, key=len)] == task
@@ -153,7 +154,7 @@ def is_of_task(file: Path, task: str) -> bool:
 
 def split_of(file: Path) -> str | None:
     """The split that a file is of by its name, or else by that of its folder."""
-    return next((SPLITS[word] for word in (*_words(_stem(file)), *_words(file.parent.name)) if word in SPLITS), None)
+    return next((SPLITS[word] for word in (*_words(stem(file)), *_words(file.parent.name)) if word in SPLITS), None)
 
 
 def shape_of(task: str, file: str) -> Shape:
@@ -196,10 +197,6 @@ def _shape(task: str, source: Source) -> Shape:
     nearest = min(range(len(missing)), key=lambda number: len(missing[number]))
     layouts = "; or ".join(", ".join(shape.top_level()) for shape in SHAPES[task])
     raise UserError(f"{source.place(start)}: missing columns {', '.join(missing[nearest])} (columns: {layouts})")
-
-
-def _stem(file: Path) -> str:
-    return next((file.name.removesuffix(suffix) for suffix in SUFFIXES if file.name.endswith(suffix)), file.name)
 
 
 def _words(name: str) -> list[str]:

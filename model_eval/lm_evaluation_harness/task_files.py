@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from common.errors import UserError
-from common.jsonl import SUFFIXES, open_source, read_rows
+from common.jsonl import open_source, read_rows
+from common.shards import SUFFIXES
 
 SPECIFICATIONS = (".yaml", ".yml")
 HIDDEN = ("__pycache__", ".ipynb_checkpoints")

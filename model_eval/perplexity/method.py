@@ -11,7 +11,8 @@ import numpy as np
 from msgspec import Meta
 
 from common.errors import UserError
-from common.jsonl import SUFFIXES, BadRowPolicy, Source, open_source
+from common.jsonl import BadRowPolicy, Source, open_source
+from common.shards import stem
 from common.texts import Texts
 from common.work_folder import WorkFolder
 from model_eval.evaluation import Evaluation
@@ -55,7 +56,7 @@ def evaluate(
     Raises: UserError for missing files, bad rows, and a model that cannot be loaded.
     """
     files = inputs({"data": data})["data"]
-    names = [task_name(file) for file in files]
+    names = [stem(file) for file in files]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"two files of data are called {twice}: rename one, or evaluate them one at a time")
@@ -87,12 +88,6 @@ def inputs(keys: dict[str, Any]) -> dict[str, list[str]]:
     with ExitStack() as stack:
         sources = [stack.enter_context(open_source(path)) for path in paths]
         return {"data": [shard.name for source in sources for shard in source.shards]}
-
-
-def task_name(file: str) -> str:
-    """The name of a file without the suffix of a JSONL file."""
-    name = Path(file).name
-    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
 
 
 def checked_texts(source: Source, text_field: str | list[str], on_bad_row: BadRowPolicy) -> Texts:

@@ -1,0 +1,152 @@
+"""Files of lines, plain or compressed: opened for reading as plain bytes, written whole or not at all."""
+
+import contextlib
+import glob
+import gzip
+import mmap
+import os
+import resource
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from common.errors import UserError
+from common.files import atomic_file
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+BLOCK = 2**18  # bytes decompressed at a time
+
+
+@dataclass
+class Shard:
+    """One input file as plain bytes."""
+
+    name: str
+    file: BinaryIO
+    size: int
+    base: int  # offset of its first byte in the whole source
+    stamp: tuple[int, ...]  # changes when the file is changed or replaced; of the moment before it was opened
+
+
+@contextlib.contextmanager
+def open_shards(path: str) -> Iterator[list[Shard]]:
+    """Open a file, a glob or a folder of `.jsonl`, `.jsonl.gz`, `.jsonl.zst` shards.
+
+    Compressed shards are decompressed once to an unnamed temporary file.
+    Raises: UserError where nothing is there or a file cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        shards, base, names = [], 0, _shard_paths(path)
+        _allow_open_files(len(names))
+        for name in names:
+            try:
+                stamp = stamp_of(name)
+                file = stack.enter_context(_open_plain(name))
+            except (OSError, EOFError, zlib.error) as error:
+                raise UserError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
+            if not file.seekable():
+                raise UserError(f"{name} is a pipe, and rows are read more than once: write them to a file")
+            size = file.seek(0, 2)
+            shards.append(Shard(str(name), file, size, base, stamp))
+            base += size
+        yield shards
+
+
+def stem(file: str | Path) -> str:
+    """The name of a file without the suffix of a JSONL file."""
+    name = Path(file).name
+    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
+
+
+def stamp_of(path: str | Path) -> tuple[int, ...]:
+    """Inode, size and times of a file: the time of the last change cannot be set back."""
+    stat = os.stat(path)
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def mapped(shard: Shard) -> memoryview:
+    """The bytes of a shard, mapped (an empty file cannot be); unmapped when the last slice of it is gone."""
+    return memoryview(mmap.mmap(shard.file.fileno(), 0, access=mmap.ACCESS_READ) if shard.size else b"")
+
+
+@contextlib.contextmanager
+def open_output(target: str) -> Iterator[BinaryIO]:
+    """A file to write bytes to that becomes `target` when all went well; `.gz` and `.zst` are compressed."""
+    with atomic_file(target) as partial:
+        if target.endswith(".gz"):
+            with open(partial, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
+                yield file
+        elif target.endswith(".zst"):
+            import zstandard
+
+            with open(partial, "wb") as raw, zstandard.ZstdCompressor(level=3).stream_writer(raw) as file:
+                yield file
+        else:
+            with open(partial, "wb") as file:
+                yield file
+
+
+def _shard_paths(path: str) -> list[Path]:
+    place = Path(path)
+    if place.is_dir():
+        found = sorted(p for p in place.iterdir() if p.name.endswith(SUFFIXES))
+        if not found:
+            raise UserError(f"no .jsonl, .jsonl.gz or .jsonl.zst files in the folder {path}")
+        return found
+    if place.exists():
+        return [place]
+    if glob.has_magic(path):
+        found = sorted(Path(p) for p in glob.glob(path, recursive=True))
+        if found:
+            return found
+        raise UserError(f"no file matches {path}")
+    raise UserError(f"no such file: {path}")
+
+
+def _allow_open_files(shards: int) -> None:
+    """Every shard stays open, and is mapped up to three times. Raises: UserError where the system allows too few."""
+    needed = 4 * shards + 64
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != hard < needed:
+        raise UserError(f"{shards:,} shards need {needed:,} open files, {hard:,} are allowed (ulimit -n): join some")
+    if resource.RLIM_INFINITY != soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    """The bytes of `path`, decompressed to an unnamed temporary file if need be."""
+    if path.name.endswith(".gz"):
+        with gzip.open(path) as reader:
+            return _temporary(iter(lambda: reader.read(BLOCK), b""))
+    if path.name.endswith(".zst"):
+        with open(path, "rb") as file:
+            return _temporary(_decompressed(file))
+    return open(path, "rb")
+
+
+def _temporary(blocks: Iterable[bytes]) -> BinaryIO:
+    plain = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    plain.writelines(blocks)
+    plain.flush()
+    return plain
+
+
+def _decompressed(file: BinaryIO) -> Iterator[bytes]:
+    """The content of all zstd frames. Raises: EOFError where one is damaged or ends early, as after a broken copy."""
+    import zstandard
+
+    frame = None
+    while block := file.read(BLOCK):
+        while block:
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            try:
+                yield frame.decompress(block)
+            except zstandard.ZstdError as error:
+                raise EOFError(str(error)) from error
+            block = frame.unused_data
+            frame = None if frame.eof else frame
+    if frame:
+        raise EOFError("the compressed file ended before its last frame did")
