@@ -30,10 +30,10 @@ from benchmarks.peak import matmul_peak
 from common import python_stdlib, tiny_model
 from common.jsonl import open_source
 from common.manifest import fingerprint
-from model_train.base import Rows
+from model_train.base import TrainingRows
 from model_train.pretrain.method import Training
 from model_train.sequences import collate
-from model_train.trainer import Place, fit
+from model_train.trainer import RunFolder, fit
 from model_train.watching import LOG, Watch
 
 PARTS = ("loop", "packing", "chunked", "gpu")
@@ -51,7 +51,7 @@ def data(folder: Path, max_length: int, packing: str, steps: int, batch: int = B
     common = {"batch_size": batch, "gradient_accumulation_steps": 1, "warmup_steps": 2, "logging_steps": steps // 2}
     training = Training(packing=packing, max_length=max_length, seed=0, save_steps=10**9, **common)
     with open_source(str(source_path)) as source:
-        corpus = training.corpus(Rows(source, [fingerprint(source_path)]), tokenizer)
+        corpus = training.corpus(TrainingRows(source, [fingerprint(source_path)]), tokenizer)
     sequences = training.sequences(corpus, None, 100.0)
     tokens = sum(int(sequences.documents(number)[1].sum()) for number in range(steps * batch))
     return training, tokenizer, training.sequences(corpus, tokens, 1.0)
@@ -63,7 +63,7 @@ def trainer_speed(size: str, training: Training, tokenizer, sequences) -> float:
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder = Path(name)
         watch = Watch(sequences, training.batch_size, folder)
-        place = Place(folder, "benchmark", {}, None)
+        place = RunFolder(folder, "benchmark", {}, None)
         fit(training, annotator(size), tokenizer, sequences, None, watch, place, DEVICE, precision, 1e-4)
         entries = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").split("\n")[:-1]]
     return entries[1]["tokens_per_second"]

@@ -23,13 +23,13 @@ SAVE_EVERY = 1000  # rows between two places to go on from
 PATIENCE = (1, 2, 4, 8, 16, 32)  # seconds to wait after one, two, ... failures without a row between
 
 
-class Rows(Protocol):
+class RowStream(Protocol):
     """What an `IterableDataset` of `datasets` offers: rows in a fixed order, and the place after the last one read."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
-    def skip(self, count: int) -> "Rows": ...
+    def skip(self, count: int) -> "RowStream": ...
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Stream:
     """Rows to be saved."""
 
     name: str
-    rows: Rows
+    rows: RowStream
     identity: Mapping[str, Any]  # what the rows and their order depend on
     raw: bool = False  # whether a row is {"text": a line of JSON}, to be kept as it is
     shuffled: bool = False  # then a place in the stream says too little: rows are skipped instead

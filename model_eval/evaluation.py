@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from common.errors import UserError
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -11,6 +15,19 @@ class Evaluation:
 
     tasks: dict[str, dict[str, Any]]
     notes: dict[str, Any] = field(default_factory=dict)  # further fields of RESULT.yaml
+
+
+def load_result(path: str) -> dict[str, Any]:
+    """The content of RESULT.yaml, in which `model` and `tasks` are. Raises: UserError for a file that is no result."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError):
+        content = None
+    if not isinstance(content, dict) or "model" not in content or not isinstance(content.get("tasks"), dict):
+        raise UserError(f"{path} is no result of model_eval")
+    return content
 
 
 def traces(result: str | Path) -> Path:

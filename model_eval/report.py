@@ -12,12 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.errors import UserError, exit_code
 from common.files import atomic_file, write_text
 from common.manifest import manifest_path
 from model_eval.accuracy import higher_is_better, in_words
+from model_eval.evaluation import load_result
 
 Results = dict[str, dict[str, Any]]  # arm -> {"model": ..., "tasks": {name: {metric, value, stderr, n}}}
 
@@ -27,13 +26,11 @@ def read_results(words: list[str]) -> Results:
     results: Results = {}
     for word in words:
         arm, _, path = word.partition("=")
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-            tasks, model = content["tasks"], content["model"]
-        except (OSError, yaml.YAMLError, KeyError, TypeError):
-            raise UserError(f"{path} is no result of model_eval (wanted ARM=RESULT.yaml)") from None
-        joined = results.setdefault(arm, {"model": model, "tasks": {}})
-        joined["tasks"] |= tasks
+        if not path:
+            raise UserError(f"{word}: wanted ARM=RESULT.yaml")
+        content = load_result(path)
+        joined = results.setdefault(arm, {"model": content["model"], "tasks": {}})
+        joined["tasks"] |= content["tasks"]
     return results
 
 

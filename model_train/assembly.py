@@ -9,15 +9,15 @@ from common import models, world
 from common.jsonl import open_source
 from common.manifest import fingerprint
 from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
-from model_train.base import BaseTraining, Rows
+from model_train.base import BaseTraining, TrainingRows
 from model_train.reading import row_scores
-from model_train.trainer import Place, check_trackers, fit
+from model_train.trainer import RunFolder, check_trackers, fit
 from model_train.watching import Watch
 
 
 def train(
     training: BaseTraining,
-    rows: Rows,
+    rows: TrainingRows,
     score_field: str | None,
     model_in: str,
     work: Path,
@@ -50,20 +50,20 @@ def train(
         lambda document: rows.source.place(int(corpus.offsets[document])),
     )
     with _heldout(training, rows, tokenizer) as heldout:
-        place = Place(work, work.name.removeprefix(".").removesuffix(".partial"), identity, checkpoint)
+        place = RunFolder(work, work.name.removeprefix(".").removesuffix(".partial"), identity, checkpoint)
         facts = fit(training, model, tokenizer, sequences, heldout, watch, place, device, precision, learning_rate)
     return dict(corpus.facts) | facts
 
 
 @contextlib.contextmanager
-def _heldout(training: BaseTraining, rows: Rows, tokenizer) -> Iterator[Any]:
+def _heldout(training: BaseTraining, rows: TrainingRows, tokenizer) -> Iterator[Any]:
     """The sequences of heldout_data, or None."""
     if training.heldout_data is None:
         yield None
         return
     with open_source(training.heldout_data) as source:
         shards = [fingerprint(shard.name) for shard in source.shards]
-        corpus = _first_alone(lambda: training.corpus(Rows(source, shards, rows.on_bad_row), tokenizer))
+        corpus = _first_alone(lambda: training.corpus(TrainingRows(source, shards, rows.on_bad_row), tokenizer))
         yield training.sequences(corpus, None, 1.0)
 
 

@@ -17,7 +17,7 @@ Rate = Annotated[float, Meta(ge=0)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
 
 
-class Rows(NamedTuple):
+class TrainingRows(NamedTuple):
     """The rows of one file, and how they are to be read."""
 
     source: Source
@@ -119,7 +119,7 @@ class BaseTraining:
         names = ("tokenizer", "heldout_data", "fsdp", "deepspeed")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
-    def corpus(self, rows: Rows, tokenizer):
+    def corpus(self, rows: TrainingRows, tokenizer):
         """The documents of `rows` as a `common.token_cache.Corpus`.
 
         Raises: UserError for a bad row, or where no row can be learned.

@@ -12,7 +12,7 @@ from common.cli import Call, Stage, main
 from common.files import replace_folder
 from common.jsonl import BadRowPolicy
 from common.manifest import Run
-from model_train.base import Rows
+from model_train.base import TrainingRows
 from model_train.resuming import working_in
 
 
@@ -46,7 +46,7 @@ def run(
         work, checkpoint = stack.enter_context(working_in(Path(model_out), identity, resume))
         from model_train.assembly import train  # late: it takes seconds to import
 
-        rows = Rows(source, stage_run.identity["inputs"]["data"], on_bad_row, max_rows)
+        rows = TrainingRows(source, stage_run.identity["inputs"]["data"], on_bad_row, max_rows)
         facts = train(training, rows, score_field, model_in, work, checkpoint, identity)
         if not world.is_main():
             return

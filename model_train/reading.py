@@ -13,13 +13,13 @@ from common.jsonl import first_row, read_blocks, read_rows
 from common.parallel import cores, threaded_map
 from common.token_cache import Corpus, Document, cached_corpus
 from common.tokens import ENCODE_BATCH, batched
-from model_train.base import Rows
+from model_train.base import TrainingRows
 
 Encoded = tuple[Sequence[int], Sequence[bool] | None] | str | BadRow  # (ids, which are learned), or why there are none
 
 
 def read_corpus(
-    rows: Rows,
+    rows: TrainingRows,
     tokenizer,
     fields: Mapping[str, Any],
     identity: Mapping[str, Any],
@@ -68,7 +68,7 @@ def has_field(row: Mapping[str, Any], field: str) -> bool:
     return bool(rest) and isinstance(row.get(head), dict) and has_field(row[head], rest)
 
 
-def row_scores(rows: Rows, score_field: str | None, offsets: np.ndarray) -> np.ndarray | None:
+def row_scores(rows: TrainingRows, score_field: str | None, offsets: np.ndarray) -> np.ndarray | None:
     """Scores of the rows at these offsets in the source, (n,); None where the first row has no such field.
 
     offsets: ascending; nothing is read behind the last of them.

@@ -26,7 +26,7 @@ from model_train.watching import Watch
 FLASH = "flash_attention_2"
 
 
-class Place(NamedTuple):
+class RunFolder(NamedTuple):
     """Where a run works, and what it is."""
 
     folder: Path  # for checkpoints, log and, at last, the model
@@ -61,7 +61,7 @@ def fit(
     sequences: Sequences,
     heldout: Sequences | None,
     watch: Watch,
-    place: Place,
+    place: RunFolder,
     device: torch.device,
     precision: torch.dtype,
     learning_rate: float,
@@ -111,7 +111,7 @@ def fit(
 
 def _arguments(
     training: BaseTraining,
-    place: Place,
+    place: RunFolder,
     device: torch.device,
     precision: torch.dtype,
     learning_rate: float,

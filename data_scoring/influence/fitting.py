@@ -5,6 +5,7 @@ epoch whose predictions have the best Spearman correlation with the scores of th
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from common.errors import UserError
 from common.files import atomic_file, write_text
 from common.samples import Samples
 from common.tokens import TokenStore
-from common.training import StopOnNaN, last_checkpoint, trainer_arguments
+from common.training import trainer_arguments
 from data_scoring.influence.data_scorer import DataScorer, to_batch
 
 CLIP = 3.0  # standard deviations
@@ -238,3 +239,32 @@ def _plot(path: Path, annotated: np.ndarray, predicted: np.ndarray, spearman: fl
     with atomic_file(path) as partial:
         figure.savefig(partial, format="png", dpi=120, bbox_inches="tight")
     plt.close(figure)
+
+
+class StopOnNaN(TrainerCallback):
+    """Ends the run at the first logged loss that is no number, rather than training on and saving nonsense."""
+
+    def __init__(self, key: str):
+        """key: name of the learning rate in the user's configuration."""
+        self.key = key
+
+    def on_log(self, args, state, control, logs=None, **_: Any) -> None:
+        """Raises UserError with the step."""
+        values = [logs[name] for name in ("loss", "grad_norm", "eval_loss") if name in logs]
+        if not np.isfinite(values).all():
+            raise UserError(f"loss or gradient is no number at step {state.global_step}: lower {self.key}")
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest complete checkpoint in `folder`; those in whose writing a run was killed are removed.
+
+    They lack the trainer's state, which is written last.
+    """
+    complete = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / "trainer_state.json").exists():
+            complete.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint, ignore_errors=True)  # another process may be at it too
+    newest = max(complete, key=lambda checkpoint: int(checkpoint.name.split("-")[1]), default=None)
+    return None if newest is None else str(newest)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from common.errors import UserError
 from model_eval.accuracy import ACCURACIES
-from model_eval.evaluation import traces
+from model_eval.evaluation import load_result, traces
 from model_eval.items import digest, load_items, value_of
 
 SEED = re.compile(r"[-_.]seed[-_]?\d+$")  # at the end of a model's name: not part of the arm
@@ -92,16 +91,14 @@ def shared_accuracies(comparison: Comparison) -> list[str]:
 
 
 def _read(path: str) -> list[Outcome]:
+    content = load_result(path)
+    arm, model = arm_name(content), str(content["model"])
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        arm, tasks = arm_name(content), content["tasks"]
         return [
-            Outcome(path, arm, str(content["model"]), content, task, result, _items(path, task, result))
-            for task, result in tasks.items()
+            Outcome(path, arm, model, content, task, result, _items(path, task, result))
+            for task, result in content["tasks"].items()
         ]
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is no result of model_eval") from None
 
 

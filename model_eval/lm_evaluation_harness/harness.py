@@ -20,7 +20,7 @@ from lm_eval.tasks import TaskManager
 
 from common import world
 from common.files import write_text
-from common.jsonl import open_output
+from common.shards import open_output
 from model_eval.accuracy import ACCURACIES, main_metric
 from model_eval.items import digest, items_of, save_items
 from model_eval.lm_evaluation_harness.code_metric import use_local_metric

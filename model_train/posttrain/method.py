@@ -11,7 +11,7 @@ from msgspec import Meta
 from common.errors import UserError
 from common.json_line import BadRow
 from common.manifest import fingerprint
-from model_train.base import BaseTraining, Rate, Rows
+from model_train.base import BaseTraining, Rate, TrainingRows
 
 
 @dataclass(kw_only=True)
@@ -30,7 +30,7 @@ class Training(BaseTraining):
     learning_rate: Annotated[float, Meta(gt=0)] | None = 1e-5
     warmup_steps: Rate = 0.03
 
-    def corpus(self, rows: Rows, tokenizer):
+    def corpus(self, rows: TrainingRows, tokenizer):
         """Conversations, cut to max_length tokens."""
         from common.jsonl import first_row
         from model_train.posttrain import conversations

@@ -8,7 +8,7 @@ from typing import Literal
 
 from common.errors import UserError
 from common.json_line import Text, document_text
-from model_train.base import BaseTraining, Rows
+from model_train.base import BaseTraining, TrainingRows
 
 DEFAULT_CONFIG = "train.yaml"
 
@@ -33,7 +33,7 @@ class Training(BaseTraining):
         if not self.cross_document_attention and self.max_length == 2:
             raise UserError("max_length=2 leaves blocks without a token to predict: cross_document_attention=true")
 
-    def corpus(self, rows: Rows, tokenizer):
+    def corpus(self, rows: TrainingRows, tokenizer):
         """BOS (where the tokenizer has one) + text + EOS of every row that has any text."""
         from common.tokens import encode
         from model_train.reading import read_corpus
