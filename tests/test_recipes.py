@@ -73,6 +73,14 @@ def test_the_sum_of_ranks_chooses(small):
     assert sorted(row["text"] for row in chosen) == sorted(scored[row]["text"] for row in best)
 
 
+@pytest.mark.slow
+def test_the_better_half_comes_last(small):
+    out = run("last-half", small)
+    scores = [row["score"] for row in rows(out / "last-half-ordered.jsonl")]
+    assert len(scores) == 120 and max(scores[:60]) <= min(scores[60:])
+    assert scores[60:] != sorted(scores[60:])
+
+
 def test_the_recipe_with_downloads_checks_its_calls(tmp_path):
     environment = os.environ | {"DELT_PYTHON": sys.executable, "R": "0.3", "NPROC": "2"}
     script = FOLDER / "delt-160m.sh"
