@@ -11,6 +11,7 @@ from common.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.figure import Figure
 
 
 def partial_path(path: Path) -> Path:
@@ -59,6 +60,12 @@ def save_array(path: Path, array: "np.ndarray") -> None:
 
     with atomic_file(path) as partial, open(partial, "wb") as file:
         np.save(file, array)
+
+
+def save_figure(path: Path, figure: "Figure", dpi: int = 120) -> None:
+    """A matplotlib figure as PNG, whole or not at all. Raises: UserError as `atomic_file`."""
+    with atomic_file(path) as partial:
+        figure.savefig(partial, dpi=dpi, format="png", metadata={"Software": None})
 
 
 def check_writable(path: Path) -> None:

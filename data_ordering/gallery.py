@@ -12,8 +12,9 @@ import numpy as np
 from common.cli import keys_for, load_method, method_names
 from common.config import columns_of, resolve
 from common.errors import exit_code
+from common.files import save_figure
 from data_ordering.entry import STAGE
-from data_ordering.plot import figure, save
+from data_ordering.plot import DPI, figure
 
 COLUMNS = 3
 
@@ -37,7 +38,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], prog="python -m data_ordering.gallery")
     parser.add_argument("picture", type=Path, metavar="OUT.png")
     picture = parser.parse_args(words).picture
-    return exit_code(lambda: save(figure(panels(), COLUMNS), picture))
+    return exit_code(lambda: save_figure(picture, figure(panels(), COLUMNS), DPI))
 
 
 if __name__ == "__main__":

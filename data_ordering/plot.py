@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.files import atomic_file
+from common.files import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_POINTS = 5_000  # of a panel; more are not seen
+DPI = 80
 SPANS = 25  # the moving mean is over one 25th of the file
 
 
@@ -20,7 +21,7 @@ def draw(score: np.ndarray, title: str, path: Path) -> None:
 
     Raises: UserError where `path` cannot be written.
     """
-    save(figure({title: score}), path)
+    save_figure(path, figure({title: score}), DPI)
 
 
 def figure(panels: dict[str, np.ndarray], columns: int = 1) -> "Figure":
@@ -38,12 +39,6 @@ def figure(panels: dict[str, np.ndarray], columns: int = 1) -> "Figure":
         axes.set(xlabel="position in the file", ylabel="score")
     sheet.legend(*axes.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return sheet
-
-
-def save(sheet: "Figure", path: Path) -> None:
-    """Write the figure as PNG, whole or not at all. Raises: UserError where `path` cannot be written."""
-    with atomic_file(path) as partial:
-        sheet.savefig(partial, dpi=80, format="png", metadata={"Software": None})
 
 
 def thinned(score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

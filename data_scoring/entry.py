@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -99,14 +99,7 @@ def run(
         )
         extra = {field: summary[field] for field in scorer.extra_directions}
         stage_run.finish(**counts, score=summary[score_field], extra=extra, facts=scorer.facts)
-    print(f"{call.method_name}: scored {kept:,} of {len(scores):,} rows ({counts['short_rows']:,} too short)")
-    if counts["dropped_rows"]:
-        print(f"  dropped {sum(counts['dropped_rows'].values()):,} bad rows: {counts['dropped_rows']}")
-    for field, values in summary.items():
-        numbers = f"min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}"
-        print(f"  {field}: {numbers}; {directions[field]} is better")
-    print(f"  best and worst rows: {report}")
-    print(f"  wrote {target} in {stage_run.seconds():.1f} s")
+    _summary(call, counts, summary, directions, report, stage_run)
 
 
 def written_fields(scorer: BaseScorer, score_field: str) -> dict[str, str]:
@@ -155,6 +148,25 @@ def fill_short(
         assert np.array_equal(np.isnan(values), short), f"{field} is missing in other rows than the score"
         if on_short == "worst":
             values[short] = values[~short].min() if directions[field] == "higher" else values[~short].max()
+
+
+def _summary(
+    call: Call,
+    counts: Mapping[str, Any],
+    summary: Mapping[str, Mapping[str, float]],
+    directions: Mapping[str, str],
+    report: Path,
+    stage_run: Run,
+) -> None:
+    scored, short, dropped = counts["rows_scored"], counts["short_rows"], counts["dropped_rows"]
+    print(f"{call.method_name}: scored {counts['rows_out']:,} of {scored:,} rows ({short:,} too short)")
+    if dropped:
+        print(f"  dropped {sum(dropped.values()):,} bad rows: {dropped}")
+    for field, values in summary.items():
+        numbers = f"min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}"
+        print(f"  {field}: {numbers}; {directions[field]} is better")
+    print(f"  best and worst rows: {report}")
+    print(f"  wrote {stage_run.output} in {stage_run.seconds():.1f} s")
 
 
 def write_scores(

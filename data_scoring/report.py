@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from common.files import atomic_file, write_text
+from common.files import save_figure, write_text
 from common.statistics import quantiles
 
 SHOWN = 10  # best and worst rows
@@ -81,5 +81,4 @@ def _histogram(path: Path, title: str, field: str, values: np.ndarray) -> None:
     axis = figure.subplots()
     axis.hist(inside, bins=min(100, math.isqrt(len(inside)) + 1), range=(low, high), color="grey")
     axis.set(title=f"{title}\n{len(values):,} rows, {beyond:.2%} of them beyond the axis", xlabel=field, ylabel="rows")
-    with atomic_file(path) as partial:
-        figure.savefig(partial, dpi=120, format="png")
+    save_figure(path, figure)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError, exit_code
-from common.files import atomic_file, write_text
+from common.files import save_figure, write_text
 from common.manifest import manifest_path
 from model_eval.accuracy import higher_is_better, in_words
 from model_eval.evaluation import load_result
@@ -64,13 +64,11 @@ def table(results: Results, seconds: dict[str, float]) -> str:
 
 def figure(results: Results, seconds: dict[str, float], path: Path) -> None:
     """Loss curves, one panel a task with standard errors, seconds a stage, as PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(name for result in results.values() for name in result["tasks"]))
-    plots, axes = plt.subplots(1, len(names) + 2, figsize=(3.6 * (len(names) + 2), 3.4), layout="constrained")
+    sheet = Figure(figsize=(3.6 * (len(names) + 2), 3.4), layout="constrained")
+    axes = sheet.subplots(1, len(names) + 2)
     for number, (arm, result) in enumerate(results.items()):
         steps, losses = _loss_curve(Path(result["model"]))
         axes[0].plot(steps, losses, label=arm, color=f"C{number}")
@@ -84,8 +82,7 @@ def figure(results: Results, seconds: dict[str, float], path: Path) -> None:
     axes[-1].barh(list(seconds), list(seconds.values()), color="grey")
     axes[-1].invert_yaxis()
     axes[-1].set(title="time of each stage", xlabel="seconds")
-    with atomic_file(path) as partial:
-        plots.savefig(partial, dpi=120, format="png")
+    save_figure(path, sheet)
 
 
 def _cell(task: dict[str, Any] | None) -> str:

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 from common import world
 from common.errors import UserError
-from common.files import atomic_file
+from common.files import save_figure
 from model_train.sequences import Sequences
 
 LOG, CURVE = "train_log.jsonl", "curve.png"
@@ -141,15 +141,13 @@ def describe(entry: Mapping[str, float], steps: int, left: float) -> str:
 
 def plot(path: Path, entries: Sequence[Mapping[str, float]]) -> None:
     """Loss, held-out loss, score of the rows, gradient norm and learning rate against steps."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     panels = {"loss": ("loss", "heldout_loss"), "score": ("score",)}
     panels |= {"gradient norm": ("grad_norm",), "learning rate": ("learning_rate",)}
     panels = {title: names for title, names in panels.items() if any(names[0] in entry for entry in entries)}
-    figure, axes = plt.subplots(len(panels), sharex=True, figsize=(7, 2 * len(panels)), squeeze=False)
+    sheet = Figure(figsize=(7, 2 * len(panels)), layout="constrained")
+    axes = sheet.subplots(len(panels), sharex=True, squeeze=False)
     for axis, (title, names) in zip(axes[:, 0], panels.items(), strict=True):
         for name in names:
             points = [(entry["step"], entry[name]) for entry in entries if name in entry]
@@ -160,6 +158,4 @@ def plot(path: Path, entries: Sequence[Mapping[str, float]]) -> None:
     axes[-1, 0].set_xlabel("optimizer step")
     if any("heldout_loss" in entry for entry in entries):
         axes[0, 0].legend(["training", "held out"])
-    with atomic_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=120, bbox_inches="tight")
-    plt.close(figure)
+    save_figure(path, sheet)

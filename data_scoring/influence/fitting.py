@@ -16,7 +16,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 
 from common import world
 from common.errors import UserError
-from common.files import atomic_file, write_text
+from common.files import save_figure, write_text
 from common.samples import Samples
 from common.tokens import TokenStore
 from common.training import trainer_arguments
@@ -227,18 +227,14 @@ def _write(
 
 
 def _plot(path: Path, annotated: np.ndarray, predicted: np.ndarray, spearman: float) -> None:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(5, 5))
+    sheet = Figure(figsize=(5, 5), layout="constrained")
+    axes = sheet.subplots()
     axes.scatter(annotated, predicted, s=6, alpha=0.5)
     axes.axline((0, 0), slope=1, color="grey", linewidth=0.8)
     axes.set(xlabel="annotated (z-score)", ylabel="predicted", title=f"Validation documents: Spearman {spearman:.3f}")
-    with atomic_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=120, bbox_inches="tight")
-    plt.close(figure)
+    save_figure(path, sheet)
 
 
 class StopOnNaN(TrainerCallback):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common.files import atomic_file
+from common.files import save_figure
 from model_eval.compare.paired import AVERAGE
 from model_eval.compare.results import RATIO, Comparison, method_of
 from model_eval.compare.table import Cell, cells
@@ -43,6 +43,5 @@ def draw(comparison: Comparison, path: Path) -> bool:
     metric = next(iter(comparison[task].values()))[0].result["metric"] if task in comparison else "accuracy"
     axes.set(xlabel="selection ratio", ylabel=f"{task}: {metric}".replace("_", " "))
     axes.legend()
-    with atomic_file(path) as partial:
-        sheet.savefig(partial, dpi=120, format="png", metadata={"Software": None})
+    save_figure(path, sheet)
     return True

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common import world
-from common.files import atomic_file
+from common.files import save_figure
 
 
 def draw_curve(checkpoints: Mapping[str, Mapping[str, Any]], path: Path) -> None:
@@ -29,6 +29,5 @@ def draw_curve(checkpoints: Mapping[str, Mapping[str, Any]], path: Path) -> None
             axes.fill_between(steps, *zip(*bands, strict=True), color=line.get_color(), alpha=0.2)
     axes.set(xlabel="optimizer step", ylabel="bits per byte (lower is better)")
     axes.legend()
-    with atomic_file(path) as partial:
-        sheet.savefig(partial, dpi=120, format="png", metadata={"Software": None})
+    save_figure(path, sheet)
     print(f"  drew {path}")
