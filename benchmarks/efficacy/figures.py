@@ -1,4 +1,4 @@
-"""Figures of the study: the contrasts, and a page with ratios, folds, curves and scores."""
+"""Figures of the study: the contrasts, both kinds of text against each other, a page with ratios, folds and curves."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.efficacy import records
 from benchmarks.efficacy.plan import FOLDER, Plan, load
@@ -22,15 +24,17 @@ LAYERS = {
     6: "lqs-folding6",
 }
 CURVES = ("shuffle", "lqs-sorting", "lqs-folding", "junk-last")
+NEAR = 0.1  # bits per byte from shuffle that the figure of both kinds of text reaches
 ORDERS = ("lqs-sorting", "lqs-folding", "lqs-zigzag", "lqs-stair", "lqs-saw")
 
 
 def draw(data: str, folder: Path) -> None:
-    """Write results-main.png and results.png."""
+    """Write results-main.png, results-trade.png and results.png."""
     plan, found = load(data), records.read(data)
     measured = records.measures(plan, found)
     path = FOLDER / "results" / data / "scores.json"
     save(contrasts(plan, measured), folder / "results-main.png")
+    save(trade(plan, measured), folder / "results-trade.png")
     scores = json.loads(path.read_text(encoding="utf-8"))["scores"] if path.exists() else {}
     save(page(measured, found, scores), folder / "results.png")
 
@@ -53,6 +57,29 @@ def contrasts(plan: Plan, measured: dict[str, Measure]) -> Figure:
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set(title=f"{name} text", xlabel="bits per byte, left = better")
         axes.grid(axis="x", alpha=0.3)
+    return sheet
+
+
+def trade(plan: Plan, measured: dict[str, Measure]) -> Figure:
+    """Every arm by its differences from `shuffle` on both kinds of text, but for those beyond NEAR."""
+    sheet = Figure(figsize=(9, 7), layout="constrained")
+    axes = sheet.subplots()
+    stages = {"order": "tab:orange", "selection": "tab:blue", "selection and order": "tab:green"}
+    for number, (name, arm) in enumerate(plan.arms.items()):
+        both = [difference(measured[kind].runs, name, "shuffle", measured[kind].noise) for kind in (TARGET, GENERAL)]
+        if arm.training or not all(both) or name == "shuffle" or max(abs(one.value) for one in both) > NEAR:
+            continue
+        called = {call.split()[0] for call in arm.calls}
+        kind = "selection and order" if len(called) > 1 else "selection" if "data_selection" in called else "order"
+        (x, y), (wide, high) = zip(*((one.value, one.margin) for one in both), strict=True)
+        axes.errorbar(x, y, xerr=wide, yerr=high, fmt="o", color=stages[kind], alpha=0.7, linewidth=0.8)
+        axes.annotate(name, (x, y), textcoords="offset points", xytext=(4, 4 if number % 2 else -11), fontsize="small")
+    for line in (axes.axhline, axes.axvline):
+        line(0, color="black", linewidth=0.8)
+    axes.legend(handles=[Line2D([], [], marker="o", linestyle="", color=c, label=kind) for kind, c in stages.items()])
+    axes.set(xlabel=f"{TARGET} text: bits per byte against shuffle, left = better")
+    axes.set(ylabel=f"{GENERAL} text: bits per byte against shuffle, lower = better")
+    axes.grid(alpha=0.3)
     return sheet
 
 
@@ -93,6 +120,7 @@ def folds(axes: Axes, one: Measure) -> None:
         value, margin = level(one.runs, "shuffle", one.noise)
         axes.axhline(value, color="grey", label="shuffle")
         axes.axhspan(value - margin, value + margin, color="grey", alpha=0.2)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="folds (1 = sorting)", ylabel=one.title)
     axes.legend()
 
