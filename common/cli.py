@@ -165,15 +165,17 @@ def _help(stage: Stage, words: list[str]) -> str:
         )
     name = words[min(len(stage.paths), len(words) - 1)]
     method, config_path = load_method(stage, name)
+    if len(words) > len(stage.paths) + 1:
+        config_path = Path(words[len(stage.paths) + 1])
     defaults = load_yaml(config_path) if config_path else {}
     stage_keys, method_keys = (
         {name: replace(key, default=defaults.get(name, key.default)) for name, key in keys.items()}
         for keys in keys_for(stage, method, defaults | given)
     )
     stage_keys = {key: stage_keys[key] for key in stage_keys if key not in method_keys}
-    default = config_path.relative_to(REPOSITORY) if config_path else "none"
+    shown = str(config_path or "none").removeprefix(f"{REPOSITORY}/")
     text = f"usage: {_usage(stage).replace('METHOD', name)}\n\n{_summary(stage.name, name)}\n"
-    text += f"default configuration: {default}\n\nkeys of {name}:\n{describe(method_keys) or '  none'}"
+    text += f"configuration: {shown}\n\nkeys of {name}:\n{describe(method_keys) or '  none'}"
     return text + (f"\n\nkeys of the stage:\n{describe(stage_keys)}" if stage_keys else "")
 
 

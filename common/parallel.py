@@ -22,7 +22,7 @@ def cores() -> int:
 
 
 def end_with_parent() -> None:
-    """From now on this process is killed when the one that started it ends, however that ends (Linux only)."""
+    """From now on this process is killed when the thread that started it ends, however that ends (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
@@ -45,7 +45,7 @@ def forked_map(function: Callable, items: Iterable, workers: int) -> Iterator[An
     from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor  # slow to import
     from multiprocessing import get_context
 
-    pool = ProcessPoolExecutor(workers, get_context("fork"), initializer=_begin, initargs=(function,))
+    pool = ProcessPoolExecutor(workers, get_context("fork"), initializer=_begin, initargs=(function, os.getpid()))
     try:
         yield from _in_order(pool, _call, items, 2 * workers)
     except BrokenProcessPool:
@@ -65,12 +65,14 @@ def _in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -
         yield waiting.popleft().result()
 
 
-def _begin(function: Callable) -> None:
+def _begin(function: Callable, parent: int) -> None:
     """The first thing that a worker does: it leaves Ctrl-C to the process that started it, and ends with that one."""
     global _function
     _function = function
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
+    if os.getppid() != parent:  # it has ended already
+        os._exit(1)
 
 
 def _call(item: Any) -> Any:

@@ -23,9 +23,10 @@ def load_result(path: str) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError):
+    except (ValueError, yaml.YAMLError):
         content = None
-    if not isinstance(content, dict) or "model" not in content or not isinstance(content.get("tasks"), dict):
+    kinds = {"model": str, "tasks": dict}
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in kinds.items()):
         raise UserError(f"{path} is no result of model_eval")
     return content
 

@@ -118,7 +118,7 @@ def _arguments(
     flat: bool,
     evaluates: bool,
 ) -> TrainingArguments:
-    """The keys in the words of TrainingArguments."""
+    """The keys in the words of TrainingArguments. Raises: UserError for fsdp on one process or without GPUs."""
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(place.folder / "tensorboard"))
     names = ("gradient_accumulation_steps", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_grad_norm")
     same = {name: getattr(training, name) for name in (*names, "save_steps", "logging_steps", "report_to", "seed")}

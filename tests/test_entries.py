@@ -80,6 +80,10 @@ def test_yaml_then_words_override(tmp_path, monkeypatch, capsys):
     assert main(ORDERING, ["a", "b", "folding", "my.yaml", "folding_layer=7", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "folding_layer: 7" in shown and "ascending: false" in shown and "score_field: score" in shown
+    (tmp_path / "r.yaml").write_text("{}")
+    for words, default in ((["top-r"], "0.5"), (["a", "b", "top-r", "r.yaml"], "1.0")):  # the YAML's; the signature's
+        assert main(SELECTION, [*words, "--help"]) == 0
+        assert f"  r  (float >= 0, <= 1; default {default})" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ source "$root/common/setup.sh"
 stdlib="$root/data/python-stdlib"
 OUT="${OUT:-results/recipes}"
 INPUT="${INPUT:-$stdlib/corpus.jsonl}"     # rows to train on
-TARGET="${TARGET:-$stdlib/target.jsonl}"   # text that is known to be good: KenLM learns from it
+TARGET="${TARGET:-$stdlib/target.jsonl}"   # text that the model shall be good at; KenLM learns from it
 HELDOUT="${HELDOUT:-$stdlib/heldout.jsonl}"
 MODEL="${MODEL:-$OUT/tiny}"                # the default is made from INPUT: 0.4M parameters
 TRAIN_CONFIG="${TRAIN_CONFIG:-$root/model_train/config/train-tiny.yaml}"

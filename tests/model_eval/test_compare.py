@@ -233,6 +233,8 @@ def test_table_csv_and_picture(tmp_path, capsys):
 @pytest.mark.parametrize("words, message", [
     (["none.yaml"], "cannot read none.yaml: No such file"),
     (["odd.yaml"], "odd.yaml is no result of model_eval"),
+    (["number.yaml"], "number.yaml is no result of model_eval"),
+    (["date.yaml"], "date.yaml is no result of model_eval"),
     (["baseline=a"], "RESULT.yaml is missing"),
     (["a.yaml", "baseline=c"], "baseline=c is none of the arms a"),
     (["a.yaml", "base=a"], "unknown key 'base'; did you mean 'baseline'"),
@@ -242,6 +244,8 @@ def test_table_csv_and_picture(tmp_path, capsys):
 def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "odd.yaml").write_text("- 1\n")
+    (tmp_path / "number.yaml").write_text("model: 3\ntasks: {}\n")
+    (tmp_path / "date.yaml").write_text("when: 2020-13-45\n")
     write(tmp_path, "a", "m/a", t=outcome(coin(0)))
     assert exit_code(lambda: run(words)) == 2
     error = capsys.readouterr().err
