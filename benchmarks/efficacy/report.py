@@ -141,6 +141,7 @@ def tables(data: str) -> dict[str, Callable[[], str]]:
     return {
         "main": lambda: contrasts(plan, measured, "main"),
         "others": lambda: contrasts(plan, measured, "others"),
+        "ratios": lambda: contrasts(plan, measured, "ratios"),
         "second": lambda: contrasts(plan, measured, "second"),
         "ideas": lambda: contrasts(plan, measured, "ideas"),
         "pilot": lambda: pilot(plan, measured),
