@@ -122,6 +122,9 @@ def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path |
     if len(words) <= count:
         missing = (*stage.paths, "METHOD")[len(words)]
         raise UserError(f"{missing} is missing; usage: {_usage(stage)}")
+    for path, name in zip(words, stage.paths, strict=False):
+        if not path:
+            raise UserError(f"{name} is empty (an unset variable?)")
     name, rest = words[count], words[count + 1 :]
     method, config_path = load_method(stage, name)
     if rest and "=" not in rest[0]:

@@ -1,6 +1,7 @@
 """Output that appears whole or not at all: written beside its place, fsynced, renamed."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,26 +27,63 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     A reader of `path` sees the old content until the new one is complete, so reading and
     replacing the same file is safe. Debris of a killed run is overwritten by the next.
 
-    Raises: UserError where the folder cannot be made or written, or the disk is full.
+    A symbolic link stays one: what it points to is replaced.
+
+    Raises: UserError where the folder cannot be made or written, the disk is full, or another run writes the same.
     """
     path = Path(path)
+    _check_kind(path)
+    path = path.resolve() if path.is_symlink() else path
     partial = partial_path(path)
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()
-        yield partial
-        with open(partial, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, path)
+        with locked(path, os.O_RDWR | os.O_CREAT) as written:
+            try:
+                yield partial
+                os.fsync(written)
+                os.replace(partial, path)
+            finally:
+                with contextlib.suppress(OSError):
+                    partial.unlink()
     except OSError as error:
         if error.filename is not None and str(error.filename) not in map(str, (path, partial, path.parent)):
             raise
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path, flags: int) -> Iterator[int]:
+    """`partial_path(path)`, a file or a folder, opened with `flags` and kept from other runs. -> its descriptor
+
+    Raises: UserError where another run has it.
+    """
+    partial = partial_path(path)
+    while True:
+        descriptor = os.open(partial, flags, 0o666)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"another run is writing {path}") from None
+            except OSError:  # a file system without locks
+                pass
+            if _is_same(partial, descriptor):  # else another run has just finished, and it is no longer there
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_same(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _check_kind(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot write {path}: it is a folder" if path.is_dir() else f"{path} is no regular file")
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -71,8 +109,7 @@ def save_figure(path: Path, figure: "Figure", dpi: int = 120) -> None:
 def check_writable(path: Path) -> None:
     """Raises UserError where `path` cannot be written: better known before the work than after it."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder")
+    _check_kind(path)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(f"cannot write {path}: {folder} is no folder that can be written")
 

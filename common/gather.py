@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.errors import UserError
-from common.files import check_writable, partial_path, replace_folder
+from common.files import check_writable, locked, partial_path, replace_folder
 from common.jsonl import Rows, Source, keep_freed_memory
 from common.manifest import manifest_path
 from common.parallel import threaded_map
@@ -81,14 +81,17 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
     """A folder to write to that becomes `folder` when all went well, else is removed."""
     work = partial_path(folder)
     try:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        yield work
-        replace_folder(work, folder)
+        work.mkdir(parents=True, exist_ok=True)
+        with locked(folder, os.O_RDONLY):
+            try:
+                for debris in work.iterdir():  # of a killed run
+                    debris.unlink()
+                yield work
+                replace_folder(work, folder)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _write(out: BinaryIO, blocks: Iterable[bytes]) -> None:

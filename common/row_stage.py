@@ -16,6 +16,7 @@ from common.config import columns_of
 from common.errors import UserError
 from common.gather import check_target, write_lines
 from common.manifest import Run, declared_directions
+from common.shards import check_apart
 from common.statistics import quantiles
 
 SHOWN_GROUPS = 8
@@ -51,6 +52,11 @@ def copy_rows(
     rejects: a path for all other rows, in input order.
     """
     source_path, target = call.paths
+    check_apart(source_path, target)
+    if rejects is not None:
+        check_apart(source_path, rejects, "rejects")
+        if Path(rejects).resolve() == Path(source_path).resolve():
+            raise UserError(f"rejects={rejects} is IN: a second call would lose the rows that were kept")
     with jsonl.open_source(source_path) as source:
         shards = [shard.name for shard in source.shards]
         directions = declared_directions(source_path, shards)

@@ -10,6 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,6 +54,14 @@ def open_shards(path: str) -> Iterator[list[Shard]]:
             shards.append(Shard(str(name), file, size, base, stamp))
             base += size
         yield shards
+
+
+def check_apart(source: str, target: str, name: str = "OUT") -> None:
+    """Raises UserError where `target` would be a further shard of `source`, and the next call would read it too."""
+    place, written = Path(source), Path(target).resolve()
+    inside = place.is_dir() and written.parent == place.resolve() and written.name.endswith(SUFFIXES)
+    if inside or (glob.has_magic(source) and not place.exists() and fnmatch(str(written), str(place.absolute()))):
+        raise UserError(f"{name}={target} lies in {source}, which is read: write it to another place")
 
 
 def stem(file: str | Path) -> str:

@@ -16,7 +16,7 @@ from common.files import check_writable
 from common.json_line import add_field, long_integer, replace_field
 from common.jsonl import BadRowPolicy
 from common.manifest import Run, declared_directions
-from common.shards import open_output
+from common.shards import check_apart, open_output
 from common.statistics import quantiles
 from common.texts import Texts
 from common.work_folder import WorkFolder
@@ -48,6 +48,7 @@ def run(
     """
     scorer = call.build()
     source_path, target = call.paths
+    check_apart(source_path, target)
     directions = written_fields(scorer, score_field)
     absent = () if overwrite else directions
     with contextlib.ExitStack() as stack:
