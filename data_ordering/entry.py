@@ -13,6 +13,7 @@ from common.columns import Table, number
 from common.config import Key, columns_of, keys_of
 from common.errors import UserError
 from common.jsonl import BadRowPolicy, Source
+from common.manifest import read_manifest
 from common.row_stage import check_keys, copy_rows
 from data_ordering.patterns import shuffled_in_windows
 from data_ordering.plot import draw
@@ -55,8 +56,11 @@ def run(
         order = new_order(call, {name: table.columns[column][kept] for name, column in fields.items()}, len(kept))
         # A child of the generator: a method with a seed has drawn from the generator itself.
         index = kept[shuffled_in_windows(order, window_size, np.random.default_rng(seed).spawn(1)[0])]
+        picture = Path(call.paths[1] + ".png")
         if plot:
-            draw(table.columns[number(score_field)][index], call.method_name, Path(call.paths[1] + ".png"))
+            draw(table.columns[number(score_field)][index], call.method_name, picture)
+        elif (before := read_manifest(call.paths[1])) and before["config"].get("plot"):
+            picture.unlink(missing_ok=True)  # of another order
         return index, facts
 
     copy_rows(

@@ -34,14 +34,15 @@ class Choice:
         self,
         method: Callable,
         method_keys: Mapping[str, Any],
+        prefix: str = "",
         *,
         score_field: str = "score",
         direction: Literal["auto", "higher", "lower"] = "auto",
         group_field: str | None = None,
         **counting: Any,
     ):
-        """counting: the keys of `TokenCounts`, where the method asks for `token_count`."""
-        self.method, self.method_keys = method, method_keys
+        """prefix: of the keys in the call. counting: keys of `TokenCounts`, where the method asks for `token_count`."""
+        self.method, self.method_keys, self.prefix = method, method_keys, prefix
         self.names = columns_of(method)
         self.score_field, self.direction = score_field, direction
         self.group = Column("group", (group_field,)) if group_field else None
@@ -77,7 +78,9 @@ class Choice:
         columns: dict[str, Any] = {}
         for name in self.names:
             if name == "score":
-                higher = higher_is_better(self.score_field, self.direction, directions, "direction=higher|lower")
+                higher = higher_is_better(
+                    self.score_field, self.direction, directions, f"{self.prefix}direction=higher|lower"
+                )
                 # A method that does not ask for the direction gets scores turned so that higher is better.
                 turn = not higher and "higher_is_better" not in self.names
                 score = table.columns[number(self.score_field)]
@@ -152,4 +155,4 @@ def load_choice(name: str, values: Mapping[str, Any]) -> Choice:
     method, _ = load_method(SELECTION, name)
     values = {key.removeprefix("select."): value for key, value in values.items()}
     method_keys = {key: values.pop(key) for key in keys_of(method)}
-    return Choice(method, method_keys, **values)
+    return Choice(method, method_keys, "select.", **values)

@@ -81,12 +81,16 @@ def markdown(comparison: Comparison, differences: Differences, baseline: str, co
         lines.append(f"| {task} | {in_words(metric, higher)} | {' | '.join(texts)} |")
     lines += ["", "±: standard error over items; sd: standard deviation over seeds."]
     for arm, found in differences.items():
+        common = [task for task, both in comparison.items() if {arm, baseline} <= both.keys()]
+        if not common:
+            lines += ["", f"{arm} and {baseline} have no task in common."]
+            continue
         share = f"{confidence:.0%}"
         lines += ["", f"{arm} - {baseline}:", "", f"| task | difference | {share} interval | |", "|---|---:|---:|---|"]
         for task, one in found.items():
             verdict = "noise" if one.is_noise() else _verdict(one, _metric(comparison, task)[1])
             lines.append(f"| {task} | {one.value:+.4f} | {one.low:+.4f} to {one.high:+.4f} | {verdict} |")
-        unpaired = [task for task, both in comparison.items() if {arm, baseline} <= both.keys() and task not in found]
+        unpaired = [task for task in common if task not in found]
         if unpaired:
             lines += ["", f"No items are stored of both for {', '.join(unpaired)}: no paired difference."]
     return "\n".join(lines) + "\n"

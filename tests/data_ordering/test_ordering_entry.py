@@ -145,3 +145,20 @@ def test_shuffle_needs_a_score_only_for_the_picture(folder, capsys):
     call(STAGE, folder, "in.jsonl", "out.jsonl", "shuffle")
     call(STAGE, folder, "in.jsonl", "out.jsonl", "shuffle", "plot=true", expected=2)
     assert "in.jsonl:1: score is missing" in capsys.readouterr().err
+
+
+def test_a_picture_of_another_order_does_not_stay(tmp_path):
+    (tmp_path / "in.jsonl").write_text("".join(f'{{"score": {n}}}\n' for n in range(9)))
+    words = [str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]
+    assert main(STAGE, [*words, "shuffle", "plot=true"]) == 0 and (tmp_path / "out.jsonl.png").exists()
+    assert main(STAGE, [*words, "sorting"]) == 0 and not (tmp_path / "out.jsonl.png").exists()
+    (tmp_path / "out.jsonl.png").write_text("of the user")
+    assert main(STAGE, [*words, "folding"]) == 0 and (tmp_path / "out.jsonl.png").exists()
+
+
+def test_the_cure_for_an_unknown_direction_is_the_key_of_this_call(tmp_path, capsys):
+    (tmp_path / "in.jsonl").write_text('{"ppl": 3}\n{"ppl": 4}\n')
+    words = [str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "folding", "score_field=ppl", "select=top-r"]
+    assert main(STAGE, words) == 2
+    assert "set select.direction=higher|lower" in capsys.readouterr().err
+    assert main(STAGE, [*words, "select.direction=lower"]) == 0

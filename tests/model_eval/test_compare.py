@@ -251,3 +251,11 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, words, message):
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
     assert not (tmp_path / "comparison.csv").exists()
+
+
+def test_arms_without_a_common_task(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "a", "m/a", t=outcome(coin(0)))
+    write(tmp_path, "b", "m/b", u=outcome(coin(1)))
+    assert exit_code(lambda: run(["a.yaml", "b.yaml"])) == 0
+    assert "b and a have no task in common." in capsys.readouterr().out
