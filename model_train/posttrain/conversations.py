@@ -37,6 +37,11 @@ def as_messages(form: str, values: Any) -> list[Message]:
     return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
 
 
+def has_answer(messages: Sequence[Message]) -> bool:
+    """Whether any answer has text: else there is nothing to learn but to say nothing."""
+    return any(message["role"] == "assistant" and message["content"].strip() for message in messages)
+
+
 def encode(messages: Sequence[Message], tokenizer, separator: str) -> tuple[list[int], list[bool]]:
     """-> (token ids, which of them are answers), (length,) each.
 

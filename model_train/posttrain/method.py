@@ -42,8 +42,11 @@ class Training(BaseTraining):
             raise UserError(f"{rows.source.path}: the first row has none of these fields: {known}")
 
         def document(values):
+            messages = conversations.as_messages(form, values)
+            if not conversations.has_answer(messages):
+                return "rows_without_answer"
             try:
-                ids, learned = conversations.encode(conversations.as_messages(form, values), tokenizer, self.separator)
+                ids, learned = conversations.encode(messages, tokenizer, self.separator)
             except BadRow as bad:
                 return bad
             return conversations.learnable(ids, learned, self.max_length) or "rows_without_answer"

@@ -99,11 +99,11 @@ def test_the_first_loss_is_that_of_the_answer_tokens(run, form):
     assert run.manifest()["trained_tokens"] == 8
 
 
-def test_a_row_whose_answer_is_cut_off_is_left_out_and_counted(run, capsys):
+def test_a_row_whose_answer_is_cut_off_or_blank_is_left_out_and_counted(run, capsys):
     rows = [ROWS["instruct"], {"instruct": "x" * 50, "text": "never seen"}, {"instruct": "y", "text": "z" * 50}]
-    write_rows(run.folder / "in.jsonl", rows)
+    write_rows(run.folder / "in.jsonl", [*rows, {"instruct": "say", "text": ""}, {"instruct": "say", "text": " \n"}])
     assert post(run, "epochs=1") == 0
-    assert "rows 3, rows without answer 1" in capsys.readouterr().out
+    assert "rows 5, rows without answer 3" in capsys.readouterr().out
     assert run.manifest()["trained_tokens"] == 4 + 16 - 3  # <s> and "y\n" stand before the answer that is cut
 
 
