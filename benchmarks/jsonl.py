@@ -7,8 +7,8 @@
 Every way runs in fresh processes, the ways in turn, so that all see the same machine. Columns of the table: median
 wall seconds; CPU seconds (user and system) of its processes; the most private memory of any of them and its workers
 together (anonymous pages, RssAnon, sampled every 10 ms; pages of mapped files are no private memory, those that
-workers share are counted for each); rows of the result that are byte-equal
-to a line of the input; whether the rows stand in the same order as ours.
+workers share are counted for each); rows of the result that are byte-equal to a line of the input; whether the rows
+stand in the same order as ours.
 Polars, DuckDB and datasets are no requirements of the project: pip install polars duckdb datasets.
 """
 

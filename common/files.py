@@ -25,9 +25,8 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a path to write to; on success it is fsynced and renamed to `path`, else removed.
 
     A reader of `path` sees the old content until the new one is complete, so reading and
-    replacing the same file is safe. Debris of a killed run is overwritten by the next.
-
-    A symbolic link stays one: what it points to is replaced.
+    replacing the same file is safe. Debris of a killed run is overwritten by the next. A symbolic link stays one:
+    what it points to is replaced.
 
     Raises: UserError where the folder cannot be made or written, the disk is full, or another run writes the same.
     """
@@ -42,9 +41,10 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
                 yield partial
                 os.fsync(written)
                 os.replace(partial, path)
-            finally:
+            except BaseException:  # once it is renamed, a file of that name is another run's
                 with contextlib.suppress(OSError):
                     partial.unlink()
+                raise
     except OSError as error:
         if error.filename is not None and str(error.filename) not in map(str, (path, partial, path.parent)):
             raise

@@ -88,8 +88,9 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
                     debris.unlink()
                 yield work
                 replace_folder(work, folder)
-            finally:
+            except BaseException:  # once it is renamed, a folder of that name is another run's
                 shutil.rmtree(work, ignore_errors=True)
+                raise
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
 

@@ -59,7 +59,7 @@ def run(
         picture = Path(call.paths[1] + ".png")
         if plot:
             draw(table.columns[number(score_field)][index], call.method_name, picture)
-        elif (before := read_manifest(call.paths[1])) and before["config"].get("plot"):
+        elif (before := read_manifest(call.paths[1])) and before.get("config", {}).get("plot"):
             picture.unlink(missing_ok=True)  # of another order
         return index, facts
 
