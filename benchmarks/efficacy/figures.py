@@ -92,15 +92,15 @@ def trade(plan: Plan, measured: dict[str, Measure]) -> Figure:
 
 
 def page(measured: dict[str, Measure], found: list[dict], scores: dict) -> Figure:
-    """Ratios and folds on both kinds of text, loss curves under the order of the rows, and scores by kind of text."""
+    """Ratios, folds, loss curves below the order of the rows, and scores by kind of text."""
     sheet = Figure(figsize=(12, 15), layout="constrained")
     grid = sheet.subplots(4, 2)
     for column, name in enumerate((TARGET, GENERAL)):
         ratios(grid[0, column], measured[name])
         folds(grid[1, column], measured[name])
     orders(grid[2, 0], found)
-    curves(grid[2, 1], found)
-    for axes, name in zip(grid[3], ("lqs", "kenlm"), strict=True):
+    curves(grid[3, 0], found)
+    for axes, name in zip(grid[2:, 1], ("lqs", "kenlm"), strict=True):
         if name in scores:
             histogram(axes, name, scores[name])
     return sheet

@@ -125,10 +125,10 @@ def costs(found: list[dict], scores: dict | None) -> str:
         cells = [record["cost"][name] for record in found if record["cost"][name]["wall"]]
         if cells:
             wall, cpu = (sum(cell[key] for cell in cells) / len(cells) for key in ("wall", "cpu"))
-            peak = max(cell["peak_mib"] for cell in cells)
-            rows.append([f"{name}, a cell", f"{wall:,.1f}", f"{cpu:,.1f}", f"{peak:,.0f}"])
-    for name, seconds in (scores or {}).get("seconds", {}).items():
-        rows.append([f"score {name}, once", f"{seconds:,.1f}", "", ""])
+            rows.append([f"{name}, a cell", wall, cpu, max(cell["peak_mib"] for cell in cells)])
+    for name, cost in (scores or {}).get("costs", {}).items():
+        rows.append([f"score {name}, once", *cost.values()])
+    rows = [[name, f"{wall:,.1f}", f"{cpu:,.1f}", f"{peak:,.0f}"] for name, wall, cpu, peak in rows]
     return markdown(["stage", "wall s", "CPU s", "peak memory MiB"], rows)
 
 

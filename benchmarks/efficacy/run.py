@@ -71,7 +71,8 @@ class Study:
         ]
 
         def do() -> None:
-            self.call(score.call, [self.scored(score.source), output], f"score-{name}")
+            cost = self.call(score.call, [self.scored(score.source), output], f"score-{name}")
+            write(Path(f"{output}.cost.json"), cost)
 
         needs = [f"score-{score.source}"] if score.source != "pool" else []
         needs += ["annotator"] if annotated else []

@@ -71,17 +71,19 @@ def ablations(sweep: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     return scores, {"learnability sd / mean": spread, "reliability last / first": factors[-1][0] / factors[0][0]}
 
 
-def read_scores(data: str, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Of each file of scores that is there: the scores, a perplexity as its -log, and the seconds it took."""
-    scores, seconds = {}, {}
+def read_scores(data: str, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
+    """Of each file of scores that is there: the scores, a perplexity as its -log, and what the scoring cost."""
+    scores, costs = {}, {}
     for name in load(data).scores:
         manifest = folder / f"{name}.jsonl.manifest.json"
         if manifest.exists():
             facts = json.loads(manifest.read_text(encoding="utf-8"))
             raw = np.array([row[name] for row in sources.rows(folder / f"{name}.jsonl")], float)
             scores[name] = raw if facts["directions"][name] == "higher" else -np.log(raw)
-            seconds[name] = facts["seconds"]
-    return scores, seconds
+            cost = folder / f"{name}.jsonl.cost.json"
+            if cost.exists():
+                costs[name] = json.loads(cost.read_text(encoding="utf-8"))
+    return scores, costs
 
 
 def rank_correlations(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
@@ -99,10 +101,10 @@ def main() -> None:
     folder = (given.folder or Path("results") / f"efficacy-{given.data}") / "data"
     rows = list(sources.rows(folder / "pool.jsonl"))
     kinds, qualities = (np.array([row[name] for row in rows]) for name in ("kind", "quality"))
-    scores, seconds = read_scores(given.data, folder / "scored")
+    scores, costs = read_scores(given.data, folder / "scored")
     result = {
         "rows": len(rows),
-        "seconds": seconds,
+        "costs": costs,
         "scores": {name: judge(score, kinds, qualities) for name, score in scores.items()},
         "spearman": rank_correlations(scores),
     }
