@@ -61,10 +61,22 @@ def columns_of(function: Callable) -> list[str]:
     return [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML in which a key that is given twice is an error, as the standard has it; PyYAML keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if (name := str(key.value)) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{name} is set twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping without the metadata keys. Raises UserError with the place of the fault."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
     except FileNotFoundError:
         raise UserError(f"no configuration file {path}") from None
     except OSError as error:
@@ -137,7 +149,7 @@ def type_text(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
     if typing.get_origin(annotation) is list:
-        return f"list of {type_text(typing.get_args(annotation)[0])}"
+        return f"list of {type_text(typing.get_args(annotation)[0])}, as [a,b]"
     return getattr(annotation, "__name__", str(annotation))
 
 
@@ -165,6 +177,8 @@ def _checked(key: Key, value: Any, origin: str, is_text: bool) -> Any:
 def _plain(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, list):
+        return f"[{','.join(map(_plain, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -103,7 +103,8 @@ def _local_rows(wanted: Wanted) -> tuple[Any, str, dict[str, Any]]:
         if getattr(wanted, option) is not None:
             raise UserError(f"{wanted.id} is on this disk: it has no {option}")
     files, kind = local_files(wanted.id)
-    options = {"sep": "\t"} if files[0].suffix == ".tsv" else {}
+    options: dict[str, Any] = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}  # NA is a word
+    options |= {"sep": "\t"} if files[0].suffix == ".tsv" else {}
     return _load(kind, [str(file.resolve()) for file in files], **options), kind, {"files": len(files)}
 
 

@@ -18,6 +18,7 @@ from common.errors import UserError
 from common.files import atomic_file
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+TABLES = (".parquet", ".csv", ".tsv")  # not lines of JSON; utils.py makes such of them
 BLOCK = 2**18  # bytes decompressed at a time
 
 
@@ -106,6 +107,9 @@ def _shard_paths(path: str) -> list[Path]:
             raise UserError(f"no .jsonl, .jsonl.gz or .jsonl.zst files in the folder {path}")
         return found
     if place.exists():
+        if place.suffix in TABLES:
+            cure = f"python utils.py --content dataset --id {path} --save-dir {place.with_suffix('.jsonl')}"
+            raise UserError(f"{path} does not hold JSON lines: {cure}")
         return [place]
     if glob.has_magic(path):
         found = sorted(Path(p) for p in glob.glob(path, recursive=True))

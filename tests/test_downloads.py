@@ -233,7 +233,7 @@ def test_offline(hub, tmp_path):
 def test_files_of_this_disk(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.csv").write_text('text,n\n"hello, ""x""\ntwo lines",3\nb,4\n')
-    (tmp_path / "b.tsv").write_text("text\tn\nc\t5\n")
+    (tmp_path / "b.tsv").write_text("text\tn\nc\t5\nNA\t\n")
     (tmp_path / "c.json").write_text('[{"text": "q"}, {"text": "r"}]')
     raw = b'{"text": "1", "big": 123456789012345678901234567890}\n{"text":"2","other":[1,{"x":null}]}\n'
     (tmp_path / "d.jsonl").write_bytes(raw.replace(b"\n", b"\r\n\r\n"))
@@ -243,7 +243,7 @@ def test_files_of_this_disk(tmp_path, capsys, monkeypatch):
         pyarrow.parquet.write_table(pyarrow.table({"text": [f"{number}\u2028", "z"]}), file)
     wanted = {
         "a.csv": [{"text": 'hello, "x"\ntwo lines', "n": 3}, {"text": "b", "n": 4}],
-        "b.tsv": [{"text": "c", "n": 5}],
+        "b.tsv": [{"text": "c", "n": 5}, {"text": "NA", "n": None}],
         "c.json": [{"text": "q"}, {"text": "r"}],
         "shards": [{"text": "0\u2028"}, {"text": "z"}, {"text": "1\u2028"}, {"text": "z"}],
         "shards/*.parquet": [{"text": "0\u2028"}, {"text": "z"}, {"text": "1\u2028"}, {"text": "z"}],

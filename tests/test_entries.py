@@ -59,6 +59,7 @@ print(sorted({{"torch", "transformers", "datasets", "matplotlib", "scipy"}} & sy
         (["in.jsonl", "out.jsonl", "folding", "on_bad_row=ignore"], "error | drop"),
         (["in.jsonl", "out.jsonl", "folding", "--verbose"], "unknown option --verbose"),
         (["in.jsonl", "out.jsonl", "folding", "broken.yaml"], "broken.yaml:2: broken YAML"),
+        (["in.jsonl", "out.jsonl", "folding", "twice.yaml"], "twice.yaml:2: broken YAML: folding_layer is set twice"),
         (["in.jsonl", "out.jsonl", "folding", "list.yaml"], "expected `key: value` lines"),
         (["in.jsonl", "out.jsonl", "folding", "unknown.yaml"], "unknown.yaml: unknown key 'layers'"),
     ],
@@ -67,6 +68,7 @@ def test_mistakes_get_one_line(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.yaml").write_text("folding_layer: 2\n")
     (tmp_path / "broken.yaml").write_text("a: 1\nb: ]\n")
+    (tmp_path / "twice.yaml").write_text("folding_layer: 2\nfolding_layer: 3\n")
     (tmp_path / "list.yaml").write_text("- 1\n")
     (tmp_path / "unknown.yaml").write_text("name: x\nlayers: 3\n")
     assert main(ORDERING, words) == 2  # before IN is looked for: it is not there

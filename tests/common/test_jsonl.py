@@ -263,6 +263,7 @@ def test_in_may_be_out_and_a_failed_run_leaves_it_alone(tmp_path):
         ("nothing.jsonl", "out.jsonl", "no such file: nothing.jsonl"),
         ("nothing*.jsonl", "out.jsonl", "no file matches nothing*.jsonl"),
         ("empty.jsonl", "out.jsonl", "empty.jsonl holds no rows"),
+        ("table.parquet", "out.jsonl", "utils.py --content dataset --id table.parquet --save-dir table.jsonl"),
         ("empty_folder", "out.jsonl", "no .jsonl, .jsonl.gz or .jsonl.zst files"),
         ("broken.jsonl.gz", "out.jsonl", "cannot read broken.jsonl.gz"),
         ("damaged.jsonl.gz", "out.jsonl", "cannot read damaged.jsonl.gz: "),
@@ -278,6 +279,7 @@ def test_bad_paths(tmp_path, monkeypatch, capsys, source, target, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty_folder").mkdir()
     (tmp_path / "empty.jsonl").write_text("\n\n")
+    (tmp_path / "table.parquet").write_bytes(b"PAR1")
     (tmp_path / "good.jsonl").write_text('{"score": 1}\n')
     (tmp_path / "broken.jsonl.gz").write_bytes(b"not gzip")
     (tmp_path / "broken.jsonl.zst").write_bytes(b"not zstandard")
