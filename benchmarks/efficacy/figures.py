@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks.efficacy import records
 from benchmarks.efficacy.plan import FOLDER, Plan, load
 from benchmarks.efficacy.records import GENERAL, TARGET, Measure
-from benchmarks.efficacy.statistics import difference, level
 
 RATIOS = (10, 30, 50, 70)  # per cent
 LAYERS = {
@@ -48,7 +47,7 @@ def contrasts(plan: Plan, measured: dict[str, Measure]) -> Figure:
     sheet = Figure(figsize=(9, 5.5), layout="constrained")
     for axes, name in zip(sheet.subplots(1, 2, sharey=True), (TARGET, GENERAL), strict=True):
         one = measured[name]
-        rows = [(f"{a} - {b}", difference(one.runs, a, b, one.noise)) for a, b in plan.contrasts["main"]]
+        rows = [(f"{a} - {b}", one.fit.difference(a, b)) for a, b in plan.contrasts["main"]]
         rows = [(title, found) for title, found in rows if found][::-1]
         for place, (_, found) in enumerate(rows):
             colour = "grey" if not found.clear else "tab:green" if found.value < 0 else "tab:red"
@@ -70,7 +69,7 @@ def trade(plan: Plan, measured: dict[str, Measure]) -> Figure:
     beyond: list[str] = []
     stages = {"order": "tab:orange", "selection": "tab:blue", "selection and order": "tab:green"}
     for number, (name, arm) in enumerate(plan.arms.items()):
-        both = [difference(measured[kind].runs, name, "shuffle", measured[kind].noise) for kind in (TARGET, GENERAL)]
+        both = [measured[kind].fit.difference(name, "shuffle") for kind in (TARGET, GENERAL)]
         if arm.training or not all(both) or name == "shuffle":
             continue
         if max(one.value for one in both) > FAR:
@@ -108,10 +107,9 @@ def page(measured: dict[str, Measure], found: list[dict], scores: dict) -> Figur
 
 def ratios(axes: Axes, one: Measure) -> None:
     """Bits per byte against the share of the rows that is kept."""
-    ran = {run.arm for run in one.runs}
     for method in ("random", "kenlm", "pds", "lqs"):
         arms = {ratio: f"{method}{ratio}" for ratio in RATIOS} | {100: "shuffle"}
-        points = [(ratio / 100, *level(one.runs, arm, one.noise)) for ratio, arm in arms.items() if arm in ran]
+        points = [(ratio / 100, *one.fit.level(arm)) for ratio, arm in arms.items() if arm in one.fit.runs]
         if points:
             axes.errorbar(*map(list, zip(*points, strict=True)), fmt="o-", capsize=3, label=method)
     axes.set(xlabel="share of rows kept (equal tokens)", ylabel=one.title)
@@ -120,12 +118,11 @@ def ratios(axes: Axes, one: Measure) -> None:
 
 def folds(axes: Axes, one: Measure) -> None:
     """Bits per byte against the number of folds, beside random order."""
-    ran = {run.arm for run in one.runs}
-    points = [(layer, *level(one.runs, arm, one.noise)) for layer, arm in LAYERS.items() if arm in ran]
+    points = [(layer, *one.fit.level(arm)) for layer, arm in LAYERS.items() if arm in one.fit.runs]
     if points:
         axes.errorbar(*map(list, zip(*points, strict=True)), fmt="o-", capsize=3, label="folding by lqs")
-    if "shuffle" in ran:
-        value, margin = level(one.runs, "shuffle", one.noise)
+    if "shuffle" in one.fit.runs:
+        value, margin = one.fit.level("shuffle")
         axes.axhline(value, color="grey", label="shuffle")
         axes.axhspan(value - margin, value + margin, color="grey", alpha=0.2)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

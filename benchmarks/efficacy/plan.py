@@ -77,7 +77,8 @@ class Plan:
     rounds: Sequence[Mapping[str, Any]]
     accuracy: Mapping[str, Any]
     contrasts: Mapping[str, Sequence[tuple[str, str]]]
-    pilot: Sequence[tuple[str, str, float, float]]
+    pilot: Sequence[tuple[str, str, float, float | None]]
+    paper: Mapping[str, float]
 
     def cells(self) -> list[Cell]:
         """All cells in the order of the rounds, each once."""
@@ -143,6 +144,7 @@ def load(data: str) -> Plan:
         "accuracy",
         "contrasts",
         "pilot",
+        "paper",
     )
     return Plan(
         data=data,

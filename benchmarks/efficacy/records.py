@@ -1,20 +1,21 @@
 """The committed records of cells as measurements."""
 
 import json
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.efficacy.plan import FOLDER, Plan
-from benchmarks.efficacy.statistics import Noise, Run, area, pooled
+from benchmarks.efficacy.statistics import Fit, Run, area
 
-TARGET, GENERAL, SECOND, AREA = "target-like", "general", "second target", "curve"
+TARGET, GENERAL, AREA = "target-like", "general", "curve"
+REST = "general but for the second target"
 
 
 class Measure(NamedTuple):
-    """One thing that was measured in every cell, and its noise."""
+    """One thing that was measured in every cell."""
 
     title: str
-    runs: list[Run]
-    noise: Noise
+    fit: Fit
 
 
 def read(data: str, kind: str = "cells") -> list[dict[str, Any]]:
@@ -23,25 +24,28 @@ def read(data: str, kind: str = "cells") -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
+def domains(plan: Plan, records: list[dict[str, Any]]) -> list[str]:
+    """The names of the held-out texts but for the target-like one."""
+    return [name for name in records[0]["bits_per_byte"] if name != plan.sizes.main_target]
+
+
 def measures(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Measure]:
-    """Bits per byte on target-like and on general text (mean of the clean domains); mean height of the loss curve."""
-    target = plan.sizes.main_target
-
-    def general(record: dict[str, Any]) -> float:
-        values = [value for name, value in record["bits_per_byte"].items() if name != target]
-        return sum(values) / len(values)
-
-    reading = {
-        TARGET: ("bits per byte, target-like text", lambda record: record["bits_per_byte"][target]),
-        GENERAL: ("bits per byte, general text", general),
-        SECOND: (
-            f"bits per byte, {plan.second_target}",
-            lambda record: record["bits_per_byte"][plan.second_target],
-        ),
-        AREA: ("mean held-out loss over training, nats per token", lambda record: area(record["curve"])),
+    """Bits per byte on target-like text, on general text (the mean of the domains), and on each domain; loss curve."""
+    names = domains(plan, records)
+    reading: dict[str, tuple[str, Callable[[dict], float]]] = {
+        TARGET: ("target-like text", mean_of([plan.sizes.main_target])),
+        GENERAL: ("general text", mean_of(names)),
+        REST: (REST, mean_of([name for name in names if name != plan.second_target])),
+        **{name: (name, mean_of([name])) for name in names},
     }
-    found = {}
-    for name, (title, value) in reading.items():
-        runs = [Run(r["arm"], r["block"], value(r)) for r in records]
-        found[name] = Measure(title, runs, pooled(runs))
-    return found
+    reading = {name: (f"bits per byte, {title}", value) for name, (title, value) in reading.items()}
+    reading[AREA] = ("mean held-out loss over training, nats per token", lambda record: area(record["curve"]))
+    return {
+        name: Measure(title, Fit([Run(record["arm"], record["seed"], value(record)) for record in records]))
+        for name, (title, value) in reading.items()
+    }
+
+
+def mean_of(names: Sequence[str]) -> Callable[[dict[str, Any]], float]:
+    """What reads the mean over some texts from a record."""
+    return lambda record: sum(record["bits_per_byte"][name] for name in names) / len(names)

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.efficacy import records
 from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Plan, load
-from benchmarks.efficacy.records import AREA, GENERAL, SECOND, TARGET, Measure
-from benchmarks.efficacy.statistics import CONFIDENCE, Difference, difference, level
+from benchmarks.efficacy.records import AREA, GENERAL, REST, TARGET, Measure
+from benchmarks.efficacy.statistics import CONFIDENCE, Difference
 
 PAGE = REPOSITORY / "docs" / "results.md"
 NOT_RUN = "not run yet"
+CURVE = "mean height of the loss curve"
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -29,14 +30,33 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def contrasts(plan: Plan, found: dict[str, Measure], group: str) -> str:
     """Differences between arms; those whose interval excludes zero are bold."""
-    names = (SECOND if group == "second" else TARGET, GENERAL, AREA)
+    names = (plan.second_target, REST, AREA) if group == "second" else (TARGET, GENERAL, AREA)
+    return differences(plan.contrasts[group], {name: found[name] for name in names})
+
+
+def by_domain(plan: Plan, found: dict[str, Measure], names: Sequence[str]) -> str:
+    """Some of the differences on each kind of held-out text."""
+    return differences(plan.contrasts["domains"], {name: found[name] for name in (TARGET, *names)})
+
+
+def differences(pairs: Sequence[tuple[str, str]], found: dict[str, Measure]) -> str:
     rows = []
-    for first, second in plan.contrasts[group]:
-        parts = [difference(found[name].runs, first, second, found[name].noise) for name in names]
-        cells = [shown(part) for part in parts]
+    for first, second in pairs:
+        parts = [one.fit.difference(first, second) for one in found.values()]
         runs = " / ".join(map(str, parts[0].runs)) if parts[0] else NOT_RUN
-        rows.append([f"{first} - {second}", runs, *cells])
-    return markdown(["contrast", "runs", names[0], GENERAL, "mean height of the loss curve"], rows)
+        rows.append([f"{first} - {second}", runs, *map(shown, parts)])
+    return markdown(["contrast", "runs", *(CURVE if name == AREA else name for name in found)], rows)
+
+
+def paper(plan: Plan, found: dict[str, Measure]) -> str:
+    """The paper's mean accuracies beside what the same arms reach here."""
+    rows = []
+    for name, accuracy in plan.paper.items():
+        here = [found[kind].fit.difference(name, "shuffle") for kind in (TARGET, GENERAL)]
+        beyond = f"{accuracy - plan.paper['shuffle']:+.2f}"
+        rows.append([name, f"{accuracy:.2f}", *((beyond, *map(shown, here)) if name != "shuffle" else ("", "", ""))])
+    columns = ["arm", "paper: mean accuracy", "against conventional", f"here: {TARGET}", f"here: {GENERAL}"]
+    return markdown(columns, rows)
 
 
 def shown(difference: Difference | None) -> str:
@@ -51,20 +71,20 @@ def pilot(plan: Plan, found: dict[str, Measure]) -> str:
     """What the pilot found, and what is found here."""
     rows = []
     for first, second, *before in plan.pilot:
-        now = [difference(found[name].runs, first, second, found[name].noise) for name in (TARGET, GENERAL)]
-        pairs = [(f"{then:+.3f}", shown(part)) for then, part in zip(before, now, strict=True)]
+        now = [found[name].fit.difference(first, second) for name in (TARGET, GENERAL)]
+        pairs = [(f"{then:+.3f}" if then else "", shown(part)) for then, part in zip(before, now, strict=True)]
         rows.append([f"{first} - {second}", *pairs[0], *pairs[1]])
     return markdown(["contrast", f"{TARGET}, pilot", "here", f"{GENERAL}, pilot", "here"], rows)
 
 
 def arms(plan: Plan, found: dict[str, Measure]) -> str:
     """Every arm that has run: how many runs there are, and its level on both kinds of text."""
-    ran = [name for name in plan.arms if any(run.arm == name for run in found[TARGET].runs)]
-    rows = []
-    for name in ran:
-        count = sum(run.arm == name for run in found[TARGET].runs)
-        levels = [f"{level(found[key].runs, name, found[key].noise)[0]:.4f}" for key in (TARGET, GENERAL)]
-        rows.append([name, str(count), *levels])
+    runs = found[TARGET].fit.runs
+    rows = [
+        [name, str(runs[name]), *(f"{found[key].fit.level(name)[0]:.4f}" for key in (TARGET, GENERAL))]
+        for name in plan.arms
+        if name in runs
+    ]
     return markdown(["arm", "runs", "target-like", "general"], rows)
 
 
@@ -82,8 +102,8 @@ def accuracy(found: list[dict]) -> str:
 
 
 def noise(found: dict[str, Measure]) -> str:
-    """The standard deviation between runs within a block."""
-    rows = [[one.title, f"{one.noise.deviation:.4f}", str(one.noise.freedom)] for one in found.values()]
+    """The standard deviation of what arm and seed do not explain."""
+    rows = [[one.title, f"{one.fit.deviation:.4f}", str(one.fit.freedom)] for one in found.values()]
     return markdown(["measure", "standard deviation", "degrees of freedom"], rows)
 
 
@@ -144,6 +164,8 @@ def tables(data: str) -> dict[str, Callable[[], str]]:
         "ratios": lambda: contrasts(plan, measured, "ratios"),
         "second": lambda: contrasts(plan, measured, "second"),
         "ideas": lambda: contrasts(plan, measured, "ideas"),
+        "domains": lambda: by_domain(plan, measured, records.domains(plan, found)),
+        "paper": lambda: paper(plan, measured),
         "pilot": lambda: pilot(plan, measured),
         "arms": lambda: arms(plan, measured),
         "accuracy": lambda: accuracy(answers) if answers else NOT_RUN,

@@ -51,8 +51,11 @@ class Study:
         """The jobs that some cells ask for, in the order in which they are to be done."""
         jobs: dict[str, Job] = {}
         for cell in cells:
-            warm = self._warm(f"warm-{cell.block}", cell.block, 1)
-            for job in (*self._score(cell.arm.source), warm, self._corpus(cell), self._cell(cell)):
+            training, before = self._cell(cell), []
+            if not training.done():
+                warm = self._warm(f"warm-{cell.block}", cell.block, 1)
+                before = [*self._score(cell.arm.source), warm, self._corpus(cell)]
+            for job in (*before, training):
                 jobs.setdefault(job.name, job)
         return list(jobs.values())
 
@@ -135,7 +138,7 @@ class Study:
 
         def done() -> bool:
             if record.exists() and json.loads(record.read_text(encoding="utf-8"))["identity"] != identity:
-                sys.exit(f"error: {record} is of another plan or other data: remove it, or put the plan back")
+                sys.exit(f"error: {record} is of another plan or other data: give other --records")
             return record.exists()
 
         return Job(cell.name, [f"corpus-{cell.arm.source}-{cell.seed}", f"warm-{cell.block}"], do, done)
@@ -162,13 +165,13 @@ class Study:
         data, costs = folder / "data.jsonl", {}
         costs["organise"] = self.prepare(cell.arm.calls, self._corpus_file(cell), data, cell, cell.name)
         keys = dict(self.plan.training) | dict(cell.arm.training)
-        keys |= {"max_tokens": self.plan.sizes.max_tokens, "seed": cell.seed, "heldout_data": self.data / "curve.jsonl"}
+        keys |= {"max_tokens": self.plan.sizes.max_tokens, "seed": cell.seed, "heldout_data": "$data/curve.jsonl"}
         per_step = keys["batch_size"] * self.plan.sizes.chunk_tokens
         keys["heldout_steps"] = self.plan.sizes.max_tokens // per_step // 12
         keys["score_field"] = "planted" if cell.arm.source == "pool" else cell.arm.source  # the order made visible
         warm, model = self.folder / "models" / f"warm-{cell.block}", folder / "model"
         costs["train"] = self.train(data, warm, model, keys, cell.name)
-        heldout = f"model_eval perplexity data={self.data / 'heldout'} max_length={self.plan.sizes.chunk_tokens}"
+        heldout = "model_eval perplexity data=$data/heldout max_length=$chunk_tokens"
         costs["evaluate"] = self.call(heldout, [model, folder / "heldout.yaml"], cell.name)
         tasks = yaml.safe_load((folder / "heldout.yaml").read_text(encoding="utf-8"))["tasks"]
         passes = json.loads((folder / "model.manifest.json").read_text(encoding="utf-8"))["passes"]
@@ -216,7 +219,7 @@ class Study:
         """Run a stage; what it printed goes to logs/NAME.log. -> what it cost. Raises: RuntimeError where it fails."""
         names = {**os.environ, **asdict(self.plan.sizes), "second_target": self.plan.second_target, "seed": seed}
         names |= {"data": self.data, "models": self.folder / "models", "folder": self.folder}
-        stage, *words = shlex.split(Template(call).substitute(names))
+        stage, *words = (Template(word).substitute(names) for word in shlex.split(call))
         command = ["bash", str(REPOSITORY / stage / "entry.sh"), *map(str, paths), *words]
         own = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "DELT_PYTHON": sys.executable}
         log = self.folder / "logs" / f"{name}.log"
@@ -290,6 +293,8 @@ def main() -> None:
     if not cells:
         parser.error(f"no cell is called {given.only}")
     jobs = study.accuracy_jobs(cells) if given.accuracy else study.jobs(cells)
+    if given.accuracy and len(jobs) < len(cells):
+        print(f"the models of {len(cells) - len(jobs)} of {len(cells)} cells are not in {folder}: left out")
     if given.prepare:
         jobs = [job for job in jobs if job.name not in {cell.name for cell in cells}]
     if failed := work(jobs, given.workers, given.budget_minutes):

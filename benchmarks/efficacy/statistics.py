@@ -1,7 +1,11 @@
-"""Differences between arms, from runs in blocks: a block is a warm start, and what differs within it is the noise."""
+"""Differences between arms with their intervals: least squares on the effects of arm and seed.
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+All runs of a seed start from the same weights and draw the same rows, so that seeds are the blocks of a randomised
+block design. The noise is what is left: how runs of an arm differ, and how the effect of an arm differs between starts.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,23 +18,12 @@ class Run(NamedTuple):
     """One measurement of one cell."""
 
     arm: str
-    block: int
+    seed: int
     value: float
 
 
-class Noise(NamedTuple):
-    """The standard deviation between runs of the same arm and block, pooled over all of them."""
-
-    deviation: float
-    freedom: int  # degrees of freedom
-
-    def quantile(self) -> float:
-        """How many standard errors a confidence interval reaches to either side."""
-        return float(stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom))
-
-
 class Difference(NamedTuple):
-    """The first arm minus the second, averaged over the blocks that have both."""
+    """The first arm minus the second."""
 
     value: float
     margin: float  # half of the confidence interval
@@ -42,46 +35,41 @@ class Difference(NamedTuple):
         return abs(self.value) > self.margin
 
 
-def by_block(runs: Sequence[Run]) -> Mapping[str, Mapping[int, np.ndarray]]:
-    """Arm -> block -> values."""
-    found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        found[run.arm][run.block].append(run.value)
-    return {arm: {block: np.array(values) for block, values in blocks.items()} for arm, blocks in found.items()}
+class Fit:
+    """value = arm + seed + noise, by least squares over all runs, with one standard deviation of the noise."""
 
+    def __init__(self, runs: Sequence[Run]):
+        self.runs = Counter(run.arm for run in runs)  # arm -> how many
+        self.arms, self.seeds = sorted(self.runs), sorted({run.seed for run in runs})
+        design = np.array([self._row(run.arm, [run.seed]) for run in runs])
+        values = np.array([run.value for run in runs])
+        self._inverse = np.linalg.pinv(design.T @ design)
+        self._effects = self._inverse @ design.T @ values
+        self._seen = self._inverse @ design.T @ design  # projects on what the runs determine
+        self.freedom = len(runs) - int(np.linalg.matrix_rank(design))  # degrees of freedom
+        squares = float(((values - design @ self._effects) ** 2).sum())
+        self.deviation = (squares / self.freedom) ** 0.5 if self.freedom else float("nan")
 
-def pooled(runs: Sequence[Run]) -> Noise:
-    """Root of the sum of squares about the mean of each arm and block, over its degrees of freedom.
+    def difference(self, first: str, second: str) -> Difference | None:
+        """None where the runs do not determine it: an arm has not run, or no seed connects the two."""
+        if not {first, second} <= self.runs.keys():
+            return None
+        weights = self._row(first, self.seeds) - self._row(second, self.seeds)
+        if not np.allclose(self._seen @ weights, weights):
+            return None
+        return Difference(*self._estimate(weights), (self.runs[first], self.runs[second]))
 
-    nan, with no degrees of freedom, where no arm ran twice in one block: nothing is clear then.
-    """
-    groups = [values for blocks in by_block(runs).values() for values in blocks.values()]
-    freedom = sum(len(values) - 1 for values in groups)
-    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in groups)
-    return Noise((squares / freedom) ** 0.5 if freedom else float("nan"), freedom)
+    def level(self, arm: str) -> tuple[float, float]:
+        """An arm's mean over all seeds, as if it had run with each, and half of its interval for these seeds."""
+        return self._estimate(self._row(arm, self.seeds))
 
+    def _row(self, arm: str, seeds: Sequence[int]) -> np.ndarray:
+        """1 for the arm, and the mean over some seeds."""
+        return np.array([one == arm for one in self.arms] + [(one in seeds) / len(seeds) for one in self.seeds], float)
 
-def difference(runs: Sequence[Run], first: str, second: str, noise: Noise) -> Difference | None:
-    """The contrast of two arms with its interval; None where no block has both.
-
-    Its standard error is deviation * sqrt(sum over blocks of 1/n_first + 1/n_second) / blocks.
-    """
-    arms = by_block(runs)
-    one, other = arms.get(first, {}), arms.get(second, {})
-    blocks = sorted(one.keys() & other.keys())
-    if not blocks:
-        return None
-    values = [one[block].mean() - other[block].mean() for block in blocks]
-    variance = sum(1 / len(one[block]) + 1 / len(other[block]) for block in blocks) / len(blocks) ** 2
-    counts = tuple(sum(len(arm[block]) for block in blocks) for arm in (one, other))
-    return Difference(float(np.mean(values)), noise.quantile() * noise.deviation * variance**0.5, counts)
-
-
-def level(runs: Sequence[Run], arm: str, noise: Noise) -> tuple[float, float]:
-    """Mean over blocks of one arm, and half of its interval for given warm starts. The arm must have run."""
-    blocks = by_block(runs)[arm].values()
-    variance = sum(1 / len(values) for values in blocks) / len(blocks) ** 2
-    return float(np.mean([v.mean() for v in blocks])), noise.quantile() * noise.deviation * variance**0.5
+    def _estimate(self, weights: np.ndarray) -> tuple[float, float]:
+        error = self.deviation * float(weights @ self._inverse @ weights) ** 0.5
+        return float(weights @ self._effects), float(stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom)) * error
 
 
 def area(curve: Sequence[Sequence[float]]) -> float:

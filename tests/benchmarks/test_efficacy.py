@@ -22,55 +22,58 @@ from model_eval.contamination import grams
 REAL, EMBEDDED = plan.load("real"), plan.load("embedded")
 
 
-def drawn(arm, count, block=0, mean=0.0, seed=0):
+def drawn(arm, count, mean=0.0, seed=0):
     values = np.random.default_rng(seed).normal(mean, 1, count)
-    return [Run(arm, block, float(value)) for value in values]
+    return [Run(arm, number, float(value)) for number, value in enumerate(values)]
 
 
-def test_one_block_of_two_arms_is_students_t_test():
-    runs = drawn("a", 5, mean=1, seed=1) + drawn("b", 4, seed=2)
+def test_two_arms_with_the_same_seeds_are_students_paired_t_test():
+    runs = drawn("a", 5, mean=1, seed=1) + drawn("b", 5, seed=2)
     a, b = ([run.value for run in runs if run.arm == arm] for arm in "ab")
-    interval = stats.ttest_ind(a, b).confidence_interval(statistics.CONFIDENCE)
-    found = statistics.difference(runs, "a", "b", statistics.pooled(runs))
-    assert found.value - found.margin == pytest.approx(interval.low)
-    assert found.value + found.margin == pytest.approx(interval.high)
+    interval = stats.ttest_rel(a, b).confidence_interval(statistics.CONFIDENCE)
+    found = statistics.Fit(runs).difference("a", "b")
+    assert (found.value - found.margin, found.value + found.margin) == pytest.approx((interval.low, interval.high))
     assert found.clear == (interval.low > 0 or interval.high < 0)
 
 
-def test_noise_is_the_residual_of_least_squares_on_arm_and_block():
-    runs = [run for n, arm in enumerate("abc") for block in range(3) for run in drawn(arm, 2 + n, block, n * block, n)]
-    groups = sorted({(run.arm, run.block) for run in runs})
-    design = np.array([[(run.arm, run.block) == group for group in groups] for run in runs], float)
-    _, [squares], rank, _ = np.linalg.lstsq(design, np.array([run.value for run in runs]))
-    noise = statistics.pooled(runs)
-    assert noise.freedom == len(runs) - rank
-    assert noise.deviation == pytest.approx((squares / noise.freedom) ** 0.5)
+def test_noise_of_a_complete_design_is_what_is_left_of_a_two_way_table():
+    table = np.random.default_rng(0).normal(size=(4, 6)) + np.arange(6)
+    fit = statistics.Fit([Run("abcd"[arm], seed, table[arm, seed]) for arm in range(4) for seed in range(6)])
+    left = table - table.mean(0) - table.mean(1)[:, None] + table.mean()
+    assert (fit.freedom, fit.deviation) == (15, pytest.approx(((left**2).sum() / 15) ** 0.5))
+    difference, (level, margin) = fit.difference("a", "b"), fit.level("c")
+    assert difference.value == pytest.approx(table[0].mean() - table[1].mean()) and difference.runs == (6, 6)
+    reach = stats.t.ppf(0.975, 15) * fit.deviation
+    assert (difference.margin, margin) == (pytest.approx(reach * (2 / 6) ** 0.5), pytest.approx(reach * (1 / 6) ** 0.5))
+    assert level == pytest.approx(table[2].mean())
 
 
 def test_intervals_hold_what_they_promise():
-    """Of 400 studies with a known difference and strong blocks, about 95 % have it in their interval."""
+    """Of 400 incomplete studies with a known difference and strong seeds, about 95 % have it in their interval."""
     hits, generator = 0, np.random.default_rng(0)
     for _ in range(400):
-        blocks = generator.normal(0, 10, 3)
+        seeds = generator.normal(0, 10, 8)
         runs = [
-            Run(arm, seed % 3, mean + blocks[seed % 3] + generator.normal())
-            for arm, mean, seeds in (("a", 0.5, 5), ("b", 0.0, 8))
-            for seed in range(seeds)
+            Run(arm, seed, mean + seeds[seed] + generator.normal())
+            for arm, mean, count in (("a", 0.5, 3), ("b", 0.0, 8), ("c", -1.0, 5))
+            for seed in range(count)
         ]
-        found = statistics.difference(runs, "a", "b", statistics.pooled(runs))
+        found = statistics.Fit(runs).difference("a", "b")
         hits += abs(found.value - 0.5) <= found.margin
     assert 0.92 <= hits / 400 <= 0.98
 
 
-def test_arms_without_a_common_block_have_no_difference():
-    runs = [Run("a", 0, 1.0), Run("a", 0, 2.0), Run("b", 1, 1.0)]
-    assert statistics.difference(runs, "a", "b", statistics.pooled(runs)) is None
+def test_arms_that_no_seed_connects_have_no_difference():
+    apart = [Run("a", 0, 1.0), Run("a", 1, 2.0), Run("b", 2, 1.0)]
+    assert statistics.Fit(apart).difference("a", "b") is None
+    assert statistics.Fit(apart).difference("a", "z") is None
+    by_another = [*apart, Run("c", 1, 5.0), Run("c", 2, 7.0)]  # a is 3 below c, which is 6 above b
+    assert statistics.Fit(by_another).difference("a", "b").value == pytest.approx(3)
 
 
 def test_without_a_second_run_nothing_is_clear():
-    runs = [Run("a", 0, 1.0), Run("b", 0, 2.0)]
-    found = statistics.difference(runs, "a", "b", statistics.pooled(runs))
-    assert found.value == -1 and np.isnan(found.margin) and not found.clear
+    found = statistics.Fit([Run("a", 0, 1.0), Run("b", 0, 2.0)]).difference("a", "b")
+    assert found.value == pytest.approx(-1) and np.isnan(found.margin) and not found.clear
 
 
 def test_area_is_the_mean_height():
@@ -246,6 +249,15 @@ def test_what_was_made_by_another_plan_is_made_anew(tmp_path, monkeypatch):
     assert [job.name for job in jobs(scores=changed) if not job.done()] == ["score-lqs", "corpus-lqs-0"]
     changed = EMBEDDED.warm_training | {"learning_rate": 1.0}
     assert {job.name for job in jobs(warm_training=changed) if job.done()} == set()
+
+
+def test_a_finished_cell_asks_for_nothing(embedded, tmp_path):
+    (tmp_path / "data").symlink_to(embedded[0])
+    study = run.Study(EMBEDDED, tmp_path, tmp_path / "records")
+    [cell] = [cell for cell in EMBEDDED.cells() if cell.name == "lqs50-0"]
+    assert len(study.jobs([cell])) > 3
+    run.write(tmp_path / "records/cells/lqs50-0.json", {"identity": EMBEDDED.identity(cell, study.hash)})
+    assert [job.name for job in study.jobs([cell])] == ["lqs50-0"]
 
 
 def job(name, needs=(), done=False, do=lambda: None):
