@@ -28,6 +28,13 @@ def check_keys(method: Callable, keys: Mapping[str, Any]) -> None:
     method(*(nothing.get(name, np.empty(0)) for name in columns_of(method)), **keys)
 
 
+def row_numbers(method: Callable, columns: Sequence[Any], keys: Mapping[str, Any]) -> np.ndarray:
+    """What the method gives for its columns. Raises AssertionError unless these are whole numbers: a mask is none."""
+    index = np.asarray(method(*columns, **keys))
+    assert index.dtype.kind in "iu" or not len(index), f"the method gave {index.dtype} values, not row numbers"
+    return index.astype(np.int64)
+
+
 def copy_rows(
     call: Call,
     columns: Sequence[Column],

@@ -60,6 +60,7 @@ class WorkFolder:
         what a killed run left. alone: one process does it while the others wait.
         Raises: UserError where the folder holds files that are not ours.
         """
+        assert self.identities.keys() >= set(after), f"{name} reads {after}; there are only {list(self.identities)}"
         identity = {"keys": _plain(keys), "after": {before: _digest(self.identities[before]) for before in after}}
         self.identities[name] = identity
         folder = self.path / name

@@ -14,7 +14,7 @@ from common.config import Key, columns_of, keys_of
 from common.errors import UserError
 from common.jsonl import BadRowPolicy, Source
 from common.manifest import read_manifest
-from common.row_stage import check_keys, copy_rows
+from common.row_stage import check_keys, copy_rows, row_numbers
 from data_ordering.patterns import shuffled_in_windows
 from data_ordering.plot import draw
 from data_selection.choosing import load_choice, prefixed_keys
@@ -79,7 +79,7 @@ def run(
 def new_order(call: Call, columns: Mapping[str, np.ndarray], n: int) -> np.ndarray:
     """The permutation that the method gives. columns: by the names that it reads, each (n,)."""
     given = [n if name == "n" else columns[name] for name in columns_of(call.method)]
-    return permutation(np.asarray(call.method(*given, **call.method_keys), dtype=np.int64), n)
+    return permutation(row_numbers(call.method, given, call.method_keys), n)
 
 
 def permutation(index: np.ndarray, n: int) -> np.ndarray:

@@ -28,7 +28,7 @@ def panels(n: int = 400) -> dict[str, np.ndarray]:
         method, config = load_method(STAGE, name)
         stage_keys, method_keys = keys_for(STAGE, method)
         values = resolve(stage_keys | method_keys, config, {})
-        given = [columns[column] for column in columns_of(method)]
+        given = [columns.get(column, score) for column in columns_of(method)]
         sheet[name] = score[method(*given, **{key: values[key] for key in method_keys})]
     return sheet
 

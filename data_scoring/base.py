@@ -14,6 +14,7 @@ class BaseScorer:
 
     higher_is_better = True  # selection reads this from the manifest
     shares_work = False  # whether several processes (NPROC) may run one call together
+    stops_early = False  # whether `score` may give None, as the user asked for a part of the work only
 
     def __init__(self):
         self.facts: dict[str, Any] = {}  # what `score` has to tell the manifest
@@ -37,6 +38,6 @@ class BaseScorer:
         """One number for each text, (n,); NaN for a text that is too short to have one.
 
         texts: can be iterated over again and again; never all in memory. work: a folder for long work, step by step.
-        None: the user asked to stop before there are scores.
+        None: the user asked to stop before there are scores (`stops_early`).
         """
         raise TypeError(f"{type(self).__name__} does not score")

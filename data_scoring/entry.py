@@ -73,9 +73,11 @@ def run(
             source = stack.enter_context(jsonl.open_source(str(rewritten)))
             texts = Texts(source, "text", absent=absent)
         found = scorer.score(texts, work)
-        if found is None:
+        if found is None and scorer.stops_early:
             print(f"{call.method_name}: stopped before there are scores; {work.path} holds what was made")
             return
+        assert np.shape(found) == (len(texts),), f"the scorer gave no score for each of {len(texts)} texts"
+        assert scorer.extra.keys() == scorer.extra_directions.keys(), "extra and extra_directions name other fields"
         found = {score_field: found} | scorer.extra
         columns = {field: of_all_rows(found[field], texts.blank) for field in directions}
         short = np.isnan(columns[score_field])

@@ -15,6 +15,7 @@ from common.config import Key, columns_of, keys_of, load_yaml
 from common.direction import higher_is_better
 from common.json_line import Decoder, Label
 from common.jsonl import Source, raw_lines
+from common.row_stage import row_numbers
 from data_selection.token_counts import TokenCounts
 
 RECORDED_GROUPS = 1000  # more are counted, but not listed in the manifest
@@ -102,7 +103,7 @@ class Choice:
             return values if rows is None or not isinstance(values, np.ndarray) else values[rows]
 
         given = [n if name == "n" else part(columns[name]) for name in self.names]
-        return in_input_order(np.asarray(self.method(*given, **self.method_keys), dtype=np.int64), n)
+        return in_input_order(row_numbers(self.method, given, self.method_keys), n)
 
     def _group_facts(self, source: Source, table: Table, code: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
         rows_in, rows_out = np.bincount(code), np.bincount(code[kept], minlength=code.max() + 1)

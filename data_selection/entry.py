@@ -45,11 +45,17 @@ def run(
     )
 
 
+def check(call: Call) -> None:
+    """Raises UserError where the stage or the method refuses its keys."""
+    Choice(call.method, call.method_keys, **{name: call.config[name] for name in choice_keys(call.method, {})})
+    check_keys(call.method, call.method_keys)
+
+
 STAGE = dataclasses.replace(
     SELECTION,
     run=run,
     keys=lambda method, given: choice_keys(method, given) | keys_of(run),
-    check=lambda call: check_keys(call.method, call.method_keys),
+    check=check,
 )
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def apply(stage, name, score):
     method, config = load_method(stage, name)
     columns = {"score": np.array(score), "raw_score": np.array(score), "n": len(score), "higher_is_better": True}
     columns |= {"row_number": np.arange(len(score)), "token_count": np.arange(len(score)) + 1}
-    given = [columns[column] for column in columns_of(method)]
+    given = [columns.get(column, np.array(score)) for column in columns_of(method)]  # any other is a numeric field
     return np.asarray(method(*given, **values_of(stage, method, config)), dtype=np.int64)
 
 
@@ -102,6 +102,7 @@ def test_help_needs_no_heavy_import(stage, name, capsys):
     _, config = load_method(stage, name)
     for key, value in load_yaml(config).items():  # what a call without a configuration takes
         shown = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+        shown = f"[{','.join(value)}]" if isinstance(value, list) else shown
         assert re.search(rf"^  {key}  \(.*; default {re.escape(shown)}\)$", text, re.MULTILINE), key
     path = REPOSITORY / stage.name / name.replace("-", "_") / "method.py"
     imported = {

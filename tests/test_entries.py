@@ -92,6 +92,7 @@ def test_yaml_then_words_override(tmp_path, monkeypatch, capsys):
     ("stage", "words", "message"),
     [
         (SELECTION, ["gumbel", "k=2"], "exactly one of r and k"),
+        (SELECTION, ["token-budget", "tokens=9", "tokens_field=a", "tokenizer=b"], "set one of them"),
         (SELECTION, ["quantile", "lower_quantile=0.9", "upper_quantile=0.1"], "is above"),
         (ORDERING, ["segment", "x_pct=90", "y_pct=90"], "100"),
         (ORDERING, ["sorting", "select=gumbel", "select.k=2"], "exactly one of r and k"),

@@ -60,6 +60,7 @@ class InfluenceScorer(BaseScorer):
     """
 
     shares_work = True
+    stops_early = True
 
     def __init__(
         self,

@@ -86,6 +86,11 @@ def test_a_change_makes_the_step_and_all_behind_it_anew(changed, message, tmp_pa
     assert message in out and "second: made anew, since first changed" in out
 
 
+def test_a_step_cannot_come_after_what_is_not_there(tmp_path):
+    with WorkFolder(tmp_path, {"data": 1}).locked() as work, pytest.raises(AssertionError, match=r"\['data'\]"):
+        work.step("fit", {}, ["texts"], lambda folder: {})
+
+
 def test_a_key_that_is_gone_is_named(tmp_path, capsys):
     Run(tmp_path, old_name=1)()
     capsys.readouterr()

@@ -77,3 +77,22 @@ def test_the_score_cannot_have_the_name_of_another_field(tmp_path):
     write(tmp_path, '{"text": "one"}')
     with pytest.raises(UserError, match="score_field=words: the method writes another field of that name"):
         run(tmp_path, score_field="words")
+
+
+@pytest.mark.parametrize(
+    ("found", "extra", "message"),
+    [
+        (None, {}, "no score for each of 2 texts"),
+        ([1.0], {}, "no score for each of 2 texts"),
+        ([1.0, 2.0], {"words": [1.0, 2.0]}, "name other fields"),
+    ],
+)
+def test_a_scorer_that_breaks_the_contract_is_told_so(found, extra, message, tmp_path, monkeypatch):
+    def score(self, texts, work):
+        self.extra = {name: np.array(values) for name, values in extra.items()}
+        return None if found is None else np.array(found)
+
+    monkeypatch.setattr(Scorer, "score", score)
+    write(tmp_path, '{"text": "one"}', '{"text": "two"}')
+    with pytest.raises(AssertionError, match=message):
+        run(tmp_path)

@@ -3,11 +3,13 @@
 import json
 from collections import defaultdict
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.cli import main
+from common.row_stage import row_numbers
 from data_selection.entry import STAGE
 
 
@@ -27,6 +29,14 @@ def select(folder, *words, expected=0, out="out.jsonl"):
 
 def manifest(path):
     return json.loads(path.with_name(path.name + ".manifest.json").read_text())
+
+
+@pytest.mark.parametrize("given", [[True, False, True], [0.0, 2.0]])
+def test_a_method_gives_row_numbers_and_nothing_that_looks_like_them(given):
+    with pytest.raises(AssertionError, match="not row numbers"):
+        row_numbers(lambda score: np.array(given), [np.zeros(3)], {})
+    assert row_numbers(lambda score: [], [np.zeros(3)], {}).tolist() == []
+    assert row_numbers(lambda score: [2, 0], [np.zeros(3)], {}).tolist() == [2, 0]
 
 
 def test_a_dot_steps_into_an_object_unless_a_field_is_spelled_so(tmp_path):
