@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from benchmarks.efficacy import records
 from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Plan, load
 from benchmarks.efficacy.records import AREA, GENERAL, REST, TARGET, Measure
-from benchmarks.efficacy.statistics import CONFIDENCE, Difference
+from benchmarks.efficacy.statistics import CONFIDENCE, Difference, holm
 
 PAGE = REPOSITORY / "docs" / "results.md"
 NOT_RUN = "not run yet"
@@ -48,13 +48,28 @@ def differences(pairs: Sequence[tuple[str, str]], found: dict[str, Measure]) -> 
     return markdown(["contrast", "runs", *(CURVE if name == AREA else name for name in found)], rows)
 
 
+def corrected(plan: Plan, found: dict[str, Measure]) -> str:
+    """How many contrasts have an interval that excludes zero, and which would not if all were judged together."""
+    pairs = dict.fromkeys(tuple(pair) for name, group in plan.contrasts.items() if name != "second" for pair in group)
+    judged = [(name, pair, found[name].fit.difference(*pair)) for name in (TARGET, GENERAL) for pair in pairs]
+    judged = [one for one in judged if one[2]]
+    passed = holm([difference.p for *_, difference in judged])
+    rows = []
+    for text in (TARGET, GENERAL):
+        own = [(pair, one.clear, kept) for (name, pair, one), kept in zip(judged, passed, strict=True) if name == text]
+        clear, together = sum(clear for _, clear, _ in own), sum(kept for *_, kept in own)
+        lost = ", ".join(f"{first} - {second}" for (first, second), clear, kept in own if clear and not kept)
+        rows.append([text, str(len(own)), str(clear), str(together), lost])
+    return markdown(["text", "contrasts", "clear one by one", "clear together (Holm)", "clear one by one only"], rows)
+
+
 def paper(plan: Plan, found: dict[str, Measure]) -> str:
     """The paper's mean accuracies beside what the same arms reach here."""
-    rows = []
-    for name, accuracy in plan.paper.items():
-        here = [found[kind].fit.difference(name, "shuffle") for kind in (TARGET, GENERAL)]
-        beyond = f"{accuracy - plan.paper['shuffle']:+.2f}"
-        rows.append([name, f"{accuracy:.2f}", *((beyond, *map(shown, here)) if name != "shuffle" else ("", "", ""))])
+    usual = plan.paper["shuffle"]
+    rows = [["shuffle", f"{usual:.2f}", "", "", ""]]
+    for name in [name for name in plan.paper if name != "shuffle"]:
+        here = [shown(found[kind].fit.difference(name, "shuffle")) for kind in (TARGET, GENERAL)]
+        rows.append([name, f"{plan.paper[name]:.2f}", f"{plan.paper[name] - usual:+.2f}", *here])
     columns = ["arm", "paper: mean accuracy", "against conventional", f"here: {TARGET}", f"here: {GENERAL}"]
     return markdown(columns, rows)
 
@@ -165,6 +180,7 @@ def tables(data: str) -> dict[str, Callable[[], str]]:
         "second": lambda: contrasts(plan, measured, "second"),
         "ideas": lambda: contrasts(plan, measured, "ideas"),
         "domains": lambda: by_domain(plan, measured, records.domains(plan, found)),
+        "corrected": lambda: corrected(plan, measured),
         "paper": lambda: paper(plan, measured),
         "pilot": lambda: pilot(plan, measured),
         "arms": lambda: arms(plan, measured),

@@ -27,6 +27,7 @@ class Difference(NamedTuple):
 
     value: float
     margin: float  # half of the confidence interval
+    p: float  # two-sided, of no difference
     runs: tuple[int, int]
 
     @property
@@ -57,19 +58,35 @@ class Fit:
         weights = self._row(first, self.seeds) - self._row(second, self.seeds)
         if not np.allclose(self._seen @ weights, weights):
             return None
-        return Difference(*self._estimate(weights), (self.runs[first], self.runs[second]))
+        value, error = self._estimate(weights)
+        p = 2 * float(stats.t.sf(abs(value) / (error or np.nan), self.freedom))
+        return Difference(value, self._reach(error), p, (self.runs[first], self.runs[second]))
 
     def level(self, arm: str) -> tuple[float, float]:
         """An arm's mean over all seeds, as if it had run with each, and half of its interval for these seeds."""
-        return self._estimate(self._row(arm, self.seeds))
+        value, error = self._estimate(self._row(arm, self.seeds))
+        return value, self._reach(error)
 
     def _row(self, arm: str, seeds: Sequence[int]) -> np.ndarray:
         """1 for the arm, and the mean over some seeds."""
         return np.array([one == arm for one in self.arms] + [(one in seeds) / len(seeds) for one in self.seeds], float)
 
     def _estimate(self, weights: np.ndarray) -> tuple[float, float]:
-        error = self.deviation * float(weights @ self._inverse @ weights) ** 0.5
-        return float(weights @ self._effects), float(stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom)) * error
+        """-> a combination of effects, and its standard error."""
+        return float(weights @ self._effects), self.deviation * float(weights @ self._inverse @ weights) ** 0.5
+
+    def _reach(self, error: float) -> float:
+        return float(stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom)) * error
+
+
+def holm(values: Sequence[float]) -> list[bool]:
+    """Which of several p-values are below 1 - CONFIDENCE by Holm's step-down procedure, all together."""
+    passed, order = [False] * len(values), np.argsort(values)
+    for rank, place in enumerate(order):
+        if not values[place] * (len(values) - rank) < 1 - CONFIDENCE:
+            break
+        passed[place] = True
+    return passed
 
 
 def area(curve: Sequence[Sequence[float]]) -> float:

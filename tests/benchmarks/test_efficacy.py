@@ -34,6 +34,7 @@ def test_two_arms_with_the_same_seeds_are_students_paired_t_test():
     found = statistics.Fit(runs).difference("a", "b")
     assert (found.value - found.margin, found.value + found.margin) == pytest.approx((interval.low, interval.high))
     assert found.clear == (interval.low > 0 or interval.high < 0)
+    assert found.p == pytest.approx(stats.ttest_rel(a, b).pvalue)
 
 
 def test_noise_of_a_complete_design_is_what_is_left_of_a_two_way_table():
@@ -61,6 +62,16 @@ def test_intervals_hold_what_they_promise():
         found = statistics.Fit(runs).difference("a", "b")
         hits += abs(found.value - 0.5) <= found.margin
     assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_holm_corrects_as_the_literal_procedure_does():
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]  # 0.03 is above 0.05 / 2
+    assert statistics.holm([0.04, float("nan")]) == [False, False] and statistics.holm([]) == []
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        values = generator.beta(0.3, 3, 7).tolist()
+        adjusted = [max(min(1, (7 - sum(b < a for b in values)) * a) for a in values if a <= one) for one in values]
+        assert statistics.holm(values) == [one < 0.05 for one in adjusted]
 
 
 def test_arms_that_no_seed_connects_have_no_difference():
