@@ -5,7 +5,8 @@
 #   INPUT=my.jsonl TARGET=mine.jsonl REFERENCE=good.jsonl HELDOUT=held.jsonl MODEL=models/mine OUT=results/mine bash docs/recipes/rank-sum.sh
 #
 # KenLM learns from REFERENCE, any text that is known to be good, and finds junk; LQS finds text like TARGET, which the
-# model shall be good at. Why both: data_scoring/combine/README.md.
+# model shall be good at. Why both: data_scoring/combine/README.md. Without REFERENCE both learn from TARGET: enough to try
+# the chain, but what was measured had a reference of another kind.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 REFERENCE="${REFERENCE:-$TARGET}"
