@@ -64,13 +64,13 @@ def columns_of(function: Callable) -> list[str]:
 class _EachKeyOnce(yaml.SafeLoader):
     """YAML in which a key that is given twice is an error, as the standard has it; PyYAML keeps the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node, seen = super().compose_mapping_node(anchor), set()
         for key, _ in node.value:
-            if (name := str(key.value)) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{name} is set twice", key.start_mark)
+            if (name := (key.tag, str(key.value))) in seen:
+                raise yaml.composer.ComposerError(None, None, f"{key.value} is set twice", key.start_mark)
             seen.add(name)
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -149,7 +149,8 @@ def type_text(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
     if typing.get_origin(annotation) is list:
-        return f"list of {type_text(typing.get_args(annotation)[0])}, as [a,b]"
+        inner = type_text(typing.get_args(annotation)[0])
+        return f"list [a,b] of {f'({inner})' if '|' in inner else inner}"
     return getattr(annotation, "__name__", str(annotation))
 
 

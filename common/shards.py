@@ -6,6 +6,7 @@ import gzip
 import mmap
 import os
 import resource
+import shlex
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -107,9 +108,9 @@ def _shard_paths(path: str) -> list[Path]:
             raise UserError(f"no .jsonl, .jsonl.gz or .jsonl.zst files in the folder {path}")
         return found
     if place.exists():
-        if place.suffix in TABLES:
-            cure = f"python utils.py --content dataset --id {path} --save-dir {place.with_suffix('.jsonl')}"
-            raise UserError(f"{path} does not hold JSON lines: {cure}")
+        if place.suffix in TABLES and first_byte(place) != b"{":
+            words = shlex.join(["--id", path, "--save-dir", str(place.with_suffix(".jsonl"))])
+            raise UserError(f"{path} does not hold JSON lines: python utils.py --content dataset {words}")
         return [place]
     if glob.has_magic(path):
         found = sorted(Path(p) for p in glob.glob(path, recursive=True))
@@ -117,6 +118,11 @@ def _shard_paths(path: str) -> list[Path]:
             return found
         raise UserError(f"no file matches {path}")
     raise UserError(f"no such file: {path}")
+
+
+def first_byte(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(1)
 
 
 def _allow_open_files(shards: int) -> None:

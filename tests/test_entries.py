@@ -5,8 +5,11 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from common.cli import REPOSITORY, main
+from common.config import load_yaml
+from common.errors import UserError
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
@@ -74,6 +77,16 @@ def test_mistakes_get_one_line(words, message, tmp_path, monkeypatch, capsys):
     assert main(ORDERING, words) == 2  # before IN is looked for: it is not there
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_a_key_is_given_once_in_a_mapping_and_merged_keys_may_be_given_again(tmp_path):
+    path = tmp_path / "a.yaml"
+    for text in ("a: &a {x: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b}\n", "a: {1: x, '1': y}\n"):
+        path.write_text(text)
+        assert load_yaml(path) == yaml.safe_load(text)
+    path.write_text("a: {x: 1, y: {x: 2, x: 3}}\n")
+    with pytest.raises(UserError, match="x is set twice"):
+        load_yaml(path)
 
 
 def test_yaml_then_words_override(tmp_path, monkeypatch, capsys):

@@ -35,13 +35,13 @@ def measures(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Measure]:
     reading: dict[str, tuple[str, Callable[[dict], float]]] = {
         TARGET: ("target-like text", mean_of([plan.sizes.main_target])),
         GENERAL: ("general text", mean_of(names)),
-        REST: (REST, mean_of([name for name in names if name != plan.second_target])),
+        REST: (REST, mean_of([name for name in names if name != plan.second_target] or names)),
         **{name: (name, mean_of([name])) for name in names},
     }
     reading = {name: (f"bits per byte, {title}", value) for name, (title, value) in reading.items()}
     reading[AREA] = ("mean held-out loss over training, nats per token", lambda record: area(record["curve"]))
     return {
-        name: Measure(title, Fit([Run(record["arm"], record["seed"], value(record)) for record in records]))
+        name: Measure(title, Fit([Run(record["arm"], record["block"], value(record)) for record in records]))
         for name, (title, value) in reading.items()
     }
 

@@ -50,7 +50,9 @@ def differences(pairs: Sequence[tuple[str, str]], found: dict[str, Measure]) -> 
 
 def corrected(plan: Plan, found: dict[str, Measure]) -> str:
     """How many contrasts have an interval that excludes zero, and which would not if all were judged together."""
-    pairs = dict.fromkeys(tuple(pair) for name, group in plan.contrasts.items() if name != "second" for pair in group)
+    pairs = dict.fromkeys(
+        tuple(pair) for name, group in plan.contrasts.items() if name not in ("second", "domains") for pair in group
+    )
     judged = [(name, pair, found[name].fit.difference(*pair)) for name in (TARGET, GENERAL) for pair in pairs]
     judged = [one for one in judged if one[2]]
     passed = holm([difference.p for *_, difference in judged])
@@ -117,7 +119,7 @@ def accuracy(found: list[dict]) -> str:
 
 
 def noise(found: dict[str, Measure]) -> str:
-    """The standard deviation of what arm and seed do not explain."""
+    """The standard deviation of what arm and warm start do not explain."""
     rows = [[one.title, f"{one.fit.deviation:.4f}", str(one.fit.freedom)] for one in found.values()]
     return markdown(["measure", "standard deviation", "degrees of freedom"], rows)
 
@@ -176,6 +178,7 @@ def tables(data: str) -> dict[str, Callable[[], str]]:
     return {
         "main": lambda: contrasts(plan, measured, "main"),
         "others": lambda: contrasts(plan, measured, "others"),
+        "folds": lambda: contrasts(plan, measured, "folds"),
         "ratios": lambda: contrasts(plan, measured, "ratios"),
         "second": lambda: contrasts(plan, measured, "second"),
         "ideas": lambda: contrasts(plan, measured, "ideas"),

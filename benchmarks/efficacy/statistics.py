@@ -1,10 +1,11 @@
-"""Differences between arms with their intervals: least squares on the effects of arm and seed.
+"""Differences between arms with their intervals: least squares on the effects of arm and warm start.
 
-All runs of a seed start from the same weights and draw the same rows, so that seeds are the blocks of a randomised
-block design. The noise is what is left: how runs of an arm differ, and how the effect of an arm differs between starts.
+Warm starts are the blocks of a randomised block design. An arm does not gain the same from each start, so that runs
+from one start are no independent witnesses: their mean counts as one. The noise is what is left: how the effect of an
+arm differs between starts, and how its runs from one start differ.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ class Run(NamedTuple):
     """One measurement of one cell."""
 
     arm: str
-    seed: int
+    start: int
     value: float
 
 
@@ -37,42 +38,47 @@ class Difference(NamedTuple):
 
 
 class Fit:
-    """value = arm + seed + noise, by least squares over all runs, with one standard deviation of the noise."""
+    """mean of the runs of an arm from a start = arm + start + noise, with one standard deviation of the noise."""
 
     def __init__(self, runs: Sequence[Run]):
         self.runs = Counter(run.arm for run in runs)  # arm -> how many
-        self.arms, self.seeds = sorted(self.runs), sorted({run.seed for run in runs})
-        design = np.array([self._row(run.arm, [run.seed]) for run in runs])
-        values = np.array([run.value for run in runs])
+        self.arms, self.starts = sorted(self.runs), sorted({run.start for run in runs})
+        cells = defaultdict(list)
+        for run in runs:
+            cells[run.arm, run.start].append(run.value)
+        design = np.array([self._row(arm, [start]) for arm, start in cells])
+        values = np.array([np.mean(cell) for cell in cells.values()])
         self._inverse = np.linalg.pinv(design.T @ design)
         self._effects = self._inverse @ design.T @ values
         self._seen = self._inverse @ design.T @ design  # projects on what the runs determine
-        self.freedom = len(runs) - int(np.linalg.matrix_rank(design))  # degrees of freedom
+        self.freedom = len(values) - int(np.linalg.matrix_rank(design))  # degrees of freedom
         squares = float(((values - design @ self._effects) ** 2).sum())
         self.deviation = (squares / self.freedom) ** 0.5 if self.freedom else float("nan")
 
     def difference(self, first: str, second: str) -> Difference | None:
-        """None where the runs do not determine it: an arm has not run, or no seed connects the two."""
+        """None where the runs do not determine it: an arm has not run, or no start connects the two."""
         if not {first, second} <= self.runs.keys():
             return None
-        weights = self._row(first, self.seeds) - self._row(second, self.seeds)
-        if not np.allclose(self._seen @ weights, weights):
-            return None
-        value, error = self._estimate(weights)
+        value, error = self._estimate(self._row(first, self.starts) - self._row(second, self.starts))
         p = 2 * float(stats.t.sf(abs(value) / (error or np.nan), self.freedom))
-        return Difference(value, self._reach(error), p, (self.runs[first], self.runs[second]))
+        return (
+            Difference(value, self._reach(error), p, (self.runs[first], self.runs[second])) if value == value else None
+        )
 
     def level(self, arm: str) -> tuple[float, float]:
-        """An arm's mean over all seeds, as if it had run with each, and half of its interval for these seeds."""
-        value, error = self._estimate(self._row(arm, self.seeds))
+        """An arm's mean over all starts, as if it had run from each, and half of its interval for these starts."""
+        value, error = self._estimate(self._row(arm, self.starts))
         return value, self._reach(error)
 
-    def _row(self, arm: str, seeds: Sequence[int]) -> np.ndarray:
-        """1 for the arm, and the mean over some seeds."""
-        return np.array([one == arm for one in self.arms] + [(one in seeds) / len(seeds) for one in self.seeds], float)
+    def _row(self, arm: str, starts: Sequence[int]) -> np.ndarray:
+        """1 for the arm, and the mean over some starts."""
+        starts_of = [(one in starts) / len(starts) for one in self.starts]
+        return np.array([one == arm for one in self.arms] + starts_of, float)
 
     def _estimate(self, weights: np.ndarray) -> tuple[float, float]:
-        """-> a combination of effects, and its standard error."""
+        """-> a combination of effects, and its standard error; nan where the runs do not determine it."""
+        if not np.allclose(self._seen @ weights, weights):
+            return float("nan"), float("nan")
         return float(weights @ self._effects), self.deviation * float(weights @ self._inverse @ weights) ** 0.5
 
     def _reach(self, error: float) -> float:

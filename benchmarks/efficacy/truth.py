@@ -5,6 +5,7 @@ python -m benchmarks.efficacy.truth [real|embedded] [--folder FOLDER]      write
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -102,6 +103,8 @@ def main() -> None:
     rows = list(sources.rows(folder / "pool.jsonl"))
     kinds, qualities = (np.array([row[name] for row in rows]) for name in ("kind", "quality"))
     scores, costs = read_scores(given.data, folder / "scored")
+    if not scores:
+        sys.exit(f"error: no scores in {folder / 'scored'}: they are made with the cells, or by run --prepare")
     result = {
         "rows": len(rows),
         "costs": costs,

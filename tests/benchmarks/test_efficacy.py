@@ -22,24 +22,26 @@ from model_eval.contamination import grams
 REAL, EMBEDDED = plan.load("real"), plan.load("embedded")
 
 
-def drawn(arm, count, mean=0.0, seed=0):
-    values = np.random.default_rng(seed).normal(mean, 1, count)
-    return [Run(arm, number, float(value)) for number, value in enumerate(values)]
+def table_of(values):
+    """Runs of arms a, b, c, ... from starts 0, 1, 2, ..., one each. values: (arms, starts)."""
+    return [Run("abcd"[arm], start, float(value)) for (arm, start), value in np.ndenumerate(values)]
 
 
-def test_two_arms_with_the_same_seeds_are_students_paired_t_test():
-    runs = drawn("a", 5, mean=1, seed=1) + drawn("b", 5, seed=2)
-    a, b = ([run.value for run in runs if run.arm == arm] for arm in "ab")
-    interval = stats.ttest_rel(a, b).confidence_interval(statistics.CONFIDENCE)
-    found = statistics.Fit(runs).difference("a", "b")
-    assert (found.value - found.margin, found.value + found.margin) == pytest.approx((interval.low, interval.high))
-    assert found.clear == (interval.low > 0 or interval.high < 0)
-    assert found.p == pytest.approx(stats.ttest_rel(a, b).pvalue)
+def test_two_arms_from_the_same_starts_are_students_paired_t_test():
+    values = np.random.default_rng(1).normal([[1], [0]], 1, (2, 5))
+    expected = stats.ttest_rel(*values)
+    interval, found = expected.confidence_interval(statistics.CONFIDENCE), None
+    for runs in (table_of(values), table_of(values + 0.3) + table_of(values - 0.3)):  # two runs count as their mean
+        found = statistics.Fit(runs).difference("a", "b")
+        assert (found.value - found.margin, found.value + found.margin) == pytest.approx((interval.low, interval.high))
+        assert found.clear == (interval.low > 0 or interval.high < 0)
+        assert found.p == pytest.approx(expected.pvalue)
+    assert found.runs == (10, 10)
 
 
 def test_noise_of_a_complete_design_is_what_is_left_of_a_two_way_table():
     table = np.random.default_rng(0).normal(size=(4, 6)) + np.arange(6)
-    fit = statistics.Fit([Run("abcd"[arm], seed, table[arm, seed]) for arm in range(4) for seed in range(6)])
+    fit = statistics.Fit(table_of(table))
     left = table - table.mean(0) - table.mean(1)[:, None] + table.mean()
     assert (fit.freedom, fit.deviation) == (15, pytest.approx(((left**2).sum() / 15) ** 0.5))
     difference, (level, margin) = fit.difference("a", "b"), fit.level("c")
@@ -50,18 +52,33 @@ def test_noise_of_a_complete_design_is_what_is_left_of_a_two_way_table():
 
 
 def test_intervals_hold_what_they_promise():
-    """Of 400 incomplete studies with a known difference and strong seeds, about 95 % have it in their interval."""
-    hits, generator = 0, np.random.default_rng(0)
+    """Of 400 studies with strong starts, on which the effects of arms depend, about 95 % hold the difference."""
+    hits, generator, arms = 0, np.random.default_rng(0), [f"arm {number}" for number in range(20)]
     for _ in range(400):
-        seeds = generator.normal(0, 10, 8)
-        runs = [
-            Run(arm, seed, mean + seeds[seed] + generator.normal())
-            for arm, mean, count in (("a", 0.5, 3), ("b", 0.0, 8), ("c", -1.0, 5))
-            for seed in range(count)
-        ]
-        found = statistics.Fit(runs).difference("a", "b")
-        hits += abs(found.value - 0.5) <= found.margin
-    assert 0.92 <= hits / 400 <= 0.98
+        starts, runs = generator.normal(0, 10, 3), []
+        for number, arm in enumerate(arms):
+            own = starts + generator.normal(0, 1, 3)
+            runs += [
+                Run(arm, seed % 3, number + own[seed % 3] + generator.normal()) for seed in range((3, 5)[number % 2])
+            ]
+        found = statistics.Fit(runs).difference(arms[1], arms[3])
+        hits += abs(found.value + 2) <= found.margin
+    assert 0.92 <= hits / 400 <= 0.99
+
+
+def test_every_table_is_there_for_data_of_one_domain(monkeypatch):
+    cells = [cell for cell in EMBEDDED.cells() if cell.arm.name in ("shuffle", "lqs50", "random50")]
+    values = [{"manual": 2.0 + cell.block - 0.1 * (cell.arm.name == "lqs50"), "docstring": 3.0} for cell in cells]
+    found = [
+        {"arm": cell.arm.name, "block": cell.block, "bits_per_byte": value, "curve": [[0, 2], [1, 1]], "cost": COST}
+        for cell, value in zip(cells, values, strict=True)
+    ]
+    monkeypatch.setattr(report.records, "read", lambda data, kind="cells": found if kind == "cells" else [])
+    made = {name: table() for name, table in report.tables("embedded").items()}
+    assert "| lqs50 - random50 | 5 / 5 | **-0.1000** ±" in made["main"]
+
+
+COST = {name: {"wall": 1.0, "cpu": 1.0, "peak_mib": 1} for name in ("organise", "train", "evaluate")}
 
 
 def test_holm_corrects_as_the_literal_procedure_does():
@@ -74,10 +91,11 @@ def test_holm_corrects_as_the_literal_procedure_does():
         assert statistics.holm(values) == [one < 0.05 for one in adjusted]
 
 
-def test_arms_that_no_seed_connects_have_no_difference():
+def test_arms_that_no_start_connects_have_no_difference():
     apart = [Run("a", 0, 1.0), Run("a", 1, 2.0), Run("b", 2, 1.0)]
     assert statistics.Fit(apart).difference("a", "b") is None
     assert statistics.Fit(apart).difference("a", "z") is None
+    assert np.isnan(statistics.Fit(apart).level("b")).all()
     by_another = [*apart, Run("c", 1, 5.0), Run("c", 2, 7.0)]  # a is 3 below c, which is 6 above b
     assert statistics.Fit(by_another).difference("a", "b").value == pytest.approx(3)
 
