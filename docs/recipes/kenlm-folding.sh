@@ -4,7 +4,8 @@
 #   bash docs/recipes/kenlm-folding.sh
 #   INPUT=my.jsonl TARGET=good.jsonl HELDOUT=held.jsonl MODEL=models/mine OUT=results/mine bash docs/recipes/kenlm-folding.sh
 #
-# A low perplexity is text like TARGET: ascending order begins with it.
+# A low perplexity is text like TARGET: ascending order begins with it, and ends with junk where there is any: leave that
+# out before, as kenlm-top-r-folding.sh does (docs/results.md, "Others", shows what it costs).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 PASSES="${PASSES:-1}"
