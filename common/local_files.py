@@ -4,9 +4,9 @@ import glob
 from pathlib import Path
 
 from common.errors import UserError
-from common.shards import SUFFIXES
+from common.shards import SUFFIXES, TABLES
 
-KINDS = {".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"} | dict.fromkeys(SUFFIXES, "text")
+KINDS = {".json": "json"} | TABLES | dict.fromkeys(SUFFIXES, "text")
 
 
 def is_local(path: str) -> bool:

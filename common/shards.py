@@ -19,7 +19,7 @@ from common.errors import UserError
 from common.files import atomic_file
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
-TABLES = (".parquet", ".csv", ".tsv")  # not lines of JSON; utils.py makes such of them
+TABLES = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}  # utils.py makes JSON lines of them; their builder
 BLOCK = 2**18  # bytes decompressed at a time
 
 
@@ -52,6 +52,7 @@ def open_shards(path: str) -> Iterator[list[Shard]]:
                 raise UserError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
             if not file.seekable():
                 raise UserError(f"{name} is a pipe, and rows are read more than once: write them to a file")
+            _check_lines(name, file)
             size = file.seek(0, 2)
             shards.append(Shard(str(name), file, size, base, stamp))
             base += size
@@ -108,9 +109,6 @@ def _shard_paths(path: str) -> list[Path]:
             raise UserError(f"no .jsonl, .jsonl.gz or .jsonl.zst files in the folder {path}")
         return found
     if place.exists():
-        if place.suffix in TABLES and first_byte(place) != b"{":
-            words = shlex.join(["--id", path, "--save-dir", str(place.with_suffix(".jsonl"))])
-            raise UserError(f"{path} does not hold JSON lines: python utils.py --content dataset {words}")
         return [place]
     if glob.has_magic(path):
         found = sorted(Path(p) for p in glob.glob(path, recursive=True))
@@ -120,9 +118,11 @@ def _shard_paths(path: str) -> list[Path]:
     raise UserError(f"no such file: {path}")
 
 
-def first_byte(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(1)
+def _check_lines(path: Path, file: BinaryIO) -> None:
+    """Raises UserError for a table: what a file of such a name holds is none if it begins as a JSON object does."""
+    if path.suffix in TABLES and file.read(1) != b"{":
+        words = shlex.join(["--id", str(path), "--save-dir", str(path.with_suffix(".jsonl"))])
+        raise UserError(f"{path} does not hold JSON lines: python utils.py --content dataset {words}")
 
 
 def _allow_open_files(shards: int) -> None:

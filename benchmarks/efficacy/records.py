@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from benchmarks.efficacy.plan import FOLDER, Plan
 from benchmarks.efficacy.statistics import Fit, Run, area
 
-TARGET, GENERAL, AREA = "target-like", "general", "curve"
+TARGET, GENERAL, AREA = "target-like", "general", "mean height of the loss curve"
 REST = "general but for the second target"
 
 

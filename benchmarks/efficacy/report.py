@@ -18,7 +18,6 @@ from benchmarks.efficacy.statistics import CONFIDENCE, Difference, holm
 
 PAGE = REPOSITORY / "docs" / "results.md"
 NOT_RUN = "not run yet"
-CURVE = "mean height of the loss curve"
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -40,12 +39,13 @@ def by_domain(plan: Plan, found: dict[str, Measure], names: Sequence[str]) -> st
 
 
 def differences(pairs: Sequence[tuple[str, str]], found: dict[str, Measure]) -> str:
+    """A row for each pair of arms, a column for each measure."""
     rows = []
     for first, second in pairs:
         parts = [one.fit.difference(first, second) for one in found.values()]
         runs = " / ".join(map(str, parts[0].runs)) if parts[0] else NOT_RUN
         rows.append([f"{first} - {second}", runs, *map(shown, parts)])
-    return markdown(["contrast", "runs", *(CURVE if name == AREA else name for name in found)], rows)
+    return markdown(["contrast", "runs", *found], rows)
 
 
 def corrected(plan: Plan, found: dict[str, Measure]) -> str:
@@ -67,11 +67,11 @@ def corrected(plan: Plan, found: dict[str, Measure]) -> str:
 
 def paper(plan: Plan, found: dict[str, Measure]) -> str:
     """The paper's mean accuracies beside what the same arms reach here."""
-    usual = plan.paper["shuffle"]
-    rows = [["shuffle", f"{usual:.2f}", "", "", ""]]
-    for name in [name for name in plan.paper if name != "shuffle"]:
-        here = [shown(found[kind].fit.difference(name, "shuffle")) for kind in (TARGET, GENERAL)]
-        rows.append([name, f"{plan.paper[name]:.2f}", f"{plan.paper[name] - usual:+.2f}", *here])
+    (usual, base), *others = plan.paper.items()
+    rows = [[usual, f"{base:.2f}", "", "", ""]]
+    for name, accuracy in others:
+        here = [shown(found[kind].fit.difference(name, usual)) for kind in (TARGET, GENERAL)]
+        rows.append([name, f"{accuracy:.2f}", f"{accuracy - base:+.2f}", *here])
     columns = ["arm", "paper: mean accuracy", "against conventional", f"here: {TARGET}", f"here: {GENERAL}"]
     return markdown(columns, rows)
 
