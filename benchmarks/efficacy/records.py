@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.efficacy.plan import FOLDER, Plan
-from benchmarks.efficacy.statistics import Fit, Run, area
+from benchmarks.efficacy.statistics import Fit, LackOfFit, Run, area, lack_of_fit
 
 TARGET, GENERAL, AREA = "target-like", "general", "mean height of the loss curve"
 REST = "general but for the second target"
@@ -16,6 +16,7 @@ class Measure(NamedTuple):
 
     title: str
     fit: Fit
+    between_starts: LackOfFit
 
 
 def read(data: str, kind: str = "cells") -> list[dict[str, Any]]:
@@ -40,10 +41,11 @@ def measures(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Measure]:
     }
     reading = {name: (f"bits per byte, {title}", value) for name, (title, value) in reading.items()}
     reading[AREA] = ("mean held-out loss over training, nats per token", lambda record: area(record["curve"]))
-    return {
-        name: Measure(title, Fit([Run(record["arm"], record["block"], value(record)) for record in records]))
-        for name, (title, value) in reading.items()
-    }
+    found = {}
+    for name, (title, value) in reading.items():
+        runs = [Run(record["arm"], record["block"], value(record)) for record in records]
+        found[name] = Measure(title, Fit(runs), lack_of_fit(runs))
+    return found
 
 
 def mean_of(names: Sequence[str]) -> Callable[[dict[str, Any]], float]:

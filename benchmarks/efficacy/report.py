@@ -119,9 +119,12 @@ def accuracy(found: list[dict]) -> str:
 
 
 def noise(found: dict[str, Measure]) -> str:
-    """The standard deviation of what arm and warm start do not explain."""
-    rows = [[one.title, f"{one.fit.deviation:.4f}", str(one.fit.freedom)] for one in found.values()]
-    return markdown(["measure", "standard deviation", "degrees of freedom"], rows)
+    """The standard deviation of what arm and warm start do not explain; whether the effects differ between starts."""
+    rows = []
+    for title, fit, (ratio, freedom, p) in found.values():
+        rows.append([title, f"{fit.deviation:.4f}", str(fit.freedom), f"F{freedom} = {ratio:.2f}", f"{p:.3f}"])
+    columns = ["measure", "standard deviation", "degrees of freedom", "effects differ between starts", "p"]
+    return markdown(columns, rows)
 
 
 def truth(scores: dict) -> str:

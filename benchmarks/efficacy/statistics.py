@@ -43,9 +43,7 @@ class Fit:
     def __init__(self, runs: Sequence[Run]):
         self.runs = Counter(run.arm for run in runs)  # arm -> how many
         self.arms, self.starts = sorted(self.runs), sorted({run.start for run in runs})
-        cells = defaultdict(list)
-        for run in runs:
-            cells[run.arm, run.start].append(run.value)
+        cells = by_cell(runs)
         design = np.array([self._row(arm, [start]) for arm, start in cells])
         values = np.array([np.mean(cell) for cell in cells.values()])
         self._inverse = np.linalg.pinv(design.T @ design)
@@ -83,6 +81,37 @@ class Fit:
 
     def _reach(self, error: float) -> float:
         return float(stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom)) * error
+
+
+def by_cell(runs: Sequence[Run]) -> dict[tuple[str, int], list[float]]:
+    """(arm, start) -> the values of its runs."""
+    cells = defaultdict(list)
+    for run in runs:
+        cells[run.arm, run.start].append(run.value)
+    return cells
+
+
+class LackOfFit(NamedTuple):
+    """What differs between starts in the effects of arms, beside what differs between runs of an arm from one start."""
+
+    ratio: float  # of the mean squares: F
+    freedom: tuple[int, int]
+    p: float  # of effects that are the same from every start
+
+
+def lack_of_fit(runs: Sequence[Run]) -> LackOfFit:
+    """The F test of arm + start against a mean for each arm and start; nan where no arm's runs from a start differ."""
+    cells = by_cell(runs)
+    arms, starts = map(set, zip(*cells, strict=True))
+    design = np.array([[run.arm == arm for arm in arms] + [run.start == start for start in starts] for run in runs])
+    values = np.array([run.value for run in runs])
+    left = values - design @ np.linalg.lstsq(design.astype(float), values, rcond=None)[0]
+    within = sum(((np.array(cell) - np.mean(cell)) ** 2).sum() for cell in cells.values())
+    freedom = (len(cells) - int(np.linalg.matrix_rank(design)), len(runs) - len(cells))
+    if not (all(freedom) and within):
+        return LackOfFit(float("nan"), freedom, float("nan"))
+    ratio = float(((left**2).sum() - within) / freedom[0] / (within / freedom[1]))
+    return LackOfFit(ratio, freedom, float(stats.f.sf(ratio, *freedom)))
 
 
 def holm(values: Sequence[float]) -> list[bool]:

@@ -66,6 +66,28 @@ def test_intervals_hold_what_they_promise():
     assert 0.92 <= hits / 400 <= 0.99
 
 
+def test_whether_effects_differ_between_starts_is_the_f_test_of_two_way_analysis_of_variance():
+    values = np.random.default_rng(0).normal(size=(3, 4, 2))  # arms, starts, runs
+    cells, mean = values.mean(2), values.mean()
+    between = 2 * ((cells - cells.mean(1)[:, None] - cells.mean(0) + mean) ** 2).sum() / (2 * 3)
+    ratio = between / (((values - cells[:, :, None]) ** 2).sum() / 12)
+    found = statistics.lack_of_fit(table_of(values[:, :, 0]) + table_of(values[:, :, 1]))
+    assert found == (pytest.approx(ratio), (6, 12), pytest.approx(1 - stats.f.cdf(ratio, 6, 12)))
+    assert np.isnan(statistics.lack_of_fit(table_of(cells)).p)
+
+
+@pytest.mark.parametrize(("differing", "low", "high"), [(0, 0.06, 0.14), (2, 0.8, 1)])
+def test_effects_that_differ_between_starts_are_found_where_there_are_some(differing, low, high):
+    """Of 400 studies whose arms have 3 or 5 runs, about one in ten has p < 0.1 where effects are the same."""
+    generator, below = np.random.default_rng(0), 0
+    for _ in range(400):
+        own = generator.normal(0, differing, (6, 3)) + generator.normal(0, 10, 3)
+        cells = [(arm, seed % 3) for arm in range(6) for seed in range((3, 5)[arm % 2])]
+        runs = [Run(str(arm), start, arm + own[arm, start] + generator.normal()) for arm, start in cells]
+        below += statistics.lack_of_fit(runs).p < 0.1
+    assert low <= below / 400 <= high
+
+
 def test_every_table_is_there_for_data_of_one_domain(monkeypatch):
     cells = [cell for cell in EMBEDDED.cells() if cell.arm.name in ("shuffle", "lqs50", "random50")]
     values = [{"manual": 2.0 + cell.block - 0.1 * (cell.arm.name == "lqs50"), "docstring": 3.0} for cell in cells]
