@@ -115,7 +115,7 @@ def _dispatch(stage: Stage, words: list[str]) -> None:
 
 def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path | None]:
     """Words to a checked call: method name first, then configuration path, keys, values."""
-    unknown = [word for word in words if word.startswith("--")]
+    unknown = [word for word in words if word.startswith("-")]
     if unknown:
         raise UserError(f"unknown option {unknown[0]}: options are --help and --dry-run, all else is key=value")
     count = len(stage.paths)

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import yaml
@@ -24,6 +24,8 @@ from common.errors import UserError
 
 METADATA = ("name", "version", "description")  # accepted in every YAML, without effect
 REQUIRED = inspect.Parameter.empty
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seed = Annotated[int, msgspec.Meta(ge=0)]  # of a random generator
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from common.cli import Call, Stage, main
 from common.columns import Table, number
-from common.config import Key, columns_of, keys_of
+from common.config import Key, Positive, Seed, columns_of, keys_of
 from common.errors import UserError
 from common.jsonl import BadRowPolicy, Source
 from common.manifest import read_manifest
@@ -25,11 +25,11 @@ def run(
     *,
     score_field: str = "score",
     window_size: Annotated[int, Meta(ge=0)] = 0,
-    seed: Annotated[int, Meta(ge=0)] = 0,
+    seed: Seed = 0,
     plot: bool = False,
     select: str | None = None,
     on_bad_row: BadRowPolicy = "error",
-    rows_per_shard: Annotated[int, Meta(ge=1)] | None = None,
+    rows_per_shard: Positive | None = None,
     cache: bool = True,
     **selecting: Any,
 ) -> None:

@@ -76,10 +76,7 @@ def run(
         if found is None and scorer.stops_early:
             print(f"{call.method_name}: stopped before there are scores; {work.path} holds what was made")
             return
-        assert np.shape(found) == (len(texts),), f"the scorer gave no score for each of {len(texts)} texts"
-        assert scorer.extra.keys() == scorer.extra_directions.keys(), "extra and extra_directions name other fields"
-        found = {score_field: found} | scorer.extra
-        columns = {field: of_all_rows(found[field], texts.blank) for field in directions}
+        columns = as_columns(scorer, found, texts, directions)
         short = np.isnan(columns[score_field])
         check_short(source, texts.rows, short, on_short)
         fill_short(columns, short, directions, on_short)
@@ -113,6 +110,17 @@ def written_fields(scorer: BaseScorer, score_field: str) -> dict[str, str]:
     if score_field in scorer.extra_directions:
         raise UserError(f"score_field={score_field}: the method writes another field of that name")
     return {score_field: "higher" if scorer.higher_is_better else "lower"} | scorer.extra_directions
+
+
+def as_columns(
+    scorer: BaseScorer, found: np.ndarray, texts: Texts, directions: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """The score, (texts,), and the scorer's further fields as columns: field -> (rows,), NaN in rows without text."""
+    assert np.shape(found) == (len(texts),), f"the scorer gave no score for each of {len(texts)} texts"
+    assert scorer.extra.keys() == scorer.extra_directions.keys(), "extra and extra_directions name other fields"
+    score_field, *further = directions
+    values = {score_field: found} | {field: scorer.extra[field] for field in further}
+    return {field: of_all_rows(one, texts.blank) for field, one in values.items()}
 
 
 def of_all_rows(values: np.ndarray, blank: np.ndarray) -> np.ndarray:

@@ -2,12 +2,10 @@
 
 import dataclasses
 import sys
-from typing import Annotated, Any
-
-from msgspec import Meta
+from typing import Any
 
 from common.cli import Call, main
-from common.config import keys_of
+from common.config import Positive, keys_of
 from common.jsonl import BadRowPolicy
 from common.row_stage import check_keys, copy_rows
 from data_selection.choosing import SELECTION, Choice, choice_keys
@@ -18,7 +16,7 @@ def run(
     *,
     on_bad_row: BadRowPolicy = "error",
     rejects: str | None = None,
-    rows_per_shard: Annotated[int, Meta(ge=1)] | None = None,
+    rows_per_shard: Positive | None = None,
     cache: bool = True,
     **choosing: Any,
 ) -> None:

@@ -8,11 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from msgspec import Meta
 
-from common.config import load_yaml
+from common.config import Positive, Seed, load_yaml
 from common.errors import UserError
 from common.jsonl import BadRowPolicy, Source
 
-Positive = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(ge=0)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
 
@@ -96,7 +95,7 @@ class BaseTraining:
     heldout_steps: Positive = 1000
     report_to: str | list[str] = "none"
     project: str = "delt"
-    seed: Annotated[int, Meta(ge=0)] = 10
+    seed: Seed = 10
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
 

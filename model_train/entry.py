@@ -3,12 +3,11 @@
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated, Any
-
-from msgspec import Meta
+from typing import Any
 
 from common import jsonl, world
 from common.cli import Call, Stage, main
+from common.config import Positive
 from common.files import replace_folder
 from common.jsonl import BadRowPolicy
 from common.manifest import Run
@@ -20,7 +19,7 @@ def run(
     call: Call,
     *,
     score_field: str | None = "score",
-    max_rows: Annotated[int, Meta(ge=1)] | None = None,
+    max_rows: Positive | None = None,
     on_bad_row: BadRowPolicy = "error",
     resume: str = "auto",
 ) -> None:

@@ -61,6 +61,7 @@ print(sorted({{"torch", "transformers", "datasets", "matplotlib", "scipy"}} & sy
         (["in.jsonl", "out.jsonl", "folding", "ascending=perhaps"], "ascending: perhaps is not valid"),
         (["in.jsonl", "out.jsonl", "folding", "on_bad_row=ignore"], "error | drop"),
         (["in.jsonl", "out.jsonl", "folding", "--verbose"], "unknown option --verbose"),
+        (["in.jsonl", "out.jsonl", "folding", "-l", "3"], "unknown option -l"),
         (["in.jsonl", "out.jsonl", "folding", "broken.yaml"], "broken.yaml:2: broken YAML"),
         (["in.jsonl", "out.jsonl", "folding", "twice.yaml"], "twice.yaml:2: broken YAML: folding_layer is set twice"),
         (["in.jsonl", "out.jsonl", "folding", "list.yaml"], "expected `key: value` lines"),

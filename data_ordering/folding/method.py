@@ -5,15 +5,13 @@ sorted[l], sorted[l + L], sorted[l + 2 L], ...; the folds follow one another. Ea
 own, so that no range of scores is seen only once and forgotten.
 """
 
-from typing import Annotated
-
 import numpy as np
-from msgspec import Meta
 
+from common.config import Positive
 from data_ordering.patterns import fold, ranked
 
 
-def order(score: np.ndarray, *, folding_layer: Annotated[int, Meta(ge=1)] = 3, ascending: bool = True) -> np.ndarray:
+def order(score: np.ndarray, *, folding_layer: Positive = 3, ascending: bool = True) -> np.ndarray:
     """The permutation sorted[0::L], sorted[1::L], ..., sorted[L-1::L]. score: (n,), raw values.
 
     Args:

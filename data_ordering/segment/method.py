@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 
+from common.config import Seed
 from common.decimals import as_written
 from common.errors import UserError
 from data_ordering.patterns import ranked
@@ -24,7 +25,7 @@ def order(
     y_pct: Percentage = 10,
     front_is_high: bool = False,
     back_is_high: bool = True,
-    seed: Annotated[int, Meta(ge=0)] = 0,
+    seed: Seed = 0,
 ) -> np.ndarray:
     """The permutation front, middle, back, each shuffled. score: (n,), raw values.
 

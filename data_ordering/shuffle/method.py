@@ -3,13 +3,12 @@
 The conventional training order that DELT (arXiv 2506.21545, section 4) compares with; it needs no score.
 """
 
-from typing import Annotated
-
 import numpy as np
-from msgspec import Meta
+
+from common.config import Seed
 
 
-def order(n: int, *, seed: Annotated[int, Meta(ge=0)] = 0) -> np.ndarray:
+def order(n: int, *, seed: Seed = 0) -> np.ndarray:
     """A uniformly random permutation of n rows.
 
     Args:

@@ -9,15 +9,16 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 
+from common.config import Positive
 from data_ordering.patterns import arrange_around_splits, fold, ranked
 
 
 def order(
     score: np.ndarray,
     *,
-    num_sections: Annotated[int, Meta(ge=1)] = 2,
+    num_sections: Positive = 2,
     folding_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.225,
-    folding_layer: Annotated[int, Meta(ge=1)] = 3,
+    folding_layer: Positive = 3,
     ascending: bool = True,
 ) -> np.ndarray:
     """The sorted rows with the windows around round(n i / num_sections) folded. score: (n,), raw values.

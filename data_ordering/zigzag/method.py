@@ -4,15 +4,13 @@ ZIG of Demystifying Data Organization (Dai et al., arXiv 2605.30334, ACL 2026): 
 reversed. Scores rise and fall without a jump, where folding falls from the highest score back to the lowest.
 """
 
-from typing import Annotated
-
 import numpy as np
-from msgspec import Meta
 
+from common.config import Positive
 from data_ordering.patterns import ranked, zigzag
 
 
-def order(score: np.ndarray, *, zigzag_layer: Annotated[int, Meta(ge=1)] = 5, ascending: bool = True) -> np.ndarray:
+def order(score: np.ndarray, *, zigzag_layer: Positive = 5, ascending: bool = True) -> np.ndarray:
     """The permutation sorted[0::L], sorted[1::L] reversed, sorted[2::L], ... score: (n,), raw values.
 
     Args:

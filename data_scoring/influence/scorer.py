@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 import numpy as np
 from msgspec import Meta
 
+from common.config import Positive, Seed
 from common.errors import UserError
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
 
-Positive = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0)]
 Step = Literal["tokenize", "proxy", "annotate", "fit", "score"]
 
@@ -89,7 +89,7 @@ class InfluenceScorer(BaseScorer):
         step: Step = "score",
         report_to: str | list[str] = "none",
         project: str = "delt",
-        seed: Annotated[int, Meta(ge=0)] = 0,
+        seed: Seed = 0,
         device: str = "auto",
         dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
     ):

@@ -13,6 +13,7 @@ import numpy as np
 from msgspec import Meta
 from tqdm import tqdm
 
+from common.config import Positive, Seed
 from common.errors import UserError
 from common.files import save_array
 from common.parallel import cores, forked_map
@@ -22,8 +23,6 @@ from data_scoring.base import BaseScorer
 from data_scoring.kenlm.language_model import Files, Scores, download, files_of, is_hub_id, load_model, unknown_share
 from data_scoring.kenlm.normalization import PRESETS, Preset, Punctuation
 from data_scoring.kenlm.tokenization import Lines, Sentences, Tokenize, sentencepiece, words
-
-Positive = Annotated[int, Meta(ge=1)]
 
 PART = 1024  # texts scored and saved at a time: what a killed run loses, what processes share
 SAMPLE = 100  # texts whose unknown tokens are counted
@@ -81,7 +80,7 @@ class Scorer(BaseScorer):
         min_tokens: Positive = 1,
         worst_line_field: str | None = None,
         workers: Annotated[int, Meta(ge=0)] = 0,
-        seed: Annotated[int, Meta(ge=0)] = 0,
+        seed: Seed = 0,
     ):
         super().__init__()
         if model_path is None and train_data is None:

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
+from common.config import Positive
 from common.errors import UserError
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
 
 if TYPE_CHECKING:
     from data_scoring.likelihood.steps import RowLikelihood
-
-Positive = Annotated[int, Meta(ge=1)]
 
 
 class LikelihoodScorer(BaseScorer):

@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from common.config import Positive
 from common.errors import UserError
-from data_scoring.influence.scorer import InfluenceScorer, Positive, Sweep
+from data_scoring.influence.scorer import InfluenceScorer, Sweep
 
 
 class Scorer(InfluenceScorer):

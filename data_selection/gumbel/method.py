@@ -11,6 +11,7 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 
+from common.config import Seed
 from common.decimals import as_written
 from common.errors import UserError
 from common.statistics import z_scores
@@ -25,7 +26,7 @@ def select(
     k: Annotated[int, Meta(ge=0)] | None = None,
     temperature: Annotated[float, Meta(gt=0)] = 1.0,
     normalize: bool = False,
-    seed: Annotated[int, Meta(ge=0)] = 0,
+    seed: Seed = 0,
 ) -> np.ndarray:
     """Indices of floor(r n) or k sampled rows, all where there are fewer. score: (n,), higher is better.
 

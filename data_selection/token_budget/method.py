@@ -3,15 +3,13 @@
 The selection of studies that compare data at equal tokens, e.g. QuRating (Wettig et al., arXiv 2402.09739).
 """
 
-from typing import Annotated
-
 import numpy as np
-from msgspec import Meta
 
+from common.config import Positive
 from data_selection.ranking import best
 
 
-def select(score: np.ndarray, token_count: np.ndarray, *, tokens: Annotated[int, Meta(ge=1)]) -> np.ndarray:
+def select(score: np.ndarray, token_count: np.ndarray, *, tokens: Positive) -> np.ndarray:
     """Indices of the best rows whose tokens add up to `tokens` at most; at least one. score: (n,), higher is better.
 
     token_count: (n,), >= 0. The row that crosses the budget is left out, and all that are worse; ties go to the

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from common.config import describe, keys_of, resolve
+from common.config import Positive, Seed, describe, keys_of, resolve
 from common.errors import UserError, exit_code
 
 USAGE = "usage: bash model_eval/compare.sh RESULT.yaml RESULT.yaml ... [key=value ...]"
@@ -21,9 +21,9 @@ def compare(
     *,
     baseline: str | None = None,
     output: str = "comparison",
-    bootstrap_iterations: Annotated[int, Meta(ge=1)] = 2000,
+    bootstrap_iterations: Positive = 2000,
     confidence: Annotated[float, Meta(gt=0, lt=1)] = 0.95,
-    seed: Annotated[int, Meta(ge=0)] = 10,
+    seed: Seed = 10,
 ) -> None:
     """Print the comparison of RESULT.yaml files, and write OUTPUT.csv and, with selection ratios, OUTPUT.png.
 

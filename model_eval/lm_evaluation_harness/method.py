@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from common.config import Positive, Seed
 from common.errors import UserError
 from common.jsonl import open_source
 from common.work_folder import WorkFolder
@@ -29,15 +30,15 @@ def evaluate(
     data_dir: str | None = None,
     on_missing_task: Literal["error", "skip"] = "error",
     num_fewshot: Annotated[int, Meta(ge=0)] | None = None,
-    limit: Annotated[int, Meta(ge=1)] | None = None,
+    limit: Positive | None = None,
     add_bos_token: bool = True,
     max_length: Annotated[int, Meta(ge=2)] | None = None,
-    batch_size: Annotated[int, Meta(ge=1)] | Literal["auto"] = "auto",
+    batch_size: Positive | Literal["auto"] = "auto",
     bootstrap_iterations: Annotated[int, Meta(ge=0)] = 1000,
     allow_code_execution: bool = False,
     contamination_data: str | None = None,
     contamination_field: str | list[str] = "text",
-    seed: Annotated[int, Meta(ge=0)] = 10,
+    seed: Seed = 10,
     model_format: Literal["hf"] = "hf",
     device: str = "auto",
     dtype: Literal["auto", "float64", "float32", "bfloat16", "float", "half"] = "auto",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
+from common.config import Positive, Seed
 from common.errors import UserError
 from common.jsonl import BadRowPolicy, Source, open_source
 from common.shards import stem
@@ -26,9 +27,9 @@ def evaluate(
     text_field: str | list[str] = "text",
     checkpoints: bool = False,
     max_length: Annotated[int, Meta(ge=2)] = 1024,
-    batch_tokens: Annotated[int, Meta(ge=1)] = 4096,
+    batch_tokens: Positive = 4096,
     bootstrap_iterations: Annotated[int, Meta(ge=0)] = 1000,
-    seed: Annotated[int, Meta(ge=0)] = 10,
+    seed: Seed = 10,
     device: str = "auto",
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
     on_bad_row: BadRowPolicy = "error",
