@@ -136,7 +136,7 @@ def orders(axes: Axes, found: list[dict]) -> None:
         for record in [record for record in found if record["arm"] == name and record["order"]][:1]:
             axes.plot(*zip(*record["order"], strict=True), label=name)
     axes.set(xlabel="tokens", ylabel="mean lqs of the rows of a step")
-    axes.legend()
+    legend_above(axes, columns=5)
 
 
 def curves(axes: Axes, found: list[dict]) -> None:
@@ -157,4 +157,9 @@ def histogram(axes: Axes, name: str, judged: dict) -> None:
         axes.plot(places, np.array(counts) / sum(counts), style, label=kind)
     label = "- log perplexity by kenlm" if name == "kenlm" else name
     axes.set(xlabel=f"{label} (higher is better)", ylabel="share of the rows of a kind")
-    axes.legend(fontsize="x-small", ncols=2)
+    legend_above(axes, columns=6)
+
+
+def legend_above(axes: Axes, columns: int) -> None:
+    """Where the curves leave no room."""
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize="x-small", ncols=columns, columnspacing=0.9)
