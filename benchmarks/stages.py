@@ -6,6 +6,7 @@ Knobs of pipeline.sh are taken from the environment. CPU seconds are user and sy
 memory is the largest resident set of any of them.
 """
 
+import argparse
 import json
 import os
 import shlex
@@ -44,9 +45,11 @@ def name_of(words: list[str]) -> str:
 
 def main() -> None:
     """Run and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", nargs="?", help="for the results (a temporary one)")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = sys.argv[1] if len(sys.argv) > 1 else temporary
-        rows = []
+        folder, rows = given.folder or temporary, []
         for words in commands(folder):
             words = [word.replace("AS_MANY_AS_DELT", trained_tokens(folder)) for word in words]
             started = time.perf_counter()
