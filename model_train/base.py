@@ -1,6 +1,7 @@
 """Base of the training methods: the keys that they share, and what a method adds."""
 
 import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ class TrainingRows(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class BaseTraining:
+class BaseTraining(ABC):
     """Training on the Hugging Face Trainer, in the order of the file.
 
     Args:
@@ -118,13 +119,13 @@ class BaseTraining:
         names = ("tokenizer", "heldout_data", "fsdp", "deepspeed")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
+    @abstractmethod
     def corpus(self, rows: TrainingRows, tokenizer):
         """The documents of `rows` as a `common.token_cache.Corpus`.
 
         Raises: UserError for a bad row, or where no row can be learned.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def sequences(self, corpus, max_tokens: int | None, epochs: float):
         """The `model_train.sequences.Sequences` of the documents."""
-        raise NotImplementedError

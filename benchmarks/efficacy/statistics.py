@@ -58,10 +58,10 @@ class Fit:
         if not {first, second} <= self.runs.keys():
             return None
         value, error = self._estimate(self._row(first, self.starts) - self._row(second, self.starts))
+        if np.isnan(value):
+            return None
         p = 2 * float(stats.t.sf(abs(value) / (error or np.nan), self.freedom))
-        return (
-            Difference(value, self._reach(error), p, (self.runs[first], self.runs[second])) if value == value else None
-        )
+        return Difference(value, self._reach(error), p, (self.runs[first], self.runs[second]))
 
     def level(self, arm: str) -> tuple[float, float]:
         """An arm's mean over all starts, as if it had run from each, and half of its interval for these starts."""
