@@ -12,14 +12,15 @@ An interrupted download goes on where it was when the command is given again. HF
 """
 
 import argparse
-import shutil
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from common.durable import lock_file
 from common.errors import UserError, exit_code
-from common.files import partial_path, replace_folder
+from common.files import clear_partials, draft_of
 
 BUILT_IN = {"python-stdlib": "dataset", "tiny": "model"}  # id -> its content
 OPTIONS = {
@@ -89,43 +90,43 @@ def fetch(asked: argparse.Namespace) -> None:
         return
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise UserError(f"{target} holds something else: delete it, or choose another --save-dir")
-    run.finish(**_write(source, asked, target))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = target.with_name(f".{target.name}.lock")
+        with lock_file(lock, f"another call is writing {target}"), _drafted(source, asked, target) as (draft, facts):
+            run.check_inputs()
+            run.finish(draft, **facts)
+            clear_partials(target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
     print(f"wrote {target} in {run.seconds():.1f} s")
 
 
-def _write(source: str, asked: argparse.Namespace, target: Path) -> dict[str, Any]:
+@contextlib.contextmanager
+def _drafted(source: str, asked: argparse.Namespace, target: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """What is asked for, complete, beside the place where it shall be; facts for its manifest."""
     if source == "python-stdlib":
         from common.python_stdlib import build
 
-        return _write_folder(target, build)
-    if source == "tiny":
+        with draft_of(target, folder=True) as draft:
+            yield draft, build(draft)
+    elif source == "tiny":
         from common import tiny_model
 
-        return _write_folder(target, lambda folder: tiny_model.build(folder, asked.data))
-    from common import hub
+        with draft_of(target, folder=True) as draft:
+            yield draft, tiny_model.build(draft, asked.data)
+    elif source == "dataset":
+        from common.datasets_source import Wanted, download_dataset
 
-    if source == "repo":
-        return hub.download_repository(asked.id, target, asked.revision)
-    if source == "model":
-        return hub.download_model(asked.id, target, asked.revision, bool(asked.allow_pickle))
-    from common.datasets_source import Wanted, download_dataset
+        which = (asked.data_name, asked.split_name, asked.revision, asked.sample_size, asked.shuffle_seed)
+        yield download_dataset(Wanted(asked.id, *which), str(target))
+    else:
+        from common import hub
 
-    which = (asked.data_name, asked.split_name, asked.revision, asked.sample_size, asked.shuffle_seed)
-    return download_dataset(Wanted(asked.id, *which), str(target))
-
-
-def _write_folder(folder: Path, fill: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """Let `fill` write into a folder beside `folder` that is renamed when complete, else removed."""
-    partial = partial_path(folder)
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        counts = fill(partial)
-        replace_folder(partial, folder)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return counts
+        if source == "repo":
+            yield hub.download_repository(asked.id, target, asked.revision)
+        else:
+            yield hub.download_model(asked.id, target, asked.revision, bool(asked.allow_pickle))
 
 
 if __name__ == "__main__":

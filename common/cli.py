@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from common.config import Key, describe, did_you_mean, keys_of, load_yaml, resolve
+from common.config import REQUIRED, Key, describe, did_you_mean, keys_of, load_yaml, resolve
 from common.errors import UserError, exit_code
 from common.launch import describe as describe_launch
 from common.launch import follow_launcher, launch, wanted
@@ -40,6 +40,13 @@ class Call:
     method: Callable
     method_keys: dict[str, Any]
     config: dict[str, Any]  # stage keys and method keys together, as recorded in the manifest
+    defaults: dict[str, Any]  # of all keys, by their signatures
+
+    @property
+    def versions(self) -> dict[str, dict[int, str]]:
+        """Of the method, where its results were changed since it came: version -> what changed."""
+        changes = getattr(sys.modules[self.method.__module__], "VERSIONS", {})
+        return {self.method_name: changes} if changes else {}
 
     def build(self) -> Any:
         """The object of a method that is a class. Raises: UserError for keys that do not go together."""
@@ -146,6 +153,7 @@ def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path |
         method=method,
         method_keys={key: config[key] for key in method_keys},
         config=config,
+        defaults={name: key.default for name, key in (stage_keys | method_keys).items() if key.default is not REQUIRED},
     )
     return call, {key: config[key] for key in stage_keys}, config_path
 

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,12 +20,13 @@ import xxhash
 
 from common import columns as columns_module
 from common import json_line, jsonl, shards
+from common.cache import cache_folder, trim
 from common.columns import Column, Table, scan
+from common.contents import stamp_of
 from common.jsonl import BadRowPolicy, Rows, Source
 
 LEAST_SOURCE = 16 * 2**20  # bytes: a smaller source is scanned sooner than looked up
 LIMIT = 8 * 2**30  # bytes of all entries together: beyond it the least recently used ones go
-ABANDONED = 24 * 3600  # seconds after which an unfinished entry belongs to a killed run
 
 
 def cached_scan(
@@ -47,19 +47,12 @@ def cached_scan(
     if table is None:
         table = scan(source, columns, on_bad_row)
         # A source that was written to in the meantime has no columns to remember.
-        if all(shards.stamp_of(shard.name) == shard.stamp for shard in source.shards):
+        if all(stamp_of(shard.name) == shard.stamp for shard in source.shards):
             try:
                 _store(cache_folder("columns") / key, table, source)
             except (OSError, RuntimeError) as error:
                 print(f"note: the columns are not cached: {error}", file=sys.stderr)
     return table
-
-
-def cache_folder(kind: str) -> Path:
-    """A folder for entries of one kind and nothing else: in `DELT_CACHE`, or `delt` in the user's cache folder."""
-    if given := os.environ.get("DELT_CACHE"):
-        return Path(given, kind)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "delt", kind)
 
 
 def reading_key(source: Source, fingerprints: Sequence[Mapping], facts: Any, modules: Sequence[ModuleType]) -> str:
@@ -68,7 +61,6 @@ def reading_key(source: Source, fingerprints: Sequence[Mapping], facts: Any, mod
     fingerprints: of the shards. modules: that read, beside those that read lines.
     """
     content = [{name: value for name, value in one.items() if name != "path"} for one in fingerprints]
-    # without stamps, a change between the sampled blocks of a large file would not show
     stamps = [shard.stamp for shard in source.shards]
     digest = xxhash.xxh3_128(json.dumps([content, stamps, facts], sort_keys=True).encode())
     for module in (shards, jsonl, json_line, *modules):
@@ -116,21 +108,3 @@ def _store(entry: Path, table: Table, source: Source) -> None:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     trim(entry.parent, LIMIT)
-
-
-def trim(folder: Path, limit: int) -> None:
-    """Remove what killed runs left, and the least recently used entries beyond `limit` bytes."""
-    entries = []
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):  # another run may remove it at the same time
-            used = path.stat().st_mtime
-            if path.name.startswith("."):
-                if time.time() - used > ABANDONED:
-                    shutil.rmtree(path, ignore_errors=True)
-            else:
-                entries.append((used, sum(file.stat().st_size for file in path.iterdir()), path))
-    total = sum(size for _, size, _ in entries)
-    for _, size, path in sorted(entries, key=lambda entry: entry[0]):
-        if total > limit:
-            shutil.rmtree(path, ignore_errors=True)
-            total -= size

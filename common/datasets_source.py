@@ -2,16 +2,18 @@
 
 import fnmatch
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import DatasetInfo, HfApi
 from huggingface_hub.errors import RevisionNotFoundError
 
 from common import hub
+from common.contents import stamp_of
 from common.download import Stream, save
 from common.errors import UserError
 from common.local_files import is_local, local_files
-from common.shards import SUFFIXES, stamp_of
+from common.shards import SUFFIXES
 
 SHUFFLE_BUFFER = 10_000  # rows among which the next one is drawn
 CONVERTED = "refs/convert/parquet"  # the hub's own branch with the rows of a data set as Parquet files
@@ -30,8 +32,8 @@ class Wanted:
     shuffle_seed: int | None = None  # shuffle, within a buffer
 
 
-def download_dataset(wanted: Wanted, path: str) -> dict[str, Any]:
-    """Stream a data set to the JSONL file `path`; -> facts for its manifest, the count of rows among them.
+def download_dataset(wanted: Wanted, path: str) -> tuple[Path, dict[str, Any]]:
+    """Stream a data set to a file beside the JSONL file `path`. -> that file, facts for the manifest.
 
     Raises: UserError where the hub, the set, its configuration, split or revision cannot be had, for values
     (pictures, sound) that JSON cannot hold, and for a `path` or `sample_size` that makes no sense.
@@ -48,7 +50,8 @@ def download_dataset(wanted: Wanted, path: str) -> dict[str, Any]:
         stamps = [stamp_of(file) for file in local_files(wanted.id)[0]] if local else []
         identity = vars(wanted) | facts | {"stamps": stamps}
         stream = Stream(wanted.id, rows, identity, kind == "text", wanted.shuffle_seed is not None)
-        return facts | save(stream, path, wanted.sample_size, hub.is_connection_error)
+        draft, rows = save(stream, path, wanted.sample_size, hub.is_connection_error)
+        return draft, facts | {"rows": rows}
 
 
 def _hub_rows(wanted: Wanted) -> tuple[Any, str, dict[str, Any]]:

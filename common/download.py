@@ -1,7 +1,6 @@
 """Rows of a stream to a JSONL file. A broken connection is waited for; a killed download goes on where it was."""
 
 import contextlib
-import fcntl
 import itertools
 import json
 import os
@@ -15,9 +14,10 @@ from typing import Any, Protocol
 import msgspec
 from tqdm import tqdm
 
+from common.durable import open_own
 from common.errors import UserError
-from common.files import partial_path
-from common.shards import open_output
+from common.files import partial_path, write_text
+from common.shards import compressed
 
 SAVE_EVERY = 1000  # rows between two places to go on from
 PATIENCE = (1, 2, 4, 8, 16, 32)  # seconds to wait after one, two, ... failures without a row between
@@ -55,10 +55,10 @@ class Stream:
 
 def save(
     stream: Stream, path: str, sample_size: int | None, is_connection_error: Callable[[Exception], bool]
-) -> dict[str, int]:
-    """Write the first `sample_size` lines (None: all) to `path`, whole or not at all; -> the count of rows.
+) -> tuple[Path, int]:
+    """Write the first `sample_size` lines (None: all) to a file beside `path`. -> (that file, count of rows).
 
-    What an interrupted call has got lies hidden beside `path`, and a call for the same rows goes on from there.
+    What an interrupted call has got lies there too, and a call for the same rows goes on from there.
     Raises: UserError for values that JSON cannot hold and where the disk cannot be written; whatever the stream does.
     """
     target = Path(path)
@@ -82,12 +82,12 @@ def save(
                         raise
                     tqdm.write(f"note: the connection broke after {unfinished.rows:,} rows: trying again")
                     time.sleep(PATIENCE[failures - 1])
-            unfinished.finish()
+            draft = unfinished.finish()
     except OSError as error:
         if is_connection_error(error):
             raise
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    return {"rows": unfinished.rows}
+    return draft, unfinished.rows
 
 
 def _wanted(lines: Iterator[bytes], done: int, sample_size: int | None) -> Iterator[bytes]:
@@ -107,15 +107,7 @@ class _Unfinished:
 
     def __enter__(self) -> None:
         size = 0
-        self.file = open(self.lines, "ab")
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = os.path.samestat(os.fstat(self.file.fileno()), os.stat(self.lines))
-        except (BlockingIOError, FileNotFoundError):  # or it has just been finished
-            free = False
-        if not free:
-            self.file.close()
-            raise UserError(f"another call is writing {self.target}")
+        self.file = os.fdopen(open_own(self.lines, os.O_RDWR | os.O_APPEND), "ab")
         with contextlib.suppress(OSError, ValueError, KeyError):
             note = json.loads(self.note.read_text(encoding="utf-8"))
             if note["identity"] == self.identity and self.lines.stat().st_size >= note["bytes"]:
@@ -135,28 +127,22 @@ class _Unfinished:
     def remember(self, stream: Stream) -> None:
         """From here a later call goes on."""
         self.file.flush()
+        os.fsync(self.file.fileno())  # before the note that speaks of it
         self.place = None if stream.shuffled else stream.rows.state_dict()
         size = os.fstat(self.file.fileno()).st_size
         note = {"identity": self.identity, "rows": self.rows, "bytes": size, "place": self.place}
-        fresh = self.note.with_suffix(".new")
-        fresh.write_text(json.dumps(note), encoding="utf-8")
-        os.replace(fresh, self.note)
+        write_text(self.note, json.dumps(note))
 
-    def finish(self) -> None:
-        """Put the lines in their place, compressed where its name says so."""
+    def finish(self) -> Path:
+        """The file with all lines, compressed where the name of the target says so."""
         self.file.flush()
         if self.target.name.endswith(".jsonl"):
-            with open(self.lines, "rb") as lines:
-                os.fsync(lines.fileno())
-            os.replace(self.lines, self.target)
-        else:
-            # another hidden name than that of the lines, which are still needed
-            packed = self.target.with_name(f".packed-{self.target.name}")
-            with open(self.lines, "rb") as lines, open_output(str(packed)) as file:
-                shutil.copyfileobj(lines, file, 2**20)
-            os.replace(packed, self.target)
-            self.lines.unlink()
-        self.note.unlink(missing_ok=True)
+            return self.lines
+        packed = self.lines.with_name(f"{self.lines.name}-packed")
+        os.close(open_own(packed))
+        with open(self.lines, "rb") as lines, compressed(packed, self.target.name) as file:
+            shutil.copyfileobj(lines, file, 2**20)
+        return packed
 
 
 def _json_line(row: dict[str, Any], name: str) -> bytes:

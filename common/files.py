@@ -1,13 +1,14 @@
-"""Output that appears whole or not at all: written beside its place, fsynced, renamed."""
+"""Output that appears whole or not at all: written beside its place, brought to the disk, renamed."""
 
 import contextlib
-import fcntl
+import glob
 import os
-import shutil
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from common.durable import discard, held, is_same, open_own, open_own_folder, publish, recover
 from common.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,64 +22,53 @@ def partial_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a path to write to; on success it is fsynced and renamed to `path`, else removed.
+def draft_of(path: str | os.PathLike, folder: bool = False) -> Iterator[Path]:
+    """Yield a path to write to, kept from other runs until the end; it is removed unless it was renamed by then.
 
-    A reader of `path` sees the old content until the new one is complete, so reading and
-    replacing the same file is safe. Debris of a killed run is overwritten by the next. A symbolic link stays one:
-    what it points to is replaced.
-
-    Raises: UserError where the folder cannot be made or written, the disk is full, or another run writes the same.
+    folder: whether it is an empty folder, else a file; debris of a killed run is overwritten or removed.
+    Raises: UserError where its folder cannot be made or written, the disk is full, or another run writes the same.
     """
-    path = Path(path)
-    _check_kind(path)
-    path = path.resolve() if path.is_symlink() else path
-    partial = partial_path(path)
+    given = Path(path)
+    place = given.resolve() if given.is_symlink() else given
+    draft = partial_path(place)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path, os.O_RDWR | os.O_CREAT) as written:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if folder:
+            recover(place)
+            draft.mkdir(exist_ok=True)
+        with held(draft, open_own_folder if folder else open_own, f"another run is writing {given}") as opened:
             try:
-                yield partial
-                os.fsync(written)
-                os.replace(partial, path)
-            except BaseException:  # once it is renamed, a file of that name is another run's
-                with contextlib.suppress(OSError):
-                    partial.unlink()
-                raise
+                for debris in draft.iterdir() if folder else ():
+                    discard(debris)
+                yield draft
+            finally:  # once it is renamed, one of that name is another run's
+                if is_same(draft, opened):
+                    with contextlib.suppress(OSError):
+                        discard(draft)
     except OSError as error:
-        if error.filename is not None and str(error.filename) not in map(str, (path, partial, path.parent)):
+        if error.filename is not None and str(error.filename) not in map(str, (place, draft, place.parent)):
             raise
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {given}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
-def locked(path: Path, flags: int) -> Iterator[int]:
-    """`partial_path(path)`, a file or a folder, opened with `flags` and kept from other runs. -> its descriptor
+def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a path to write to; on success what is there takes the place of `path`, else it is removed.
 
-    Raises: UserError where another run has it.
+    A reader of `path` sees the old content until the new one is complete, so reading and
+    replacing the same file is safe. A symbolic link stays one: what it points to is replaced.
+    Raises: UserError as `draft_of`, and where `path` is no regular file.
     """
-    partial = partial_path(path)
-    while True:
-        descriptor = os.open(partial, flags, 0o666)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"another run is writing {path}") from None
-            except OSError:  # a file system without locks
-                pass
-            if _is_same(partial, descriptor):  # else another run has just finished, and it is no longer there
-                yield descriptor
-                return
-        finally:
-            os.close(descriptor)
+    _check_kind(Path(path))
+    with draft_of(path) as draft:
+        yield draft
+        publish(draft, Path(path))
 
 
-def _is_same(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+def clear_partials(place: Path) -> None:
+    """Remove what unfinished calls have left of `place`, whatever they were to put there."""
+    for leftover in place.parent.glob(f"{glob.escape(partial_path(place).name)}*"):
+        discard(leftover)
 
 
 def _check_kind(path: Path) -> None:
@@ -88,22 +78,31 @@ def _check_kind(path: Path) -> None:
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """A UTF-8 file, whole or not at all. Raises: UserError as `atomic_file`."""
-    with atomic_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    with atomic_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def save_array(path: Path, array: "np.ndarray") -> None:
     """`array` as an .npy file, whole or not at all. Raises: UserError as `atomic_file`."""
+    with atomic_file(path) as draft, open(draft, "wb") as file:
+        write_array(file, array)
+
+
+def write_array(file: BinaryIO, array: "np.ndarray") -> None:
+    """What `np.save` writes to an opened file, without its way past Python, on which the last error is lost."""
     import numpy as np  # `utils.py --help` does without
 
-    with atomic_file(path) as partial, open(partial, "wb") as file:
-        np.save(file, array)
+    array = np.asarray(array, order="C")
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    file.write(array.reshape(-1).view(np.uint8).data if array.size else b"")
 
 
 def save_figure(path: Path, figure: "Figure", dpi: int = 120) -> None:
     """A matplotlib figure as PNG, whole or not at all. Raises: UserError as `atomic_file`."""
-    with atomic_file(path) as partial:
-        figure.savefig(partial, dpi=dpi, format="png", metadata={"Software": None})
+    image = BytesIO()
+    figure.savefig(image, dpi=dpi, format="png", metadata={"Software": None})
+    with atomic_file(path) as draft:
+        draft.write_bytes(image.getbuffer())
 
 
 def check_writable(path: Path) -> None:
@@ -112,13 +111,3 @@ def check_writable(path: Path) -> None:
     _check_kind(path)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(f"cannot write {path}: {folder} is no folder that can be written")
-
-
-def replace_folder(partial: Path, folder: Path) -> None:
-    """Put the finished folder `partial` in the place of `folder` (removed first, if there)."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)

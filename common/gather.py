@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,11 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from common.errors import UserError
-from common.files import check_writable, locked, partial_path, replace_folder
+from common.files import check_writable
 from common.jsonl import Rows, Source, keep_freed_memory
 from common.manifest import manifest_path
 from common.parallel import threaded_map
-from common.shards import mapped, open_output
+from common.shards import compressed, mapped
 
 WRITE_BLOCK = 2**18  # bytes joined into one write: less costs more calls, 4 MB joins cost twice as much
 SYNC_BYTES = 2**25  # given to the disk at a time
@@ -28,28 +27,27 @@ PART = re.compile(r"part-\d{5,}\.jsonl(\.gz|\.zst)?")
 Spans = list[tuple[int, int, int]]  # shard number, first byte and end of each line of a block
 
 
-def write_lines(target: str, source: Source, rows: Rows, index: np.ndarray, rows_per_shard: int | None = None) -> None:
-    """Write the raw lines of `rows` in the order of `index` to `target`, atomically; compressed by its suffix.
+def write_lines(
+    draft: Path, name: str, source: Source, rows: Rows, index: np.ndarray, rows_per_shard: int | None = None
+) -> None:
+    """Write the raw lines of `rows` in the order of `index` to `draft`; compressed by the suffix of `name`.
 
-    rows_per_shard: `target` is a folder of parts with so many rows each (the last one has the rest), which appears
-        when all of them are complete.
+    rows_per_shard: `draft` is an empty folder, for parts with so many rows each (the last one has the rest).
     """
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=len(index), unit="row", unit_scale=True, desc="writing", disable=None))
         blocks = stack.enter_context(_reader(source))
         if rows_per_shard is None:
-            parts = [(target, index)]
+            parts = [(draft, index)]
         else:
-            folder = stack.enter_context(_whole_folder(Path(target)))
             firsts = range(0, max(1, len(index)), rows_per_shard)
-            names = part_names(len(firsts), compression(Path(target).name))
+            names = part_names(len(firsts), compression(name))
             parts = (
-                (str(folder / name), index[first : first + rows_per_shard])
-                for name, first in zip(names, firsts, strict=True)
+                (draft / part, index[first : first + rows_per_shard]) for part, first in zip(names, firsts, strict=True)
             )
-        for name, part in parts:
-            with open_output(name) as out:
-                _write(out, blocks(_spans(source, rows, part, bar)))
+        for part, chosen in parts:
+            with compressed(part, name) as out:
+                _write(out, blocks(_spans(source, rows, chosen, bar)))
 
 
 def check_target(target: str, rows_per_shard: int | None) -> None:
@@ -74,25 +72,6 @@ def part_names(count: int, suffix: str) -> Iterator[str]:
 def compression(name: str) -> str:
     """The suffix of `name` by which it is compressed, or an empty text."""
     return next((suffix for suffix in (".gz", ".zst") if name.endswith(suffix)), "")
-
-
-@contextlib.contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write to that becomes `folder` when all went well, else is removed."""
-    work = partial_path(folder)
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        with locked(folder, os.O_RDONLY):
-            try:
-                for debris in work.iterdir():  # of a killed run
-                    debris.unlink()
-                yield work
-                replace_folder(work, folder)
-            except BaseException:  # once it is renamed, a folder of that name is another run's
-                shutil.rmtree(work, ignore_errors=True)
-                raise
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
 def _write(out: BinaryIO, blocks: Iterable[bytes]) -> None:

@@ -20,8 +20,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from common.durable import open_own_folder
 from common.errors import UserError
-from common.files import replace_folder
+from common.files import partial_path
 from common.network import hub_answers
 
 TIMEOUT = 10  # seconds until the hub counts as out of reach
@@ -38,8 +39,10 @@ CURES = {  # part of a message of `datasets` -> what the user can do
 }
 
 
-def download_model(hub_id: str, folder: Path, revision: str | None = None, pickles: bool = False) -> dict[str, Any]:
-    """Download configuration, tokenizer and safetensors weights to `folder`, whole; -> facts for its manifest.
+def download_model(
+    hub_id: str, folder: Path, revision: str | None = None, pickles: bool = False
+) -> tuple[Path, dict[str, Any]]:
+    """Download configuration, tokenizer and safetensors weights. -> a folder beside `folder`, facts for its manifest.
 
     revision: branch, tag or commit; None: main. pickles: take pickled weights where there are no others; loading them
     can run code. Raises: UserError where the hub or the model cannot be had, or it has no weights of that kind.
@@ -53,12 +56,13 @@ def download_model(hub_id: str, folder: Path, revision: str | None = None, pickl
             why = "" if pickles else " (pickled ones can run code: --allow-pickle takes them)"
             raise UserError(f"model {hub_id} has no safetensors weights{why}")
         facts = declared(information)
-        _snapshot(hub_id, "model", folder, information.sha, [weights, *MODEL_FILES], UNWANTED_FILES)
-    return facts | {"files": sum(1 for _ in folder.iterdir())}
+        draft = _draft(folder, "model", information)
+        _snapshot(draft, hub_id, "model", information.sha, [weights, *MODEL_FILES], UNWANTED_FILES)
+    return draft, facts | {"files": sum(1 for _ in draft.iterdir())}
 
 
-def download_repository(hub_id: str, folder: Path, revision: str | None = None) -> dict[str, Any]:
-    """Download all files of a repository, of a model or else a data set, to `folder`, whole; -> facts.
+def download_repository(hub_id: str, folder: Path, revision: str | None = None) -> tuple[Path, dict[str, Any]]:
+    """Download all files of a repository, of a model or else a data set. -> a folder beside `folder`, facts.
 
     Raises: UserError where the hub or the repository cannot be had.
     """
@@ -71,18 +75,26 @@ def download_repository(hub_id: str, folder: Path, revision: str | None = None) 
                 raise
             kind, information = "dataset", HfApi().dataset_info(hub_id, **options)
         facts = declared(information)
-        _snapshot(hub_id, kind, folder, information.sha)
-    return facts | {"kind": kind, "files": sum(1 for path in folder.rglob("*") if path.is_file())}
+        draft = _draft(folder, "repo", information)
+        _snapshot(draft, hub_id, kind, information.sha)
+    return draft, facts | {"kind": kind, "files": sum(1 for path in draft.rglob("*") if path.is_file())}
 
 
-def _snapshot(hub_id: str, kind: str, folder: Path, revision: str, wanted: Any = None, unwanted: Any = None) -> None:
-    """What a failed download has got lies hidden beside `folder`, and the next try goes on from there."""
-    # named by the id and the commit: files of another model must not get in
-    partial = folder.with_name(f".{folder.name}.{hub_id.replace('/', '--')}-{revision[:8]}.partial")
-    options = {"repo_type": kind, "local_dir": partial, "allow_patterns": wanted, "ignore_patterns": unwanted}
+def _draft(folder: Path, content: str, information: ModelInfo | DatasetInfo) -> Path:
+    """Where files are gathered, and a further try goes on: files of another download must not get in."""
+    what = f"{content}-{information.id.replace('/', '--')}-{information.sha[:8]}"
+    draft = partial_path(folder).with_name(f"{partial_path(folder).name}-{what}")
+    draft.mkdir(parents=True, exist_ok=True)
+    os.close(open_own_folder(draft))
+    return draft
+
+
+def _snapshot(
+    draft: Path, hub_id: str, kind: str, revision: str, wanted: list[str] | None = None, but: list[str] | None = None
+) -> None:
+    options = {"repo_type": kind, "local_dir": draft, "allow_patterns": wanted, "ignore_patterns": but}
     snapshot_download(hub_id, revision=revision, token=token(), **options)
-    shutil.rmtree(partial / ".cache", ignore_errors=True)  # the client's notes on the download
-    replace_folder(partial, folder)
+    shutil.rmtree(draft / ".cache", ignore_errors=True)  # the client's notes on the download
 
 
 def declared(information: ModelInfo | DatasetInfo) -> dict[str, Any]:

@@ -8,13 +8,15 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from common.contents import digest_of, stamp_of
 from common.errors import UserError
 from common.json_line import BadRow, Decoder, FieldExists, long_integer
 from common.shards import Shard, mapped, open_shards
@@ -62,6 +64,22 @@ class Source:
         view = mapped(shard)[: start - shard.base]
         newlines = sum(bytes(view[i : i + READ_BLOCK]).count(b"\n") for i in range(0, len(view), READ_BLOCK))
         return f"{shard.name}:{newlines + 1}"
+
+    def check_unchanged(self, fingerprints: Sequence[Mapping[str, Any]]) -> None:
+        """Raises UserError where a shard was written to or replaced since it was opened: what was read may be torn.
+
+        fingerprints: of the shards, made before they were read.
+        """
+        for shard, known in zip(self.shards, fingerprints, strict=True):
+            try:
+                stamp = stamp_of(shard.name)
+                same = stamp == shard.stamp or (
+                    stamp[0] == shard.stamp[0] and digest_of([(".", Path(shard.name))])[1] == known["xxh3"]
+                )
+            except OSError:
+                same = False
+            if not same:
+                raise UserError(f"{shard.name} was changed while it was read: run again when nothing writes to it")
 
     def counts(self) -> dict[str, Any]:
         """What the last reading left out, for the manifest."""

@@ -9,12 +9,12 @@ import logging
 import os
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 
 from common.config import did_you_mean
 from common.errors import SAID, UserError
 from common.parallel import end_with_parent
+from common.temporary import temporary_folder
 
 LAUNCHERS = ("torchrun", "accelerate", "deepspeed")
 
@@ -46,7 +46,7 @@ def launch(module: str, words: list[str]) -> None:
     count = int(os.environ.get("NPROC", "1"))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory(prefix="delt-logs-") as logs:
+    with temporary_folder("logs") as logs:
         quiet = ",".join(f"{rank}:3" for rank in range(1, count))
         options = [f"--log-dir={logs}", *([f"--redirects={quiet}"] if quiet else [])]
         try:
@@ -56,8 +56,8 @@ def launch(module: str, words: list[str]) -> None:
             rank, first = failed.get_first_failure()
             if first.exitcode < 0:
                 print(f"error: process {rank} was ended by signal {-first.exitcode}", file=sys.stderr)
-            elif codes.get(0, 0) <= 0 and not any(Path(logs).rglob(f"0/{SAID}")):  # the first process was only ended
-                _print_last_words(Path(logs), first.local_rank)
+            elif codes.get(0, 0) <= 0 and not any(logs.rglob(f"0/{SAID}")):  # the first process was only ended
+                _print_last_words(logs, first.local_rank)
             raise SystemExit(max(codes[rank], 1)) from None
 
 

@@ -6,19 +6,19 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
+from common.contents import LARGE, Named, digest_of, sampled_digest, stamp_of
+from common.durable import publish, recover
 from common.errors import UserError
 from common.files import partial_path, write_text
 
-WHOLE = 64 * 2**20  # files up to this many bytes are hashed whole, larger ones in BLOCKS samples
-BLOCK = 2**20
-BLOCKS = 64
 REPOSITORY = Path(__file__).resolve().parent.parent
+WHOLE = "whole"  # in a fingerprint: files above 64 MiB are hashed whole too; older records have samples of them
+Versions = Mapping[str, Mapping[int, str]]  # method -> version from 2 on -> what changed in its results
 
 
 def manifest_path(output: str | Path) -> Path:
@@ -27,45 +27,87 @@ def manifest_path(output: str | Path) -> Path:
     return output.with_name(output.name + ".manifest.json")
 
 
-def fingerprint(path: str | Path) -> dict[str, Any]:
+def pending_path(output: str | Path) -> Path:
+    """Where a manifest waits until its output is in its place."""
+    return manifest_path(output).with_name(f".{manifest_path(output).name}.pending")
+
+
+def fingerprint(path: str | Path, settled: bool = False) -> dict[str, Any]:
     """Size in bytes and xxh3 hash of a file, of all files below a folder, or of those that match a glob.
 
-    An id that is no path stands for itself.
-
-    Files above 64 MiB are hashed at 64 evenly spread blocks of 1 MiB, first and last included, so that terabytes
-    cost no more than 64 MiB.
+    An id that is no path stands for itself. Contents are hashed whole; the digest of more than 64 MiB is remembered in
+    the cache folder by the inodes, sizes and times of change of the files. settled: as in `digest_of`.
     """
-    path = Path(path)
+    files = _files_of(Path(path))
+    if files is None:
+        return {"id": str(path)}
+    size, digest = digest_of(files, settled)
+    return {"path": str(path), "bytes": size, "xxh3": digest} | ({WHOLE: True} if _has_large(files) else {})
+
+
+def _files_of(path: Path) -> Named | None:
+    """(name, path) of what a fingerprint is of; None for an id."""
     if path.exists():
         found = [path] if path.is_file() else path.rglob("*")
-        named = [(str(file.relative_to(path)), file) for file in sorted(found) if file.is_file()]
-    else:
-        found = map(Path, sorted(glob.glob(str(path), recursive=True)))
-        named = [(file.name, file) for file in found if file.is_file()]
-        if not named:
-            return {"id": str(path)}
-    digest, size = xxhash.xxh3_128(), 0
-    for name, file in named:
-        size += file.stat().st_size
-        digest.update(name.encode())
-        _hash_file(file, digest)
-    return {"path": str(path), "bytes": size, "xxh3": digest.hexdigest()}
+        return [(str(file.relative_to(path)), file) for file in sorted(found) if file.is_file()]
+    found = [Path(file) for file in sorted(glob.glob(str(path), recursive=True))]
+    return [(file.name, file) for file in found if file.is_file()] or None
 
 
-def same_content(one: Mapping, other: Mapping) -> bool:
-    """Whether two fingerprints are of the same content, wherever it lies."""
-    keys = ("id",) if "id" in one else ("bytes", "xxh3")
-    return all(key in one and one[key] == other.get(key) for key in keys)
+def _stamps(path: str) -> list[tuple[int, ...]]:
+    """Of all files that a fingerprint is of."""
+    with contextlib.suppress(OSError):
+        return [stamp_of(file) for _, file in _files_of(Path(path)) or ()]
+    return []
+
+
+def _has_large(files: Named) -> bool:
+    return any(file.stat().st_size > LARGE for _, file in files)
+
+
+def same_content(recorded: Mapping, current: Mapping) -> bool:
+    """Whether a fingerprint in a record is of the content that `current` is of, wherever it lies.
+
+    A record from before large files were hashed whole is compared by the samples that it has.
+    """
+    if "id" in recorded or recorded.get("bytes") != current.get("bytes"):
+        return recorded.get("id", "") == current.get("id")
+    if current.get(WHOLE) and not recorded.get(WHOLE):
+        return recorded.get("xxh3") == as_once(current)["xxh3"]
+    return recorded.get("xxh3") == current.get("xxh3")
+
+
+def as_once(current: Mapping[str, Any]) -> dict[str, Any]:
+    """The fingerprint that older versions gave: large files were hashed by samples."""
+    if not current.get(WHOLE):
+        return dict(current)
+    _say_sampled(current["path"])
+    return {**_without(current, WHOLE), "xxh3": _sampled(current["path"])}
+
+
+@cache
+def _sampled(path: str) -> str:
+    return sampled_digest(_files_of(Path(path)))
+
+
+@cache
+def _say_sampled(path: str) -> None:
+    print(f"note: {path} is compared by 64 samples a file, as an older version recorded it")
 
 
 def read_manifest(output: str | Path) -> dict[str, Any] | None:
     """The manifest of `output`, or None where there is none or it does not describe what lies there."""
-    try:
-        content = json.loads(manifest_path(output).read_text(encoding="utf-8"))
-        described = same_content(content["output"], fingerprint(output))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return content if described else None
+    found = (_describing(path, output) for path in (manifest_path(output), pending_path(output)))
+    return next((content for content in found if content is not None), None)
+
+
+def _describing(path: Path, output: str | Path) -> dict[str, Any] | None:
+    """The manifest at `path`, if it is one of what lies at `output`; a damaged one counts as none."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if same_content(content["output"], fingerprint(output)):
+            return content
+    return None
 
 
 def declared_directions(path: str, shards: Sequence[str]) -> dict[str, str]:
@@ -93,46 +135,91 @@ class Run:
         inputs: Mapping[str, Any],
         output: str,
         directions: Mapping[str, str] | None = None,
+        *,
+        defaults: Mapping[str, Any] | None = None,
+        versions: Versions | None = None,
     ):
         """inputs: name -> path or hub id (lists allowed) of all that the result depends on.
 
         directions: score field -> "higher" or "lower", which is better; carried onward from stage to stage.
+        defaults: of the keys; a key that an older record does not know had its default.
+        versions: of the methods; a record that does not know them is of version 1.
         """
-        self.output = Path(output)
+        self.output, self.defaults, self.versions = Path(output), _plain(defaults or {}), dict(versions or {})
         self.started = time.perf_counter()
+        recover(self.output)
         self.identity = {
             "stage": stage,
             "method": method,
-            "config": json.loads(json.dumps(config)),
+            "config": _plain(config),
             "inputs": {
                 name: [fingerprint(p) for p in path] if isinstance(path, list) else fingerprint(path)
                 for name, path in inputs.items()
             },
             "directions": dict(directions or {}),
+            "method_versions": {name: max(changes) for name, changes in self.versions.items() if changes},
         }
+        self.stamps = {path: _stamps(path) for one in self._fingerprints() if (path := one.get("path"))}
+
+    def check_inputs(self) -> None:
+        """Raises UserError where an input was changed since the beginning: what was read of it may be torn."""
+        for path, stamps in self.stamps.items():
+            if _stamps(path) != stamps:
+                [known] = [one for one in self._fingerprints() if one.get("path") == path][:1]
+                if not same_content(known, fingerprint(path)):
+                    raise UserError(f"{path} was changed while it was read: run again when nothing writes to it")
+
+    def _fingerprints(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        _map_inputs(self.identity["inputs"], found.append)
+        return found
 
     def contents(self) -> dict[str, Any]:
         """Name -> fingerprint of each input, wherever it lies."""
-        return _without_paths(self.identity)["inputs"]
+        return _map_inputs(self.identity["inputs"], lambda one: _without(one, "path"))
+
+    def contents_once(self) -> dict[str, Any] | None:
+        """`contents` as older versions had them, where those differ."""
+        if not any(one.get(WHOLE) for one in self._fingerprints()):
+            return None
+        return _map_inputs(self.identity["inputs"], lambda one: _without(as_once(one), "path"))
 
     def is_done(self) -> bool:
         """Whether OUT is the complete result of this very call; says so if it is."""
         before = read_manifest(self.output)
-        if before is None or _without_paths(before) != _without_paths(self.identity):
+        if before is None or not self._is_same(before):
             return False
+        if news := version_news(before.get("method_versions", {}), self.identity["method_versions"], self.versions):
+            print(f"{self.output} is made anew: {news}")
+            return False
+        if pending_path(self.output).exists() and _describing(manifest_path(self.output), self.output) is None:
+            publish(pending_path(self.output), manifest_path(self.output))
         with contextlib.suppress(OSError):  # of a run of the same call that was killed at its last file
             partial_path(manifest_path(self.output)).unlink()
         print(f"{self.output} is up to date (same input, method and configuration); delete it to run again")
         return True
 
+    def _is_same(self, before: Mapping[str, Any]) -> bool:
+        """Whether the record is of this call, its method's version aside; a moved input is still the same input."""
+        now = self.identity
+        if any(before.get(name) != now[name] for name in ("stage", "method", "directions")):
+            return False
+        if with_defaults(before.get("config"), now["config"], self.defaults) != now["config"]:
+            return False
+        return same_inputs(before.get("inputs"), now["inputs"])
+
     def seconds(self) -> float:
         """Wall-clock seconds since the stage began."""
         return time.perf_counter() - self.started
 
-    def finish(self, **facts: Any) -> None:
-        """Write the manifest; `facts` (counts, quantiles, ...) are added as they are."""
+    def finish(self, draft: Path, **facts: Any) -> None:
+        """Put `draft`, the finished file or folder, in the place of OUT, and the manifest beside it.
+
+        The manifest waits on the disk while OUT is renamed: a run that is killed between the two is known to be done.
+        facts: counts, quantiles, ... are added to the manifest as they are.
+        """
         content = self.identity | {
-            "output": fingerprint(self.output),
+            "output": fingerprint(draft, settled=True) | {"path": str(self.output)},
             "seed": self.identity["config"].get("seed"),
             "seconds": round(self.seconds(), 3),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -140,31 +227,59 @@ class Run:
             "git_commit": _git_commit(),
             **facts,
         }
-        write_text(manifest_path(self.output), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        pending = pending_path(self.output)
+        write_text(pending, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        try:
+            publish(draft, self.output)
+        except BaseException:
+            pending.unlink(missing_ok=True)
+            raise
+        publish(pending, manifest_path(self.output))
 
 
-def _without_paths(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides whether two runs are the same: a moved input file is still the same input."""
-
-    def content(item: Any) -> Any:
-        if isinstance(item, list):
-            return [content(part) for part in item]
-        return {key: value for key, value in item.items() if key != "path"}
-
-    inputs = {name: content(item) for name, item in manifest.get("inputs", {}).items()}
-    return {"inputs": inputs} | {key: manifest.get(key) for key in ("stage", "method", "config", "directions")}
+def same_inputs(recorded: Any, current: Mapping[str, Any]) -> bool:
+    """Whether the fingerprints of all inputs, single ones or lists, are of the same contents."""
+    if not isinstance(recorded, Mapping) or recorded.keys() != current.keys():
+        return False
+    return all(same_content_of_all(recorded[name], current[name]) for name in current)
 
 
-def _hash_file(path: Path, digest: xxhash.xxh3_128) -> None:
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        if size <= WHOLE:
-            while block := file.read(BLOCK):
-                digest.update(block)
-            return
-        for number in range(BLOCKS):
-            file.seek((size - BLOCK) * number // (BLOCKS - 1))
-            digest.update(file.read(BLOCK))
+def same_content_of_all(recorded: Any, current: Any) -> bool:
+    """`same_content` for a fingerprint or a list of them."""
+    one, other = (prints if isinstance(prints, list) else [prints] for prints in (recorded, current))
+    return len(one) == len(other) and all(map(same_content, one, other))
+
+
+def with_defaults(recorded: Any, current: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a record, with the defaults of those keys of today that it does not know."""
+    recorded = recorded if isinstance(recorded, dict) else {}
+    return {key: defaults[key] for key in current if key in defaults and key not in recorded} | recorded
+
+
+def version_news(recorded: Mapping[str, int], current: Mapping[str, int], versions: Versions) -> str:
+    """Why results of the recorded versions are no longer those of today, in words; empty where they are."""
+    raised = {name: (recorded.get(name, 1), current.get(name, 1)) for name in recorded | current}
+    return "; ".join(
+        f"results of {name} changed in version {number}: {reason}"
+        for name, (before, now) in raised.items()
+        for number, reason in versions.get(name, {}).items()
+        if before < number <= now
+    )
+
+
+def _map_inputs(inputs: Mapping[str, Any], change: Callable[[Mapping[str, Any]], Any]) -> dict[str, Any]:
+    return {
+        name: [change(part) for part in one] if isinstance(one, list) else change(one) for name, one in inputs.items()
+    }
+
+
+def _without(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key != name}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def _versions() -> dict[str, str]:

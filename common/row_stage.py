@@ -14,8 +14,9 @@ from common.column_cache import cached_scan
 from common.columns import Column, Table, number, scan
 from common.config import columns_of
 from common.errors import UserError
+from common.files import draft_of
 from common.gather import check_target, write_lines
-from common.manifest import Run, declared_directions
+from common.manifest import Run, Versions, declared_directions
 from common.shards import check_apart
 from common.statistics import quantiles
 
@@ -47,6 +48,7 @@ def copy_rows(
     cache: bool,
     verb: str,
     rejects: str | None = None,
+    versions: Versions | None = None,
 ) -> None:
     """Write the lines of IN that `arrange` asks for to OUT, and the manifest.
 
@@ -57,6 +59,7 @@ def copy_rows(
     score_field: its quantiles are reported, where it is among the columns.
     verb: what happened to the rows, for the summary ("kept", "ordered").
     rejects: a path for all other rows, in input order.
+    versions: of further methods that the rows depend on, as `Run` has them.
     """
     source_path, target = call.paths
     check_apart(source_path, target)
@@ -68,7 +71,16 @@ def copy_rows(
         shards = [shard.name for shard in source.shards]
         directions = declared_directions(source_path, shards)
         config = {key: value for key, value in call.config.items() if key != "cache"}
-        run = Run(call.stage, call.method_name, config, {"data": shards, **inputs}, target, directions)
+        run = Run(
+            call.stage,
+            call.method_name,
+            config,
+            {"data": shards, **inputs},
+            target,
+            directions,
+            defaults=call.defaults,
+            versions=call.versions | dict(versions or {}),
+        )
         runs = [run, *_of_rejects(run, rejects)]
         if all(one.is_done() for one in reversed(runs)):
             return
@@ -82,11 +94,13 @@ def copy_rows(
         index, facts = arrange(source, table, directions)
         facts = _counts(table, index, score_field) | facts
         picks = [index] if rejects is None else [index, np.delete(np.arange(len(table)), index)]
+        counts = {"rows_in": len(table)} | source.counts()
         for one, pick in reversed(list(zip(runs, picks, strict=True))):  # OUT last
-            write_lines(str(one.output), source, table.rows, pick, rows_per_shard)
-        for one, pick in zip(runs[1:], picks[1:], strict=True):
-            one.finish(rows_in=len(table), rows_out=len(pick), **source.counts())
-        run.finish(**facts, **source.counts())
+            with draft_of(one.output, folder=rows_per_shard is not None) as draft:
+                write_lines(draft, one.output.name, source, table.rows, pick, rows_per_shard)
+                source.check_unchanged(fingerprints)
+                run.check_inputs()
+                one.finish(draft, **({"rows_out": len(pick)} if one is not run else facts) | counts)
     _summary(call, verb, facts, source, run)
 
 

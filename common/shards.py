@@ -4,7 +4,6 @@ import contextlib
 import glob
 import gzip
 import mmap
-import os
 import resource
 import shlex
 import tempfile
@@ -15,8 +14,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO
 
+from common.bus_errors import explain_bus_errors
+from common.contents import stamp_of
 from common.errors import UserError
 from common.files import atomic_file
+from common.temporary import told_of_temporary
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 TABLES = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}  # utils.py makes JSON lines of them; their builder
@@ -73,32 +75,33 @@ def stem(file: str | Path) -> str:
     return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
 
 
-def stamp_of(path: str | Path) -> tuple[int, ...]:
-    """Inode, size and times of a file: the time of the last change cannot be set back."""
-    stat = os.stat(path)
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-
-
 def mapped(shard: Shard) -> memoryview:
     """The bytes of a shard, mapped (an empty file cannot be); unmapped when the last slice of it is gone."""
+    explain_bus_errors()
     return memoryview(mmap.mmap(shard.file.fileno(), 0, access=mmap.ACCESS_READ) if shard.size else b"")
 
 
 @contextlib.contextmanager
 def open_output(target: str) -> Iterator[BinaryIO]:
     """A file to write bytes to that becomes `target` when all went well; `.gz` and `.zst` are compressed."""
-    with atomic_file(target) as partial:
-        if target.endswith(".gz"):
-            with open(partial, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
+    with atomic_file(target) as draft, compressed(draft, target) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def compressed(path: Path, name: str) -> Iterator[BinaryIO]:
+    """A file to write bytes to; they are compressed as a file called `name` is."""
+    with open(path, "wb") as raw:
+        if name.endswith(".gz"):
+            with gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
                 yield file
-        elif target.endswith(".zst"):
+        elif name.endswith(".zst"):
             import zstandard
 
-            with open(partial, "wb") as raw, zstandard.ZstdCompressor(level=3).stream_writer(raw) as file:
+            with zstandard.ZstdCompressor(level=3).stream_writer(raw, closefd=False) as file:
                 yield file
         else:
-            with open(partial, "wb") as file:
-                yield file
+            yield raw
 
 
 def _shard_paths(path: str) -> list[Path]:
@@ -147,9 +150,10 @@ def _open_plain(path: Path) -> BinaryIO:
 
 
 def _temporary(blocks: Iterable[bytes]) -> BinaryIO:
-    plain = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
-    plain.writelines(blocks)
-    plain.flush()
+    with told_of_temporary():
+        plain = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+        plain.writelines(blocks)
+        plain.flush()
     return plain
 
 

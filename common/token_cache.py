@@ -2,11 +2,11 @@
 
 An entry is a folder with `tokens.bin` (ids of all documents one after the other), `learned.bin` (one byte a token, only
 where some tokens are not to be learned), `index.bin` (three int64 a document: first token, number of tokens, offset of
-its row in the source) and `facts.json`, which is found by all that the tokens depend on.
+its row in the source), `facts.json`, and `files.json`, which says what these files hold. It is found by all that the
+tokens depend on.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -18,12 +18,16 @@ import numpy as np
 import xxhash
 
 from common import tokens
-from common.column_cache import cache_folder, reading_key, trim
+from common.cache import cache_folder, trim
+from common.column_cache import reading_key
+from common.contents import damaged, record_of
+from common.durable import lock_file, publish
 from common.errors import UserError
 from common.jsonl import Source
 from common.tokens import TokenStore, memory_mapped, token_type
 
 COLUMNS = 3
+FILES = "files.json"  # what the others hold
 ROWS_BETWEEN_SIGNS = 2**16  # of life
 LIMIT = 64 * 2**30  # bytes of all stores together: beyond it the least recently used ones go
 
@@ -62,14 +66,15 @@ def cached_corpus(
     folder = cache_folder("tokens")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(folder / f".{key}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (folder / key).exists():
+        with lock_file(folder / f".{key}.lock", f"another run is writing {folder}", wait=True):
+            entry = folder / key
+            if entry.exists() and (wrong := _damaged(entry)):
+                print(f"note: the tokens in {entry} are made again: {wrong} is damaged")
+                shutil.rmtree(entry)
+            if not entry.exists():
                 trim(folder, LIMIT)
-                _write(folder / key, token_type(tokenizer), documents)
-            corpus = _load(folder / key, token_type(tokenizer))
-            (folder / f".{key}.lock").unlink(missing_ok=True)  # one that waited for it finds it gone
-            return corpus
+                _write(entry, token_type(tokenizer), documents, lambda: source.check_unchanged(fingerprints))
+            return _load(entry, token_type(tokenizer))
     except OSError as error:
         raise UserError(f"cannot keep tokens in {folder}: {error.strerror or error} (DELT_CACHE moves it)") from error
 
@@ -82,8 +87,22 @@ def tokenizer_identity(tokenizer) -> str:
     return xxhash.xxh3_128((text + json.dumps(special)).encode()).hexdigest()
 
 
-def _write(entry: Path, kind: type, documents: Callable[[dict[str, Any]], Iterable[Document]]) -> None:
-    """Beside its place, then renamed."""
+def _damaged(entry: Path) -> str | None:
+    """The first file of a store that does not hold what was written to it."""
+    try:
+        record = json.loads((entry / FILES).read_text(encoding="utf-8"))
+        return next(iter(damaged(entry, record)), None)
+    except (OSError, ValueError, AttributeError):
+        return FILES
+
+
+def _write(
+    entry: Path,
+    kind: type,
+    documents: Callable[[dict[str, Any]], Iterable[Document]],
+    unchanged: Callable[[], None],
+) -> None:
+    """Beside its place, brought to the disk, then renamed. unchanged: raises UserError where the source was changed."""
     work = entry.with_name(f".{entry.name}")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
@@ -102,7 +121,9 @@ def _write(entry: Path, kind: type, documents: Callable[[dict[str, Any]], Iterab
                     mask.write(np.asarray(document.learned, bool).tobytes())
                 position += len(document.ids)
         (work / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-        os.rename(work, entry)
+        unchanged()
+        (work / FILES).write_text(json.dumps(record_of(work)), encoding="utf-8")
+        publish(work, entry)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

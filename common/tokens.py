@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from common.temporary import told_of_temporary
+
 IGNORED = -100  # label of a position that is not trained or scored
 ENCODE_BATCH = 256  # texts given to the tokenizer at a time
 
@@ -44,15 +46,15 @@ def memory_mapped(path: Path, kind: type) -> np.ndarray:
 def tokenize(texts: Iterable[str], tokenizer, name: str = "tokenizing") -> TokenStore:
     """Encode `texts` into an unnamed temporary file. name: of the progress bar."""
     dtype = token_type(tokenizer)
-    file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the mapping)
     lengths: list[int] = []
-    with tqdm(unit="text", desc=name, disable=None) as bar:
+    with told_of_temporary(), tqdm(unit="text", desc=name, disable=None) as bar:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the mapping)
         for batch in batched(texts, ENCODE_BATCH):
             for document in encode(batch, tokenizer):
                 file.write(np.asarray(document, dtype).tobytes())
                 lengths.append(len(document))
             bar.update(len(batch))
-    file.flush()
+        file.flush()
     lengths = np.array(lengths, np.int64)
     tokens = np.memmap(file, dtype, mode="r") if lengths.any() else np.empty(0, dtype)
     return TokenStore(tokens, np.cumsum(lengths) - lengths, lengths)

@@ -5,7 +5,6 @@ identity is never mixed in: it is removed, and the note says which key changed.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -17,19 +16,36 @@ from typing import Any
 import xxhash
 
 from common import world
+from common.contents import damaged, record_of, unreadable
+from common.durable import discard, flush, flush_tree, held, open_own
 from common.errors import UserError
 from common.files import partial_path, write_text
+from common.manifest import Run, version_news
 
-RECORD = "step.json"  # in the folder of a step: its identity, whether it is complete, its facts
+RECORD = "step.json"  # in the folder of a step: its identity, whether it is complete, its files, its facts
+TRASH = ".trash"
 
 
 class WorkFolder:
     """A folder of artefacts, locked while a run uses it."""
 
-    def __init__(self, path: Path, inputs: Mapping[str, Any]):
-        """inputs: what comes from outside, and how it is read: name -> fingerprint or value."""
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        inputs: Mapping[str, Any],
+        run: Run | None = None,
+        unchanged: Callable[[], None] = lambda: None,
+    ):
+        """inputs: what comes from outside, and how it is read: name -> fingerprint or value.
+
+        run: the call that the work is for: its method's version is part of every step, and its inputs may be known
+        from records of older versions. unchanged: raises UserError where an input was changed while it was read.
+        """
+        self.path, self.run, self.unchanged = path, run, unchanged
         self.identities: dict[str, Any] = _plain(inputs)
+        once = run.contents_once() if run else None
+        self.identities_once = None if once is None else self.identities | _plain(once)
+        self.version = {"method_versions": run.identity["method_versions"]} if run and run.versions else {}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator["WorkFolder"]:
@@ -37,11 +53,10 @@ class WorkFolder:
         with contextlib.ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                lock = stack.enter_context(open(self.path / ".lock", "w"))
                 if world.is_main():
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"another run is using work_dir {self.path}") from None
+                    busy = f"another run is using work_dir {self.path}"
+                    stack.enter_context(held(self.path / ".lock", open_own, busy))
+                    discard(self.path / TRASH)  # of a run that was killed while it removed something
             except OSError as error:
                 raise UserError(f"work_dir {self.path} cannot be used: {error.strerror}") from error
             yield self
@@ -61,56 +76,96 @@ class WorkFolder:
         Raises: UserError where the folder holds files that are not ours.
         """
         assert self.identities.keys() >= set(after), f"{name} reads {after}; there are only {list(self.identities)}"
-        identity = {"keys": _plain(keys), "after": {before: _digest(self.identities[before]) for before in after}}
-        self.identities[name] = identity
+        identity, known = self._identify(name, keys, after)
         folder = self.path / name
         record = read_record(folder)
+        lost = _lost(folder, record) if record.get("identity") in known else []
         world.wait()  # until every process has read it
-        if record.get("complete") and record["identity"] == identity:
+        if record.get("complete") and record["identity"] in known and not lost:
             print(f"{name}: up to date ({folder})")
             return record["facts"]
         if world.is_main():
-            _make_room(folder, name, record, identity)
+            for file in lost:
+                print(f"{name}: {file} is damaged or missing: it is made again")
+                discard(folder / file)
+            self._make_room(folder, name, record, identity, known)
         world.wait()
         started = time.perf_counter()
         facts = work(folder) if world.is_main() or not alone else None
         world.wait()
         if world.is_main():
             seconds = round(time.perf_counter() - started, 3)
-            _write_record(folder, {"identity": identity, "complete": True, "seconds": seconds, "facts": _plain(facts)})
+            try:
+                self.unchanged()
+            except UserError:
+                remove(folder)  # what was made of it may be torn
+                raise
+            flush_tree(folder)  # before the record that vouches for it
+            files = record_of(folder, but=[RECORD])
+            outcome = {"complete": True, "seconds": seconds, "files": files, "facts": _plain(facts)}
+            _write_record(folder, {"identity": identity} | outcome)
             print(f"{name}: done in {seconds:.1f} s ({folder})")
         world.wait()
         return read_record(folder)["facts"]
 
+    def _identify(self, name: str, keys: Mapping[str, Any], after: Sequence[str]) -> tuple[Any, list[Any]]:
+        """-> (the identity of the step, all under which older records may know it)."""
+        known = []
+        for identities in (self.identities, self.identities_once):
+            if identities is not None:
+                digests = {before: _digest(identities[before]) for before in after}
+                identities[name] = {"keys": _plain(keys), "after": digests} | self.version
+                known.append(identities[name])
+        return known[0], known
+
+    def _make_room(
+        self, folder: Path, name: str, record: Mapping[str, Any], identity: Mapping[str, Any], known: Sequence[Any]
+    ) -> None:
+        """An empty folder for the step, or what a killed run of the same identity left in it."""
+        unfinished = partial_path(folder / RECORD)  # of a run that was killed at its very first file
+        foreign = folder.exists() and (not folder.is_dir() or any(path != unfinished for path in folder.iterdir()))
+        if foreign and not (folder / RECORD).is_file():
+            raise UserError(f"{folder} holds files that no run made: choose another work_dir")
+        if foreign and not record:
+            print(f"{name}: made anew, its record is damaged")
+            remove(folder)
+        elif record and record["identity"] not in known:
+            print(f"{name}: made anew, {self._difference(record['identity'], identity)}")
+            remove(folder)
+        elif record:
+            print(f"{name}: going on with what an interrupted run left")
+        folder.mkdir(exist_ok=True)
+        flush(self.path)
+        _write_record(folder, {"identity": identity, "complete": False})
+
+    def _difference(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+        versions = self.run.versions if self.run else {}
+        news = version_news(old.get("method_versions", {}), new.get("method_versions", {}), versions)
+        return news or _difference(old, new)
+
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a step's folder; empty where there is none."""
+    """The record of a step's folder; empty where there is none, or a damaged one."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        identity = record["identity"]
+        whole = isinstance(identity["keys"], dict) and isinstance(identity["after"], dict)
+        whole &= not record.get("complete") or isinstance(record["facts"], dict)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
-    return record if isinstance(record, dict) and "identity" in record else {}
+    return record if whole else {}
 
 
-def _make_room(folder: Path, name: str, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    """An empty folder for the step, or what a killed run of the same identity left in it."""
-    unfinished = partial_path(folder / RECORD)  # of a run that was killed at its very first file
-    foreign = folder.exists() and (not folder.is_dir() or any(path != unfinished for path in folder.iterdir()))
-    if foreign and not record:
-        raise UserError(f"{folder} holds files that no run made: choose another work_dir")
-    if record and record["identity"] != identity:
-        print(f"{name}: made anew, {_difference(record['identity'], identity)}")
-        remove(folder)
-    elif record:
-        print(f"{name}: going on with what an interrupted run left")
-    folder.mkdir(exist_ok=True)
-    _write_record(folder, {"identity": identity, "complete": False})
+def _lost(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """Names of the files that are not what the step made; of those that a killed run left, which cannot be read."""
+    files = record.get("files")
+    return damaged(folder, files) if record.get("complete") and isinstance(files, dict) else unreadable(folder)
 
 
 def remove(folder: Path) -> None:
     """Out of sight first: a folder that is half removed must not be taken for a whole one."""
-    trash = folder.with_name(".trash")
-    shutil.rmtree(trash, ignore_errors=True)
+    trash = folder.with_name(TRASH)
+    discard(trash)
     if folder.exists():
         os.replace(folder, trash)
         shutil.rmtree(trash)

@@ -1,6 +1,7 @@
 """Scoring: add the score of a method to every row, and change nothing else in it."""
 
 import contextlib
+import functools
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,11 +13,11 @@ import numpy as np
 from common import jsonl, world
 from common.cli import Call, Stage, main
 from common.errors import UserError
-from common.files import check_writable
+from common.files import check_writable, draft_of
 from common.json_line import add_field, long_integer, replace_field
 from common.jsonl import BadRowPolicy
 from common.manifest import Run, declared_directions
-from common.shards import check_apart, open_output
+from common.shards import check_apart, compressed
 from common.statistics import quantiles
 from common.texts import Texts
 from common.work_folder import WorkFolder
@@ -57,7 +58,8 @@ def run(
         carried = declared_directions(source_path, shards)
         inputs = {"data": shards} | scorer.inputs()
         config = {key: value for key, value in call.config.items() if key != "work_dir"}
-        stage_run = Run(call.stage, call.method_name, config, inputs, target, carried | directions)
+        history = {"defaults": call.defaults, "versions": call.versions}
+        stage_run = Run(call.stage, call.method_name, config, inputs, target, carried | directions, **history)
         if stage_run.is_done():
             return
         check_writable(Path(target))
@@ -67,7 +69,10 @@ def run(
         check_short(source, texts.rows, texts.blank, on_short)
         if not len(texts):
             raise UserError(f"{source_path}: no row has any text")
-        work = stack.enter_context(WorkFolder(Path(work_dir or f"{target}.work"), contents).locked())
+        fingerprints = stage_run.identity["inputs"]["data"]
+        unchanged = functools.partial(source.check_unchanged, fingerprints)
+        folder = WorkFolder(Path(work_dir or f"{target}.work"), contents, stage_run, unchanged)
+        work = stack.enter_context(folder.locked())
         rewritten = scorer.rewrite(identified(source, texts), len(texts), work)
         if rewritten is not None:
             source = stack.enter_context(jsonl.open_source(str(rewritten)))
@@ -82,7 +87,8 @@ def run(
         fill_short(columns, short, directions, on_short)
         if not world.is_main():
             return
-        write_scores(target, source, texts.rows, columns, overwrite)
+        draft = stack.enter_context(draft_of(target))
+        write_scores(draft, target, source, texts.rows, columns, overwrite)
         scores = columns[score_field]
         summary = {field: quantiles(values[~np.isnan(values)]) for field, values in columns.items()}
         kept = int((~np.isnan(scores)).sum())
@@ -98,7 +104,9 @@ def run(
             counts | scorer.facts,
         )
         extra = {field: summary[field] for field in scorer.extra_directions}
-        stage_run.finish(**counts, score=summary[score_field], extra=extra, facts=scorer.facts)
+        unchanged()
+        stage_run.check_inputs()
+        stage_run.finish(draft, **counts, score=summary[score_field], extra=extra, facts=scorer.facts)
     _summary(call, counts, summary, directions, report, stage_run)
 
 
@@ -181,11 +189,16 @@ def _summary(
 
 
 def write_scores(
-    target: str, source: jsonl.Source, rows: jsonl.Rows, columns: Mapping[str, np.ndarray], overwrite: bool
+    draft: Path,
+    name: str,
+    source: jsonl.Source,
+    rows: jsonl.Rows,
+    columns: Mapping[str, np.ndarray],
+    overwrite: bool,
 ) -> None:
     """Write the raw lines with the columns, (rows,) each, added as fields; a row whose values are NaN is left out."""
     put = replace_field if overwrite else add_field
-    with open_output(target) as out:
+    with compressed(draft, name) as out:
         numbers = zip(*(column.tolist() for column in columns.values()), strict=True)
         for line, values in zip(jsonl.raw_lines(source, rows), numbers, strict=True):
             if values[0] == values[0]:

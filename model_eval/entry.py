@@ -17,7 +17,7 @@ from msgspec import Meta
 from common import world
 from common.cli import Call, Stage, main
 from common.errors import UserError
-from common.files import check_writable, write_text
+from common.files import check_writable, draft_of
 from common.manifest import Run
 from common.work_folder import WorkFolder, read_record
 from model_eval.accuracy import summary_average
@@ -38,14 +38,15 @@ def run(
     if Path(model).is_dir() and not Path(model, "config.json").exists():
         raise UserError(f"the folder {model} holds no model (no config.json)")
     inputs = {"model": model} | sys.modules[call.method.__module__].inputs(call.method_keys)
-    stage_run = Run(call.stage, call.method_name, call.config, inputs, result)
+    history = {"defaults": call.defaults, "versions": call.versions}
+    stage_run = Run(call.stage, call.method_name, call.config, inputs, result, **history)
     if stage_run.is_done():
         return
     check_writable(Path(result))
     given = {"arm": arm, "selection_ratio": selection_ratio}
     facts = provenance(model) | {name: value for name, value in given.items() if value is not None}
     with contextlib.ExitStack() as stack:
-        work = stack.enter_context(WorkFolder(traces(result), stage_run.contents()).locked())
+        work = stack.enter_context(WorkFolder(traces(result), stage_run.contents(), stage_run).locked())
         try:
             evaluation = call.method(model, work, **call.method_keys)
         except UserError:
@@ -56,8 +57,10 @@ def run(
     tasks, average = evaluation.tasks, summary_average(evaluation.tasks)
     summary = {"tasks": tasks, "summary_average": average} | evaluation.notes
     content = {"model": model, "method": call.method_name} | facts | summary
-    write_text(result, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    stage_run.finish(**summary)
+    with draft_of(result) as draft:
+        draft.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        stage_run.check_inputs()
+        stage_run.finish(draft, **summary)
     print(table(tasks))
     if average is not None:
         print(f"average accuracy: {average:.4f}")

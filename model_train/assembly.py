@@ -1,13 +1,14 @@
 """One training run: tokenizer, model, tokens, sequences and scores put together for the Trainer."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from common import models, world
 from common.jsonl import open_source
-from common.manifest import fingerprint
+from common.manifest import Run, fingerprint
+from model_train import resuming
 from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
 from model_train.base import BaseTraining, TrainingRows
 from model_train.reading import row_scores
@@ -22,11 +23,11 @@ def train(
     model_in: str,
     work: Path,
     checkpoint: Path | None,
-    identity: Mapping[str, Any],
+    run: Run,
 ) -> dict[str, Any]:
     """Train the model `model_in` on `rows` and save it in the folder `work`. -> facts for the manifest.
 
-    checkpoint: what is gone on from. identity: of the run.
+    checkpoint: what is gone on from. run: the call, whose identity goes into the checkpoints.
     Raises: UserError for bad rows, a model that does not load or does not fit, and whatever stops the training.
     """
     check_trackers(training.report_to)
@@ -50,6 +51,8 @@ def train(
         lambda document: rows.source.place(int(corpus.offsets[document])),
     )
     with _heldout(training, rows, tokenizer) as heldout:
+        run.check_inputs()  # all of them have been read
+        identity = resuming.identity_of(run)
         place = RunFolder(work, work.name.removeprefix(".").removesuffix(".partial"), identity, checkpoint)
         facts = fit(training, model, tokenizer, sequences, heldout, watch, place, device, precision, learning_rate)
     return dict(corpus.facts) | facts

@@ -14,10 +14,13 @@ import torch
 from transformers import TrainerCallback
 
 from common import world
+from common.contents import record_of
+from common.durable import discard, publish
 from common.errors import UserError
 from model_train.resuming import RECORD, checkpoints, step_of
 
 WRITING = ".writing"  # folder in the work folder that the Trainer writes to
+PICKLED = "training_args.bin"  # the Trainer's arguments: nothing reads them, and a pickle can run code
 
 
 class AtomicCheckpoints(TrainerCallback):
@@ -36,13 +39,12 @@ class AtomicCheckpoints(TrainerCallback):
         if world.is_main():
             written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             self.tokenizer.save_pretrained(written)
-            (written / RECORD).write_text(json.dumps(self.identity, indent=2), encoding="utf-8")
-            for path in (*written.rglob("*"), written):
-                _flush(path)
+            (written / PICKLED).unlink(missing_ok=True)
+            record = dict(self.identity) | {"files": record_of(written)}
+            (written / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
             place = self.folder / written.name
-            shutil.rmtree(place, ignore_errors=True)
-            os.rename(written, place)
-            _flush(self.folder)
+            discard(place)
+            publish(written, place)
             for old in checkpoints(self.folder)[: -self.limit] if self.limit else []:
                 os.rename(old, written)  # out of sight first: half a checkpoint must not be taken for a whole one
                 shutil.rmtree(written)
@@ -65,12 +67,3 @@ def check_space(folder: Path, model: torch.nn.Module) -> None:
         raise UserError(
             f"no space for a checkpoint in {folder}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"
         )
-
-
-def _flush(path: Path) -> None:
-    """To the disk, be it a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,13 +2,11 @@
 
 import contextlib
 import sys
-from pathlib import Path
 from typing import Any
 
 from common import jsonl, world
 from common.cli import Call, Stage, main
 from common.config import Positive
-from common.files import replace_folder
 from common.jsonl import BadRowPolicy
 from common.manifest import Run
 from model_train.base import TrainingRows
@@ -38,19 +36,18 @@ def run(
         source = stack.enter_context(jsonl.open_source(source_path))
         inputs = {"data": [shard.name for shard in source.shards], "model": model_in} | training.inputs()
         config = {key: value for key, value in call.config.items() if key != "resume"}
-        stage_run = Run(call.stage, call.method_name, config, inputs, model_out)
+        history = {"defaults": call.defaults, "versions": call.versions}
+        stage_run = Run(call.stage, call.method_name, config, inputs, model_out, **history)
         if stage_run.is_done():
             return
-        identity = stage_run.identity | {"processes": world.size()}
-        work, checkpoint = stack.enter_context(working_in(Path(model_out), identity, resume))
+        work, checkpoint = stack.enter_context(working_in(stage_run, resume))
         from model_train.assembly import train  # late: it takes seconds to import
 
         rows = TrainingRows(source, stage_run.identity["inputs"]["data"], on_bad_row, max_rows)
-        facts = train(training, rows, score_field, model_in, work, checkpoint, identity)
+        facts = train(training, rows, score_field, model_in, work, checkpoint, stage_run)
         if not world.is_main():
             return
-        replace_folder(work, Path(model_out))
-        stage_run.finish(processes=world.size(), **facts)
+        stage_run.finish(work, processes=world.size(), **facts)
     print(f"{call.method_name}: " + ", ".join(_fact(name, value) for name, value in facts.items() if value))
     print(f"  wrote {model_out} in {stage_run.seconds():.1f} s")
 

@@ -1,97 +1,126 @@
 """Which run a folder belongs to, and where an interrupted run goes on. Needs no torch: mistakes are told at once."""
 
 import contextlib
-import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from common import world
+from common.contents import damaged, unreadable
+from common.durable import discard, lock_file
 from common.errors import UserError
 from common.files import partial_path
-from common.manifest import read_manifest, same_content
+from common.manifest import Run, read_manifest, same_content_of_all, version_news, with_defaults
 
-RECORD = "run.json"  # in a checkpoint: stage, method, configuration, inputs and number of processes of its run
+RECORD = "run.json"  # in a checkpoint: stage, method, configuration, inputs, number of processes of its run; its files
+
+
+def identity_of(run: Run) -> dict[str, Any]:
+    """What tells a run from another."""
+    return run.identity | {"processes": world.size()}
 
 
 @contextlib.contextmanager
-def working_in(output: Path, identity: Mapping[str, Any], resume: str) -> Iterator[tuple[Path, Path | None]]:
-    """The folder beside `output` that a run works in, locked, and the checkpoint that it goes on from.
+def working_in(run: Run, resume: str) -> Iterator[tuple[Path, Path | None]]:
+    """The folder beside MODEL_OUT that a run works in, locked, and the checkpoint that it goes on from.
 
     resume: auto, never or the path of a checkpoint.
-    Raises: UserError where another run uses the folder, where `output` or the checkpoint are of another run (the
-    message names the difference), where there is no checkpoint at the path.
+    Raises: UserError where another run uses the folder, where MODEL_OUT or the checkpoint are of another run (the
+    message names the difference), where there is no whole checkpoint at the path.
     """
+    output = run.output.resolve() if run.output.is_symlink() else run.output
     work = partial_path(output)
-    lock = output.with_name(f".{output.name}.lock")
     with contextlib.ExitStack() as stack:
         if world.is_main():
             try:
                 output.parent.mkdir(parents=True, exist_ok=True)
-                fcntl.flock(stack.enter_context(open(lock, "w")), fcntl.LOCK_EX | fcntl.LOCK_NB)
-                stack.callback(lock.unlink, missing_ok=True)
-                check_output(output, identity, resume)
-                _make_room(output, work, identity, resume)
-            except BlockingIOError:
-                raise UserError(f"another run is training {output}") from None
+                lock = output.with_name(f".{output.name}.lock")
+                stack.enter_context(lock_file(lock, f"another run is training {output}"))
+                check_output(run, resume)
+                _make_room(output, work, run, resume)
             except OSError as error:
                 raise UserError(f"cannot write {output}: {error.strerror}") from error
         world.wait()
-        yield work, find_checkpoint(work, resume, identity)
+        yield work, find_checkpoint(work, resume, run)
 
 
-def check_output(output: Path, identity: Mapping[str, Any], resume: str) -> None:
+def check_output(run: Run, resume: str) -> None:
     """Raises UserError where something is in the way: what this stage did not make is never deleted, and the model of
     another run only with resume=never.
     """
+    output, stage = run.output, run.identity["stage"]
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     made = read_manifest(output)
-    if made is None or made.get("stage") != identity["stage"]:
+    if made is None or made.get("stage") != stage:
         made = _record(newest_checkpoint(output))  # a run that was killed before its manifest
     if made is None:
-        stage = identity["stage"]
         raise UserError(f"{output} exists and is no unchanged result of {stage}: remove it or choose another")
-    changes = differences(made | {"processes": identity["processes"]}, identity)
+    changes = differences(made | {"processes": world.size()}, run)
     if changes and resume != "never":
         raise UserError(f"{output} is of another run: {'; '.join(changes)} (resume=never replaces it)")
 
 
-def find_checkpoint(work: Path, resume: str, identity: Mapping[str, Any]) -> Path | None:
-    """The checkpoint that the run goes on from: the newest in `work`, or the one at the path that `resume` is.
+def find_checkpoint(work: Path, resume: str, run: Run) -> Path | None:
+    """The checkpoint that the run goes on from: the newest whole one in `work`, or the one at the path `resume`.
 
-    Raises: UserError where it is of another run, naming the difference; where there is none at the path.
+    Raises: UserError where it is of another run, naming the difference; where there is no whole one at the path.
     """
     if resume == "never":
         return None
-    checkpoint = newest_checkpoint(work) if resume == "auto" else Path(resume)
+    checkpoint = _newest_whole(work) if resume == "auto" else Path(resume)
     if checkpoint is None:
         return None
     record = _record(checkpoint)
     if record is None:
         raise UserError(f"resume: {checkpoint} is no checkpoint of this stage (or auto, never)")
-    changes = differences(record, identity)
+    if lost := _lost(checkpoint):
+        raise UserError(f"resume: {checkpoint} is damaged ({lost}): choose an older one (or auto, never)")
+    changes = differences(record, run)
     if changes:
         raise UserError(f"{checkpoint} is of another run: {'; '.join(changes)} (resume=never starts anew)")
     return checkpoint
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What tells one run from another, in words; empty where both are the same."""
-    before, now = (run["config"] | {name: run.get(name) for name in ("method", "processes")} for run in (old, new))
+def _newest_whole(work: Path) -> Path | None:
+    for checkpoint in reversed(checkpoints(work)):
+        if not (lost := _lost(checkpoint)):
+            return checkpoint
+        print(f"note: {checkpoint} is damaged ({lost}): going back behind it")
+    return None
+
+
+def _lost(checkpoint: Path) -> str | None:
+    """The first file of a checkpoint that does not hold what was saved in it."""
+    record = _record(checkpoint)
+    if record is None:
+        return RECORD
+    files = record.get("files")
+    found = damaged(checkpoint, files) if isinstance(files, dict) else unreadable(checkpoint)
+    return next(iter(found), None)
+
+
+def differences(old: Mapping[str, Any], run: Run) -> list[str]:
+    """What tells a run of old from this one, in words; empty where both are the same."""
+    new = identity_of(run)
+    configs = (with_defaults(old["config"], new["config"], run.defaults), new["config"])
+    before, now = (
+        config | {name: one.get(name) for name in ("method", "processes")}
+        for config, one in zip(configs, (old, new), strict=True)
+    )
     changes = [
         f"{key} was {_plain(before.get(key))}, is {_plain(now.get(key))}"
         for key in now | before
         if before.get(key) != now.get(key)
     ]
     for name in new["inputs"] | old["inputs"]:
-        prints = [_listed(run["inputs"].get(name)) for run in (old, new)]
-        if len(prints[0]) != len(prints[1]) or not all(map(same_content, *prints)):
+        prints = [_listed(one["inputs"].get(name)) for one in (old, new)]
+        if not same_content_of_all(*prints):
             changes.append(f"{name} changed ({_named(prints[0])}; now {_named(prints[1])})")
-    return changes
+    news = version_news(old.get("method_versions", {}), new["method_versions"], run.versions)
+    return changes + ([news] if news else [])
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -110,14 +139,16 @@ def step_of(checkpoint: Path) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _make_room(output: Path, work: Path, identity: Mapping[str, Any], resume: str) -> None:
+def _make_room(output: Path, work: Path, run: Run, resume: str) -> None:
     """`work` with the checkpoints that are gone on from and nothing else. Raises: UserError as `find_checkpoint`."""
+    if work.is_symlink() or (work.exists() and not work.is_dir()):
+        raise UserError(f"{work} is in the way, and no folder that a run has left: remove it")
     if resume == "auto" and read_manifest(output) is None and newest_checkpoint(output) is not None:
-        shutil.rmtree(work, ignore_errors=True)
+        discard(work)
         os.replace(output, work)  # complete but for its manifest
-    checkpoint = find_checkpoint(work, resume, identity)
+    checkpoint = find_checkpoint(work, resume, run)
     if checkpoint is None or work.resolve() not in checkpoint.resolve().parents:
-        shutil.rmtree(work, ignore_errors=True)
+        discard(work)
     work.mkdir(exist_ok=True)
     if checkpoint is not None:
         print(f"going on from {checkpoint}")
@@ -126,8 +157,9 @@ def _make_room(output: Path, work: Path, identity: Mapping[str, Any], resume: st
 def _record(checkpoint: Path | None) -> dict[str, Any] | None:
     """The run that a checkpoint belongs to; None where it does not say."""
     try:
-        return json.loads((checkpoint / RECORD).read_text(encoding="utf-8")) if checkpoint else None
-    except (OSError, ValueError):
+        record = json.loads((checkpoint / RECORD).read_text(encoding="utf-8")) if checkpoint else None
+        return record if record and isinstance(record["config"], dict) and isinstance(record["inputs"], dict) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

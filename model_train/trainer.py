@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.tokens import IGNORED
 from common.training import trainer_arguments
 from model_train.base import BaseTraining
-from model_train.checkpoints import WRITING, AtomicCheckpoints, check_space, forget_unfinished
+from model_train.checkpoints import PICKLED, WRITING, AtomicCheckpoints, check_space, forget_unfinished
 from model_train.output_layer import chunk_the_loss
 from model_train.sequences import Sequences, WholeBatches, collate
 from model_train.watching import Watch
@@ -105,6 +105,7 @@ def fit(
         raise
     if world.is_main():
         tokenizer.save_pretrained(place.folder)
+        (place.folder / PICKLED).unlink(missing_ok=True)
         shutil.rmtree(place.folder / WRITING, ignore_errors=True)
     return _facts(model, trainer, sequences, learning_rate)
 

@@ -6,7 +6,6 @@ head. On disk it is a folder that `AutoModel` and `AutoTokenizer` load, with the
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from common import models
+from common.durable import publish
 from common.errors import UserError
-from common.files import partial_path, replace_folder
+from common.files import draft_of
 from common.hub import MODEL_FILES, UNWANTED_FILES
 from common.tokens import IGNORED, TokenStore, pad, token_budget_batches
 
@@ -75,13 +75,12 @@ class DataScorer(torch.nn.Module):
 
     def save(self, folder: Path, tokenizer, facts: Mapping[str, Any]) -> None:
         """Write all that scoring needs to `folder`, whole or not at all. facts: for data_scorer.json."""
-        partial = partial_path(folder)
-        shutil.rmtree(partial, ignore_errors=True)
-        self.backbone.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        save_file({name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}, partial / HEAD)
-        (partial / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        replace_folder(partial, folder)
+        with draft_of(folder, folder=True) as draft:
+            self.backbone.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+            save_file({name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}, draft / HEAD)
+            (draft / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            publish(draft, folder)
 
 
 @torch.no_grad()

@@ -13,9 +13,7 @@ that was killed goes on from the last stored state or co-state, to the same numb
 batch and add up their gradients.
 """
 
-import contextlib
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +27,7 @@ from tqdm import tqdm
 
 from common import world
 from common.errors import UserError
-from common.files import partial_path
+from common.files import atomic_file
 from common.tokens import TokenStore, token_budget_batches
 from data_scoring.influence.per_sample_gradients import PerSampleGradients, sample_losses
 
@@ -160,11 +158,9 @@ class StoredStates:
             named = {str(number): tensor.cpu() for number, tensor in enumerate(tensors)}
             try:
                 self.folder.mkdir(exist_ok=True)
-                save_file(named, partial_path(path))
-                os.replace(partial_path(path), path)
+                with atomic_file(path) as draft:
+                    save_file(named, draft)
             except Exception as error:  # safetensors has an exception of its own for a full disk
-                with contextlib.suppress(OSError):
-                    partial_path(path).unlink()
                 raise UserError(f"cannot store step {step} in {self.folder}: {error}") from error
         world.wait()
 

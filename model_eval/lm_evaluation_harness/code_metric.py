@@ -8,12 +8,12 @@ user may.
 import secrets
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import evaluate
+
+from common.temporary import temporary_folder
 
 SECONDS = 5
 LIMITS = f"""import resource
@@ -47,8 +47,8 @@ class CodeMetric:
 def passes(program: str) -> bool:
     """Whether a program runs to its end in time; leaving early, as by sys.exit, is no pass."""
     proof = secrets.token_hex(16)
-    with tempfile.TemporaryDirectory(prefix="delt-code-") as folder:
-        path, output = Path(folder) / "program.py", Path(folder) / "output"
+    with temporary_folder("code") as folder:
+        path, output = folder / "program.py", folder / "output"
         end = f"\nimport os, sys\nsys.__stdout__.flush()\nos.write(1, b'{proof}')\n"
         path.write_text(f"{LIMITS}{program}{end}", encoding="utf-8", errors="replace")
         with open(output, "wb") as file:

@@ -5,8 +5,6 @@ The harness (https://github.com/EleutherAI/lm-evaluation-harness) and the choice
 
 import contextlib
 import functools
-import tempfile
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -14,6 +12,7 @@ from msgspec import Meta
 from common.config import Positive, Seed
 from common.errors import UserError
 from common.jsonl import open_source
+from common.temporary import temporary_folder
 from common.work_folder import WorkFolder
 from model_eval.evaluation import Evaluation
 from model_eval.lm_evaluation_harness import preflight
@@ -71,7 +70,7 @@ def evaluate(
     plan = preflight.plan(tasks, data_dir, num_fewshot)
     preflight.refuse_code(plan, allow_code_execution)
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="delt-tasks-")))
+        folder = stack.enter_context(temporary_folder("tasks"))
         contents = preflight.prepare(plan, folder)
         if not contents and not plan.others:
             preflight.settle_problems(plan.problems, on_missing_task, 0)

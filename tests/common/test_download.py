@@ -2,7 +2,6 @@
 
 import datetime
 import decimal
-import fcntl
 import gzip
 import io
 import json
@@ -11,7 +10,9 @@ import pytest
 
 from common import datasets_source, download
 from common.download import Stream, save
+from common.durable import publish
 from common.errors import UserError
+from common.files import clear_partials
 
 
 class FakeRows:
@@ -55,7 +56,10 @@ def connection_error(error: Exception) -> bool:
 
 
 def saved(rows, path, sample_size=None, **options):
-    return save(Stream("set", rows, {"id": "set"}, **options), str(path), sample_size, connection_error)
+    draft, count = save(Stream("set", rows, {"id": "set"}, **options), str(path), sample_size, connection_error)
+    publish(draft, path)
+    clear_partials(path)
+    return count
 
 
 def read(path):
@@ -65,7 +69,7 @@ def read(path):
 @pytest.mark.parametrize(("sample_size", "count"), [(None, 25), (2, 2), (25, 25), (99, 25)])
 def test_sample_size_is_an_upper_bound(tmp_path, sample_size, count):
     rows = FakeRows(ROWS)
-    assert saved(rows, tmp_path / "a" / "out.jsonl", sample_size) == {"rows": count}
+    assert saved(rows, tmp_path / "a" / "out.jsonl", sample_size) == count
     assert read(tmp_path / "a" / "out.jsonl") == ROWS[:count]
     assert rows.place == count  # none beyond the sample is asked for
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["out.jsonl"]
@@ -73,14 +77,14 @@ def test_sample_size_is_an_upper_bound(tmp_path, sample_size, count):
 
 def test_raw_lines_stay_as_they_are(tmp_path):
     lines = ['{"n": 1.50}', "", '{"n":2}\r']
-    assert saved(FakeRows([{"text": line} for line in lines]), tmp_path / "out.jsonl.gz", raw=True) == {"rows": 2}
+    assert saved(FakeRows([{"text": line} for line in lines]), tmp_path / "out.jsonl.gz", raw=True) == 2
     assert gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes()) == b'{"n": 1.50}\n{"n":2}\n'
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_a_broken_connection_is_gone_on_with(tmp_path, shuffled):
     rows = FakeRows(ROWS, breaks=[13, 13, 20])
-    assert saved(rows, tmp_path / "out.jsonl", shuffled=shuffled) == {"rows": 25}
+    assert saved(rows, tmp_path / "out.jsonl", shuffled=shuffled) == 25
     assert rows.starts == [0, 13, 13, 20]
     assert read(tmp_path / "out.jsonl") == ROWS
 
@@ -94,30 +98,18 @@ def test_a_later_call_goes_on(tmp_path, capsys, shuffled):
     with open(tmp_path / ".out.jsonl.partial", "ab") as file:
         file.write(b'{"half a li')  # of a run that was killed
     rows = FakeRows(ROWS)
-    assert saved(rows, tmp_path / "out.jsonl", shuffled=shuffled) == {"rows": 25}
+    assert saved(rows, tmp_path / "out.jsonl", shuffled=shuffled) == 25
     assert rows.starts == [13]
     assert "going on after 13 rows" in capsys.readouterr().out
     assert read(tmp_path / "out.jsonl") == ROWS
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
 
-def test_two_calls_do_not_write_one_file(tmp_path):
-    with open(tmp_path / ".out.jsonl.partial", "w") as held:
-        held.write("of the other call")
-        held.flush()
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match=r"another call is writing .*out\.jsonl"):
-            saved(FakeRows(ROWS), tmp_path / "out.jsonl")
-    assert (tmp_path / ".out.jsonl.partial").read_text() == "of the other call"
-    saved(FakeRows(ROWS), tmp_path / "out.jsonl")
-    assert read(tmp_path / "out.jsonl") == ROWS
-
-
 def test_other_rows_begin_anew(tmp_path):
     with pytest.raises(ConnectionError):
         saved(FakeRows(ROWS, breaks=[13] * 3), tmp_path / "out.jsonl")
     rows = FakeRows(ROWS)
-    assert saved(rows, tmp_path / "out.jsonl", sample_size=20) == {"rows": 20}
+    assert saved(rows, tmp_path / "out.jsonl", sample_size=20) == 20
     assert rows.starts == [0]
     assert read(tmp_path / "out.jsonl") == ROWS[:20]
 
@@ -158,7 +150,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 
 def test_a_local_file_that_changed_is_another_set(tmp_path, monkeypatch):
     identities = []
-    monkeypatch.setattr(datasets_source, "save", lambda stream, *_: identities.append(stream.identity) or {"rows": 1})
+    monkeypatch.setattr(datasets_source, "save", lambda stream, *_: identities.append(stream.identity) or (tmp_path, 1))
     for content in ("text\na\n", "text\na\n", "text\nanother\n"):
         if not (tmp_path / "in.csv").exists() or (tmp_path / "in.csv").read_text() != content:
             (tmp_path / "in.csv").write_text(content)

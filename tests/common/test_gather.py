@@ -8,7 +8,9 @@ import pytest
 
 from common import gather, jsonl
 from common.columns import scan
+from common.durable import publish
 from common.errors import UserError
+from common.files import draft_of
 
 RNG = np.random.default_rng(0)
 LINES = [b'{"n": %d, "x": "%s"}' % (i, b"x" * int(RNG.integers(0, 300))) for i in range(500)]
@@ -23,8 +25,9 @@ def folder(tmp_path):
 
 
 def write(folder, index, name="out.jsonl", **options):
-    with jsonl.open_source(str(folder / "in")) as source:
-        gather.write_lines(str(folder / name), source, scan(source, []).rows, index, **options)
+    with jsonl.open_source(str(folder / "in")) as source, draft_of(folder / name, folder=bool(options)) as draft:
+        gather.write_lines(draft, name, source, scan(source, []).rows, index, **options)
+        publish(draft, folder / name)
 
 
 @pytest.mark.parametrize("memory", [float("inf"), 0], ids=["mapped", "threaded reads"])
@@ -71,8 +74,7 @@ def test_an_input_that_becomes_shorter_is_an_error_not_a_short_output(folder, mo
         rows = scan(source, []).rows
         os.truncate(folder / "in/2.jsonl", 9)
         with pytest.raises(UserError, match="shorter while it was read"):
-            gather.write_lines(str(folder / "out.jsonl"), source, rows, np.arange(500))
-    assert not (folder / "out.jsonl").exists()
+            gather.write_lines(folder / "out.jsonl", "out.jsonl", source, rows, np.arange(500))
 
 
 @pytest.mark.parametrize(("rows", "size", "sizes"), [(500, 200, [200, 200, 100]), (400, 200, [200, 200]), (0, 9, [0])])
