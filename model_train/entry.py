@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import jsonl, world
+from common import jsonl, remote_code, world
 from common.cli import Call, Stage, main
 from common.config import Positive
 from common.files import replace_folder
@@ -52,6 +52,7 @@ def run(
         replace_folder(work, Path(model_out))
         stage_run.finish(processes=world.size(), **facts)
     print(f"{call.method_name}: " + ", ".join(_fact(name, value) for name, value in facts.items() if value))
+    remote_code.summary(call.config)
     print(f"  wrote {model_out} in {stage_run.seconds():.1f} s")
 
 
