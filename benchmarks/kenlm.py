@@ -117,7 +117,7 @@ def main() -> None:
         write_arpa(folder / "lm.arpa", estimate(tokens, 5, len(vocabulary)), 5, tokens, vocabulary)
         model = load_model(str(folder / "lm.arpa"))
         texts = documents(arguments.rows, 2)
-        scores = Scores(sentences, model.score, 1)
+        scores = Scores(sentences, model, 1)
         ways = {
             "plain loop": partial(plain, texts, tokenize, model.score),
             "one process": partial(scored, scores, texts, 1),

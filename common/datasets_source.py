@@ -13,6 +13,7 @@ from common.contents import stamp_of
 from common.download import Stream, save
 from common.errors import UserError
 from common.local_files import is_local, local_files
+from common.network import hub_token
 from common.shards import SUFFIXES
 
 SHUFFLE_BUFFER = 10_000  # rows among which the next one is drawn
@@ -57,7 +58,7 @@ def download_dataset(wanted: Wanted, path: str) -> tuple[Path, dict[str, Any]]:
 def _hub_rows(wanted: Wanted) -> tuple[Any, str, dict[str, Any]]:
     """-> (IterableDataset, kind of its rows, facts)."""
     # one call without retries: `datasets` would try for minutes to reach a hub that is not there
-    information = HfApi().dataset_info(wanted.id, revision=wanted.revision, timeout=hub.TIMEOUT, token=hub.token())
+    information = HfApi().dataset_info(wanted.id, revision=wanted.revision, timeout=hub.TIMEOUT, token=hub_token())
     facts = hub.declared(information)
     split = wanted.split or "train"
     if pattern := RAW_FILES.get(wanted.id):
@@ -65,12 +66,12 @@ def _hub_rows(wanted: Wanted) -> tuple[Any, str, dict[str, Any]]:
         if not names:
             raise UserError(f"data set {wanted.id} has no files {pattern} at {information.sha}")
         print(f"rows: the lines of {', '.join(names)}")
-        return _load("text", _urls(wanted.id, information.sha, names)), "text", facts
+        return _load("text", _urls(wanted.id, information.sha, names), token=hub_token()), "text", facts
     import datasets  # slow to import
 
     try:
-        options = {"split": split, "streaming": True, "token": hub.token(), "revision": information.sha}
-        return datasets.load_dataset(wanted.id, wanted.name, **options), "rows", facts
+        options = {"split": split, "streaming": True, "token": hub_token(), "revision": information.sha}
+        return datasets.load_dataset(wanted.id, wanted.name, trust_remote_code=False, **options), "rows", facts
     except RuntimeError as error:
         if "scripts are no longer supported" not in str(error):
             raise
@@ -81,7 +82,7 @@ def _converted(wanted: Wanted, split: str) -> Any:
     """The rows of a set that loads by code of its own, from the Parquet files that the hub made of it."""
     what = f"data set {wanted.id} loads by code of its own, which is not run; "
     try:
-        names = _names(HfApi().dataset_info(wanted.id, revision=CONVERTED, timeout=hub.TIMEOUT, token=hub.token()))
+        names = _names(HfApi().dataset_info(wanted.id, revision=CONVERTED, timeout=hub.TIMEOUT, token=hub_token()))
     except RevisionNotFoundError:
         raise UserError(what + "the hub has no Parquet conversion of it: choose a copy in Parquet or JSON") from None
     places: dict[tuple[str, str], list[str]] = {}
@@ -98,7 +99,8 @@ def _converted(wanted: Wanted, split: str) -> Any:
     print(what + "taking the hub's Parquet conversion")
     if any("/partial-" in name for name in places[chosen, split]):
         print("note: that conversion holds only the first part of the split")
-    return _load("parquet", _urls(wanted.id, CONVERTED.replace("/", "%2F"), places[chosen, split]))
+    urls = _urls(wanted.id, CONVERTED.replace("/", "%2F"), places[chosen, split])
+    return _load("parquet", urls, token=hub_token())
 
 
 def _local_rows(wanted: Wanted) -> tuple[Any, str, dict[str, Any]]:
@@ -108,15 +110,15 @@ def _local_rows(wanted: Wanted) -> tuple[Any, str, dict[str, Any]]:
     files, kind = local_files(wanted.id)
     options: dict[str, Any] = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}  # NA is a word
     options |= {"sep": "\t"} if files[0].suffix == ".tsv" else {}
-    return _load(kind, [str(file.resolve()) for file in files], **options), kind, {"files": len(files)}
+    names = [str(file.resolve()) for file in files]
+    return _load(kind, names, token=False, **options), kind, {"files": len(files)}
 
 
 def _load(kind: str, files: list[str], **options: Any) -> Any:
     import datasets  # slow to import
 
-    return datasets.load_dataset(
-        kind, data_files={"train": files}, split="train", streaming=True, token=hub.token(), **options
-    )
+    fixed = {"split": "train", "streaming": True, "trust_remote_code": False}
+    return datasets.load_dataset(kind, data_files={"train": files}, **fixed, **options)
 
 
 def _names(information: DatasetInfo) -> list[str]:

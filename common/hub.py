@@ -5,7 +5,6 @@ The token comes from HF_TOKEN alone: one stored on this machine by other tools i
 
 import contextlib
 import fnmatch
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,8 @@ from huggingface_hub.errors import (
 from common.durable import open_own_folder
 from common.errors import UserError
 from common.files import partial_path
-from common.network import hub_answers
+from common.network import hub_answers, hub_token
+from common.redaction import redact
 
 TIMEOUT = 10  # seconds until the hub counts as out of reach
 MODEL_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]  # weights, configuration, tokenizer; no pickle
@@ -48,7 +48,7 @@ def download_model(
     can run code. Raises: UserError where the hub or the model cannot be had, or it has no weights of that kind.
     """
     with hub_errors(f"model {hub_id}"):
-        information = HfApi().model_info(hub_id, revision=revision, timeout=TIMEOUT, token=token())
+        information = HfApi().model_info(hub_id, revision=revision, timeout=TIMEOUT, token=hub_token())
         names = [file.rfilename for file in information.siblings or () if "/" not in file.rfilename]
         kinds = ["*.safetensors", PICKLED] if pickles else ["*.safetensors"]
         weights = next((kind for kind in kinds if fnmatch.filter(names, kind)), None)
@@ -67,7 +67,7 @@ def download_repository(hub_id: str, folder: Path, revision: str | None = None) 
     Raises: UserError where the hub or the repository cannot be had.
     """
     with hub_errors(f"repository {hub_id}"):
-        kind, options = "model", {"revision": revision, "timeout": TIMEOUT, "token": token()}
+        kind, options = "model", {"revision": revision, "timeout": TIMEOUT, "token": hub_token()}
         try:
             information = HfApi().model_info(hub_id, **options)
         except RepositoryNotFoundError as error:
@@ -93,7 +93,7 @@ def _snapshot(
     draft: Path, hub_id: str, kind: str, revision: str, wanted: list[str] | None = None, but: list[str] | None = None
 ) -> None:
     options = {"repo_type": kind, "local_dir": draft, "allow_patterns": wanted, "ignore_patterns": but}
-    snapshot_download(hub_id, revision=revision, token=token(), **options)
+    snapshot_download(hub_id, revision=revision, token=hub_token(), **options)
     shutil.rmtree(draft / ".cache", ignore_errors=True)  # the client's notes on the download
 
 
@@ -114,12 +114,7 @@ def cached_files(hub_id: str, patterns: list[str]) -> Path:
     """
     with hub_errors(f"{hub_id} (no such path here)"):
         offline = not hub_answers()
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=offline, token=token()))
-
-
-def token() -> str | bool:
-    """The user's token; False, not None, which would stand for a token stored on this machine."""
-    return os.environ.get("HF_TOKEN") or False
+        return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=offline, token=hub_token()))
 
 
 @contextlib.contextmanager
@@ -140,7 +135,7 @@ def is_connection_error(error: Exception) -> bool:
 
 
 def _explain(what: str, error: Exception) -> str:
-    message = " ".join(str(error).split())[:300]
+    message = redact(" ".join(str(error).split()))[:300]
     if isinstance(error, GatedRepoError):
         return f"{what} is gated: accept its terms on huggingface.co and set HF_TOKEN"
     if isinstance(error, RepositoryNotFoundError):

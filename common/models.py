@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -10,9 +11,10 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as verbosity
 
-from common import world
+from common import remote_code, world
 from common.errors import UserError
-from common.network import hub_answers
+from common.network import hub_answers, hub_token
+from common.redaction import redact
 from common.tokens import id_count, special_tokens
 
 Dtype = Literal["auto", "float64", "float32", "bfloat16"]
@@ -64,18 +66,25 @@ def pick_dtype(dtype: Dtype, device: torch.device, default: str | None = None) -
 _say_once = functools.cache(print)
 
 
-def load_tokenizer(path: str):
-    """The tokenizer of a folder or hub id. Raises: UserError where there is none."""
-    with loading(path, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(path, **source_options(path))
+def load_tokenizer(path: str, trust_remote_code: bool = False):
+    """The tokenizer of a folder or hub id. trust_remote_code: run Python code that comes with it.
+
+    Raises: UserError where there is none, or it needs such code that is not to run.
+    """
+    with loading(path, "tokenizer"), _quiet_configuration():
+        options = source_options(path) | {"trust_remote_code": trust_remote_code}
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+    _tell_code(path, tokenizer, tokenizer.init_kwargs)
     if not any(special_tokens(tokenizer)):
         raise UserError(f"the tokenizer of {path} has neither BOS nor EOS, neither CLS nor SEP")
     return tokenizer
 
 
 def load_model(path: str, tokenizer, **options: Any) -> torch.nn.Module:
-    """A causal LM with its weights, in evaluation mode. options: of `from_pretrained` (dtype, attn_implementation).
+    """A causal LM with its weights, in evaluation mode.
 
+    options: of `from_pretrained` (dtype, attn_implementation); Python code that comes with a model runs only with
+    trust_remote_code=True.
     Raises: UserError where it does not load, has no weights, or has fewer embeddings than the tokenizer has tokens.
     """
     return _load_weights(AutoModelForCausalLM, path, tokenizer, options)
@@ -84,9 +93,9 @@ def load_model(path: str, tokenizer, **options: Any) -> torch.nn.Module:
 def load_backbone(path: str, tokenizer, **options: Any) -> torch.nn.Module:
     """An encoder or a causal LM without its head, in evaluation mode; its output has `last_hidden_state`.
 
-    options: of `from_pretrained`. Raises: UserError as `load_model`, and for an encoder-decoder.
+    options: as of `load_model`. Raises: UserError as `load_model`, and for an encoder-decoder.
     """
-    model = _load_weights(AutoModel, path, tokenizer, options)
+    model = _load_body(path, tokenizer, options)
     if model.config.is_encoder_decoder:
         raise UserError(f"the model {path} is an encoder-decoder: an encoder or a causal language model is needed")
     if getattr(model, "pooler", None) is not None:
@@ -94,18 +103,23 @@ def load_backbone(path: str, tokenizer, **options: Any) -> torch.nn.Module:
     return model
 
 
-def load_on_device(path: str, tokenizer, device: str, dtype: Dtype, default: str | None = None) -> torch.nn.Module:
+def load_on_device(
+    path: str, tokenizer, device: str, dtype: Dtype, default: str | None = None, trust_remote_code: bool = False
+) -> torch.nn.Module:
     """`load_model` on the device and in the dtype that `pick_device` and `pick_dtype` choose."""
     picked = pick_device(device)
-    return load_model(path, tokenizer, dtype=pick_dtype(dtype, picked, default), attn_implementation="sdpa").to(picked)
+    options = {"dtype": pick_dtype(dtype, picked, default), "attn_implementation": "sdpa"}
+    return load_model(path, tokenizer, trust_remote_code=trust_remote_code, **options).to(picked)
 
 
-def new_model(path: str, tokenizer, seed: int, **options: Any) -> torch.nn.Module:
-    """A causal LM of the architecture of `path` with random weights drawn from `seed`."""
+def new_model(path: str, tokenizer, seed: int, trust_remote_code: bool = False, **options: Any) -> torch.nn.Module:
+    """A causal LM of the architecture of `path` with random weights drawn from `seed`. options: as of `load_model`."""
+    trust = {"trust_remote_code": trust_remote_code}
     with loading(path, "model configuration"):
-        config = AutoConfig.from_pretrained(path, **source_options(path))
+        config = AutoConfig.from_pretrained(path, **source_options(path), **trust)
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, **options)
+        model = AutoModelForCausalLM.from_config(config, **trust, **options)
+    _tell_code(path, model, vars(model.config))
     check_vocabulary(model, tokenizer, path)
     return model
 
@@ -135,21 +149,57 @@ def check_positions(model: torch.nn.Module, max_length: int, key: str = "max_len
 
 
 def source_options(path: str) -> dict[str, bool]:
-    """Options of `from_pretrained`: where the hub is out of reach, a hub id can only be an earlier download."""
-    return {} if Path(path).is_dir() or hub_answers() else {"local_files_only": True}
+    """Options of `from_pretrained`: where the hub is out of reach, a hub id can only be an earlier download.
+
+    Raises: UserError for a hub id where HF_TOKEN, which transformers reads itself, is no token.
+    """
+    if Path(path).is_dir():
+        return {}
+    hub_token()
+    return {} if hub_answers() else {"local_files_only": True}
+
+
+def _load_body(path: str, tokenizer, options: dict[str, Any]) -> torch.nn.Module:
+    """A model without its head; where code that comes with it knows it with the head only, it is taken off."""
+    code = {}
+    if options.get("trust_remote_code"):
+        with loading(path, "model configuration"):
+            config = AutoConfig.from_pretrained(path, **source_options(path), trust_remote_code=True)
+        code = getattr(config, "auto_map", {})
+    if "AutoModel" in code or "AutoModelForCausalLM" not in code:
+        return _load_weights(AutoModel, path, tokenizer, options)
+    whole = _load_weights(AutoModelForCausalLM, path, tokenizer, options)
+    if whole.base_model is whole:
+        raise UserError(f"the Python code of {path} does not tell its model without the head (auto_map: AutoModel)")
+    if remote_code.comes_with(whole.base_model):
+        type(whole.base_model).register_for_auto_class("AutoModel")  # saved with its code
+    return whole.base_model
 
 
 def _load_weights(architecture: type, path: str, tokenizer, options: dict[str, Any]) -> torch.nn.Module:
     if not has_weights(path):
         raise UserError(f"the model {path} has no weights (a configuration alone can only be trained from scratch)")
     with loading(path, "model"), _quiet_transformers():
-        options = source_options(path) | options
+        options = source_options(path) | {"trust_remote_code": False} | options
         model, report = architecture.from_pretrained(path, output_loading_info=True, **options)
     random = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if random:
         raise UserError(f"the weights of {path} do not fit its configuration: {len(random)} are missing ({random[0]})")
+    _tell_code(path, model, vars(model.config))
     check_vocabulary(model, tokenizer, path)
     return model.eval()
+
+
+def _tell_code(path: str, loaded: Any, settings: dict[str, Any]) -> None:
+    """Print what became of Python code that came with a model or tokenizer. settings: of it; `auto_map` names the code.
+
+    Where the code was not needed, `auto_map` is removed: what is saved of `loaded` comes without the code.
+    """
+    runs = any(map(remote_code.comes_with, (loaded, getattr(loaded, "config", None))))
+    if runs or "auto_map" in settings:
+        remote_code.tell(path, runs)
+    if not runs:
+        settings.pop("auto_map", None)
 
 
 @contextlib.contextmanager
@@ -164,19 +214,36 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _quiet_configuration() -> Iterator[None]:
+    """Without the warning that a tokenizer is read without the configuration of a model that needs code of its own."""
+    log = logging.getLogger("transformers.configuration_utils")
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(logging.NOTSET)
+
+
+@contextlib.contextmanager
 def loading(path: str, what: str) -> Iterator[None]:
     """Turn the many ways in which loading fails into one line that says what to do."""
     local = Path(path).is_dir()
     if not local and (Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1):
         raise UserError(f"no model folder {path}")
+    before = remote_code.loaded()
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # tokenizers raise the class itself
+        if remote_code.is_refusal(error):
+            raise UserError(remote_code.refusal(path, what)) from error
         hint = "" if local else " (no such folder; as a hub id it could not be had either)"
         raise UserError(f"cannot load the {what} of {path}{hint}: {_first_line(error)}") from error
+    finally:
+        if remote_code.loaded() - before:
+            remote_code.tell(path, True)
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
+    return redact((str(error).strip() or type(error).__name__).split("\n")[0])

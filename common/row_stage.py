@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from common import jsonl
+from common import jsonl, remote_code
 from common.cli import Call
 from common.column_cache import cached_scan
 from common.columns import Column, Table, number, scan
@@ -137,4 +137,5 @@ def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source,
     for side in ("in", "out"):
         if values := facts.get(f"score_{side}"):
             print(f"  score {side}: min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}")
+    remote_code.summary(call.config)
     print(f"  wrote {run.output} in {run.seconds():.1f} s")

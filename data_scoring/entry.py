@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from common import jsonl, world
+from common import jsonl, remote_code, world
 from common.cli import Call, Stage, main
 from common.errors import UserError
 from common.files import check_writable, draft_of
@@ -185,6 +185,7 @@ def _summary(
         numbers = f"min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}"
         print(f"  {field}: {numbers}; {directions[field]} is better")
     print(f"  best and worst rows: {report}")
+    remote_code.summary(call.config)
     print(f"  wrote {stage_run.output} in {stage_run.seconds():.1f} s")
 
 

@@ -16,14 +16,20 @@ class TokenCounts:
         tokens_field: numeric field that holds the number of tokens of a row; null = counted from the text
         tokenizer: folder or hub id of a tokenizer to count with (BOS and EOS included); null = characters / 4
         text_field: text field that is counted, or a list of them, joined by newlines
+        trust_remote_code: true runs Python code that comes with the tokenizer; false refuses what needs it
     """
 
     def __init__(
-        self, *, tokens_field: str | None = None, tokenizer: str | None = None, text_field: str | list[str] = "text"
+        self,
+        *,
+        tokens_field: str | None = None,
+        tokenizer: str | None = None,
+        text_field: str | list[str] = "text",
+        trust_remote_code: bool = False,
     ):
         if tokens_field and tokenizer:
             raise UserError("tokens come from tokens_field or from a tokenizer: set one of them")
-        self.tokenizer = tokenizer
+        self.tokenizer, self.trust_remote_code = tokenizer, trust_remote_code
         self.fields = (text_field,) if isinstance(text_field, str) else tuple(text_field)
         self.column = number(tokens_field) if tokens_field else Column("characters", self.fields)
 
@@ -40,7 +46,7 @@ class TokenCounts:
             return -(-given // 4)
         from common.models import load_tokenizer  # imports torch
 
-        tokenizer = load_tokenizer(self.tokenizer)
+        tokenizer = load_tokenizer(self.tokenizer, self.trust_remote_code)
         decode = Decoder(dict.fromkeys(self.fields, Text))
         texts = (document_text(decode(line, True)) for line in raw_lines(source, table.rows))
         lengths = (len(ids) for batch in batched(texts, ENCODE_BATCH) for ids in encode(batch, tokenizer))

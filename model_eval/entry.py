@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import yaml
 from msgspec import Meta
 
-from common import world
+from common import remote_code, world
 from common.cli import Call, Stage, main
 from common.errors import UserError
 from common.files import check_writable, draft_of
@@ -66,6 +66,7 @@ def run(
         print(f"average accuracy: {average:.4f}")
     if skipped := evaluation.notes.get("skipped"):
         print(f"skipped: {', '.join(skipped)}")
+    remote_code.summary(call.config)
     print(f"  wrote {result} in {stage_run.seconds():.1f} s")
 
 

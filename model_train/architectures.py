@@ -30,11 +30,11 @@ def learning_rate_of(model: str) -> float:
     return float(rate)
 
 
-def load_tokenizer(model: str, tokenizer: str | None):
+def load_tokenizer(model: str, tokenizer: str | None, trust_remote_code: bool = False):
     """The tokenizer of `tokenizer`, else of `model`. Raises: UserError where there is none."""
     if tokenizer is None and is_architecture(model):
         raise UserError(f"{model} is an architecture file: tokenizer=FOLDER or hub id is needed with it")
-    return models.load_tokenizer(tokenizer or model)
+    return models.load_tokenizer(tokenizer or model, trust_remote_code)
 
 
 def load_for_training(
@@ -45,9 +45,11 @@ def load_for_training(
     attention: str,
     precision: torch.dtype,
     seed: int,
+    trust_remote_code: bool = False,
 ) -> torch.nn.Module:
     """The model with its own or with random weights; prints which. Weights stay float32 under bfloat16 autocast.
 
+    trust_remote_code: run Python code that comes with it.
     Raises: UserError where it does not load, or its positions are fewer than `max_length`.
     """
     weights = not is_architecture(model) and models.has_weights(model)
@@ -60,8 +62,8 @@ def load_for_training(
     if is_architecture(model):
         network = build(Path(model), tokenizer, seed, options)
     else:
-        load = models.new_model if fresh else models.load_model
-        network = load(model, tokenizer, **options, **({"seed": seed} if fresh else {}))
+        load, options = (models.new_model, options | {"seed": seed}) if fresh else (models.load_model, options)
+        network = load(model, tokenizer, trust_remote_code=trust_remote_code, **options)
     models.check_positions(network, max_length)
     return network
 
@@ -74,7 +76,7 @@ def build(path: Path, tokenizer, seed: int, options: dict[str, Any]) -> torch.nn
     config = configuration(path, tokenizer)
     torch.manual_seed(seed)
     try:
-        model = AutoModelForCausalLM.from_config(config, **options)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
     except (ImportError, ValueError) as error:  # of the attention, or values that do not go together
         raise UserError(f"cannot build {path}: {str(error).split(chr(10))[0]}") from error
     models.check_vocabulary(model, tokenizer, str(path))

@@ -31,12 +31,12 @@ def train(
     Raises: UserError for bad rows, a model that does not load or does not fit, and whatever stops the training.
     """
     check_trackers(training.report_to)
-    tokenizer = load_tokenizer(model_in, training.tokenizer)
+    tokenizer = load_tokenizer(model_in, training.tokenizer, training.trust_remote_code)
     device = models.pick_device(training.device)
     precision = models.pick_dtype(training.dtype, device)
     learning_rate = training.learning_rate or learning_rate_of(model_in)
     shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
-    model = load_for_training(model_in, tokenizer, *shape)
+    model = load_for_training(model_in, tokenizer, *shape, training.trust_remote_code)
     corpus = _first_alone(lambda: training.corpus(rows, tokenizer))
     scores = row_scores(rows, score_field, corpus.offsets) if world.is_main() else None
     sequences = training.sequences(corpus, training.max_tokens, training.epochs)

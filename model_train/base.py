@@ -63,6 +63,7 @@ class BaseTraining(ABC):
         seed: of new weights and dropout
         device: auto prefers a GPU
         dtype: auto = bfloat16 autocast where the device computes in it natively, else float32
+        trust_remote_code: true runs Python code that comes with a model or tokenizer; false refuses what needs it
     """
 
     shares_work: ClassVar[bool] = True
@@ -99,6 +100,7 @@ class BaseTraining(ABC):
     seed: Seed = 10
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
+    trust_remote_code: bool = False
 
     def __post_init__(self):
         lowest, highest = self.min_learning_rate, self.learning_rate

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from typing import Any
 
-from common import jsonl, world
+from common import jsonl, remote_code, world
 from common.cli import Call, Stage, main
 from common.config import Positive
 from common.jsonl import BadRowPolicy
@@ -49,6 +49,7 @@ def run(
             return
         stage_run.finish(work, processes=world.size(), **facts)
     print(f"{call.method_name}: " + ", ".join(_fact(name, value) for name, value in facts.items() if value))
+    remote_code.summary(call.config)
     print(f"  wrote {model_out} in {stage_run.seconds():.1f} s")
 
 

@@ -5,7 +5,6 @@ head. On disk it is a folder that `AutoModel` and `AutoTokenizer` load, with the
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from common.durable import publish
 from common.errors import UserError
 from common.files import draft_of
 from common.hub import MODEL_FILES, UNWANTED_FILES
+from common.network import hub_token
 from common.tokens import IGNORED, TokenStore, pad, token_budget_batches
 
 FACTS, HEAD = "data_scorer.json", "head.safetensors"
@@ -98,19 +98,20 @@ def probe(backbone: torch.nn.Module) -> tuple[bool, int]:
     return torch.equal(one[:, :-1], two[:, :-1]), one.shape[-1]
 
 
-def new(base: str, max_length: int, seed: int) -> tuple[DataScorer, Any]:
+def new(base: str, max_length: int, seed: int, trust_remote_code: bool = False) -> tuple[DataScorer, Any]:
     """A data scorer to be fitted, in float32: the weights of a folder or hub id, a random head. -> (scorer, tokenizer).
 
-    base: an encoder or a causal language model. max_length: tokens of the longest document.
+    base: an encoder or a causal language model. max_length: tokens of the longest document. trust_remote_code: run
+    Python code that comes with it.
     Raises: UserError where it does not load, has no weights, or fewer positions than max_length.
     """
-    tokenizer = models.load_tokenizer(base)
-    backbone = models.load_backbone(base, tokenizer, dtype=torch.float32)
+    tokenizer = models.load_tokenizer(base, trust_remote_code)
+    backbone = models.load_backbone(base, tokenizer, dtype=torch.float32, trust_remote_code=trust_remote_code)
     models.check_positions(backbone, max_length, "scorer_max_length")
     return DataScorer(backbone, seed), tokenizer
 
 
-def load_reader(path: str) -> tuple[Path, Any, dict[str, Any]]:
+def load_reader(path: str, trust_remote_code: bool = False) -> tuple[Path, Any, dict[str, Any]]:
     """`load` without the weights: how it reads a text. -> (folder, tokenizer, facts of data_scorer.json)."""
     folder = Path(path) if Path(path).is_dir() else _download(path)
     missing = [name for name in (FACTS, HEAD) if not (folder / name).exists()]
@@ -118,24 +119,34 @@ def load_reader(path: str) -> tuple[Path, Any, dict[str, Any]]:
         raise UserError(f"{path} is no data scorer: {missing[0]} is missing")
     with models.loading(path, FACTS):
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    return folder, models.load_tokenizer(str(folder)), facts
+    return folder, models.load_tokenizer(str(folder), trust_remote_code), facts
 
 
-def load(path: str) -> tuple[DataScorer, Any, dict[str, Any]]:
+def load(path: str, trust_remote_code: bool = False) -> tuple[DataScorer, Any, dict[str, Any]]:
     """A fitted data scorer, in float32, from a folder or a hub id. -> (scorer, tokenizer, facts of data_scorer.json).
 
     Raises: UserError where there is none or a part of it is missing or broken.
     """
-    folder, tokenizer, facts = load_reader(path)
-    scorer = DataScorer(models.load_backbone(str(folder), tokenizer, dtype=torch.float32)).eval()
+    folder, tokenizer, facts = load_reader(path, trust_remote_code)
+    options = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}
+    scorer = DataScorer(models.load_backbone(str(folder), tokenizer, **options)).eval()
     with models.loading(path, HEAD):
         scorer.head.load_state_dict(load_file(folder / HEAD))
     return scorer, tokenizer, facts
 
 
+def shape_of(path: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what length the samples of a data scorer are, and what it does with longer rows. Raises: UserError."""
+    names = ("max_length", "long_rows")
+    missing = [name for name in names if name not in facts]
+    if missing:
+        raise UserError(f"{path} is no data scorer of this project: it does not say its {missing[0]}")
+    return {name: facts[name] for name in names}
+
+
 def _download(hub_id: str) -> Path:
     """The folder of the hub's cache that holds the data scorer."""
-    options = models.source_options(hub_id) | {"token": os.environ.get("HF_TOKEN") or False}
+    options = models.source_options(hub_id) | {"token": hub_token()}
     with models.loading(hub_id, "data scorer"):
         try:
             hf_hub_download(hub_id, FACTS, **options)  # before the weights of what may be any other model

@@ -57,6 +57,7 @@ class InfluenceScorer(BaseScorer):
         seed: of the draws of target and proxy rows, of the new head, and of the order in which it is fitted
         device: auto, cpu, cuda, mps; CUDA_VISIBLE_DEVICES chooses the GPU (cuda:1 where nothing is fitted)
         dtype: auto is float32; bfloat16 = autocast when gradients are read and rows scored, training stays float32
+        trust_remote_code: true runs Python code that comes with a model or tokenizer; false refuses what needs it
     """
 
     shares_work = True
@@ -92,6 +93,7 @@ class InfluenceScorer(BaseScorer):
         seed: Seed = 0,
         device: str = "auto",
         dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
+        trust_remote_code: bool = False,
     ):
         super().__init__()
         if scorer_checkpoint is None:
@@ -111,7 +113,7 @@ class InfluenceScorer(BaseScorer):
         self.scorer_epochs, self.scorer_learning_rate = scorer_epochs, scorer_learning_rate
         self.scorer_batch_size, self.scorer_batch_tokens = scorer_batch_size, scorer_batch_tokens
         self.step, self.report_to, self.project = step, report_to, project
-        self.seed, self.device, self.dtype = seed, device, dtype
+        self.seed, self.device, self.dtype, self.trust_remote_code = seed, device, dtype, trust_remote_code
 
     def gamma(self, sweep: Sweep, count: int) -> np.ndarray:
         """The score of each of `count` samples, (count,): the method's formula."""

@@ -7,14 +7,14 @@ fit        scorer/ fit.png fit.json  the data scorer and how well it predicts
 score      part-00000.npy ...        the prediction for every sample
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common import models, world
+from common import models, remote_code, world
 from common.errors import UserError
 from common.files import save_array
 from common.json_line import Text, document_text
@@ -33,16 +33,18 @@ PART = 2048  # samples predicted and saved at a time: what a killed run loses, w
 
 def chunk(keys: InfluenceScorer, texts: Iterable[tuple[str | int, str]], total: int, work: WorkFolder) -> Path:
     """The step before all others with granularity: chunk. -> the file of chunks, the corpus of the other steps."""
+    trusted, max_length = keys.trust_remote_code, keys.max_length
     if keys.scorer_checkpoint is None:
-        source, tokenizer, max_length = "annotator_model", models.load_tokenizer(keys.annotator_model), keys.max_length
+        source, tokenizer = "annotator_model", models.load_tokenizer(keys.annotator_model, trusted)
     else:  # as long as what it reads
-        source, (_, tokenizer, facts) = "scorer_checkpoint", data_scorer.load_reader(keys.scorer_checkpoint)
-        max_length = _shape(keys.scorer_checkpoint, facts)["max_length"]
+        source, (_, tokenizer, facts) = "scorer_checkpoint", data_scorer.load_reader(keys.scorer_checkpoint, trusted)
+        max_length = data_scorer.shape_of(keys.scorer_checkpoint, facts)["max_length"]
 
     def write(folder: Path) -> dict[str, int]:
         return {"chunks": write_chunks(texts, tokenizer, max_length, folder / "chunks.jsonl", total)}
 
-    work.step("chunk", {"max_length": max_length}, ("data", "reading", source), write, alone=True)
+    step_keys = {"max_length": max_length} | remote_code.identity(trusted)
+    work.step("chunk", step_keys, ("data", "reading", source), write, alone=True)
     return work.path / "chunk" / "chunks.jsonl"
 
 
@@ -50,7 +52,7 @@ class Steps:
     """One corpus on its way through the steps."""
 
     def __init__(self, keys: InfluenceScorer, texts: Sequence[str], work: WorkFolder):
-        self.keys, self.texts, self.work = keys, texts, work
+        self.keys, self.texts, self.work, self.trusted = keys, texts, work, keys.trust_remote_code
         self.corpus_inputs = ("data", "reading", *(["chunk"] if keys.granularity == "chunk" else []))
         self.fits = len(texts) > keys.proxy_size  # else every row is annotated, and a data scorer has nothing to add
 
@@ -71,20 +73,21 @@ class Steps:
             return self._row_scores()
         checkpoint = str(self.work.path / "fit" / "scorer")
         self.keys.facts |= {"scored_by": checkpoint}
-        scorer, _, _ = data_scorer.load(checkpoint)
+        scorer, _, _ = data_scorer.load(checkpoint, self.trusted)
         return self._score(scorer, self._scorer_samples(), self.keys.scorer_max_length, ("tokenize", "fit"))
 
     def _with_checkpoint(self, checkpoint: str) -> np.ndarray | None:
         """Tokenize and score only, as the fitted data scorer wants it."""
-        scorer, tokenizer, facts = data_scorer.load(checkpoint)
-        shape = _shape(checkpoint, facts)
+        scorer, tokenizer, facts = data_scorer.load(checkpoint, self.trusted)
+        shape = data_scorer.shape_of(checkpoint, facts)
         print(f"scoring with {checkpoint}: {facts}")
 
         def write(folder: Path) -> dict[str, Any]:
             self._write(folder / "scorer", self.texts, tokenizer, **shape, name="tokenizing corpus")
             return {}
 
-        self.work.step("tokenize", shape, (*self.corpus_inputs, "scorer_checkpoint"), write, alone=True)
+        step_keys, after = shape | remote_code.identity(self.trusted), (*self.corpus_inputs, "scorer_checkpoint")
+        self.work.step("tokenize", step_keys, after, write, alone=True)
         if self.keys.step in ("tokenize", "proxy", "annotate", "fit"):
             return None
         self.keys.facts |= {"scored_by": checkpoint, "data_scorer": facts}
@@ -96,13 +99,13 @@ class Steps:
     @cached_property
     def tokenizer(self):
         """Of the annotator."""
-        return models.load_tokenizer(self.keys.annotator_model)
+        return models.load_tokenizer(self.keys.annotator_model, self.trusted)
 
     @cached_property
     def scorer_tokenizer(self):
         """Of the data scorer to be fitted."""
         same = self.keys.scorer_model == self.keys.annotator_model
-        return self.tokenizer if same else models.load_tokenizer(self.keys.scorer_model)
+        return self.tokenizer if same else models.load_tokenizer(self.keys.scorer_model, self.trusted)
 
     def _shares_samples(self) -> bool:
         """Whether annotator and data scorer read the same samples."""
@@ -113,12 +116,13 @@ class Steps:
         keys = self.keys
         own = self.fits and not self._shares_samples()
         identity = {name: getattr(keys, name) for name in ("max_length", "long_rows", "target_size")}
-        identity |= {"target_field": keys.target_fields, "seed": keys.seed}
+        identity |= {"target_field": keys.target_fields, "seed": keys.seed} | remote_code.identity(self.trusted)
         identity |= {"scorer_max_length": keys.scorer_max_length} if own else {}
         after = [*self.corpus_inputs, "annotator_model", "target_data", *(["scorer_model"] if own else [])]
 
         def write(folder: Path) -> dict[str, Any]:
-            models.check_positions(models.load_model(keys.annotator_model, self.tokenizer), keys.max_length)
+            annotator = models.load_model(keys.annotator_model, self.tokenizer, trust_remote_code=self.trusted)
+            models.check_positions(annotator, keys.max_length)
             target = self._target_texts()
             shape = {"max_length": keys.max_length, "long_rows": keys.long_rows}
             self._write(folder / "target", target, self.tokenizer, keys.max_length, "cut", "tokenizing target")
@@ -180,11 +184,12 @@ class Steps:
             path = folder / "gamma.npy"
             if not path.exists():  # else a run was killed behind it
                 if self.fits:  # what is wrong with it is better known before the annotation than after it
-                    data_scorer.new(keys.scorer_model, keys.scorer_max_length, keys.seed)
+                    self._new_scorer()
                     check_rows(keys.proxy_size)
                     shared_batch(keys.scorer_batch_size)
                 precision = "float32" if keys.dtype == "bfloat16" else keys.dtype
-                model = models.load_on_device(keys.annotator_model, self.tokenizer, keys.device, precision, "float32")
+                options = {"trust_remote_code": self.trusted, "default": "float32"}
+                model = models.load_on_device(keys.annotator_model, self.tokenizer, keys.device, precision, **options)
                 corpus, target = self._samples("corpus"), self._samples("target")
                 gamma = annotate(keys, model, corpus, self._of_proxy(corpus), target, folder)
                 if world.is_main():
@@ -209,7 +214,7 @@ class Steps:
         names = ("scorer_max_length", "scorer_epochs", "scorer_learning_rate", "scorer_batch_size", "seed", "dtype")
 
         def compute(folder: Path) -> dict[str, Any]:
-            scorer, tokenizer = data_scorer.new(keys.scorer_model, keys.scorer_max_length, keys.seed)
+            scorer, tokenizer = self._new_scorer()
             samples = self._of_proxy(self._scorer_samples())
             device = models.pick_device(keys.device)
             facts = fit(
@@ -233,6 +238,9 @@ class Steps:
 
         identity = {name: getattr(keys, name) for name in names}
         keys.facts |= self.work.step("fit", identity, ("annotate", "scorer_model"), compute)
+
+    def _new_scorer(self) -> tuple[data_scorer.DataScorer, Any]:
+        return data_scorer.new(self.keys.scorer_model, self.keys.scorer_max_length, self.keys.seed, self.trusted)
 
     def _scorer_facts(self) -> dict[str, Any]:
         """What somebody needs to know who scores with this data scorer."""
@@ -279,15 +287,6 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray, row: np.ndarray, rows
         return values.astype(np.float64)
     total = np.bincount(row, weights, rows)
     return np.divide(np.bincount(row, values * weights, rows), total, out=np.full(rows, np.nan), where=total > 0)
-
-
-def _shape(checkpoint: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Of what length the samples of a data scorer are, and what it does with longer rows. Raises: UserError."""
-    names = ("max_length", "long_rows")
-    missing = [name for name in names if name not in facts]
-    if missing:
-        raise UserError(f"{checkpoint} is no data scorer of this project: it does not say its {missing[0]}")
-    return {name: facts[name] for name in names}
 
 
 def _predictable(samples: Samples) -> Samples:

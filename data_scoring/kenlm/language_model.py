@@ -1,9 +1,11 @@
-"""Finding and loading an n-gram model, and the perplexity of documents under it."""
+"""Finding and loading an n-gram model, and the probability of documents under it."""
 
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,9 @@ from data_scoring.kenlm.tokenization import Sentences
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+)?")  # owner/name, or owner/name/folder
 SUFFIXES = (".arpa.bin", ".arpa", ".binary", ".bin")  # of a model in a folder, behind the language
-COLUMNS = ("perplexity", "worst line", "tokens")  # what `Scores` gives of a text
+# What `Scores` gives of a text.
+COLUMNS = ("perplexity", "worst line", "tokens", "bits", "bytes", "characters")
+SPACE = "▁"  # how SentencePiece writes it
 
 
 @dataclass(frozen=True)
@@ -73,33 +77,46 @@ def load_model(path: str):
 
 @dataclass(frozen=True)
 class Scores:
-    """Perplexities of documents: 10 ** (-log10 probability / (tokens + one </s> a sentence)), as CCNet's.
+    """Perplexities of documents: 10 ** (-log10 probability / (tokens + one </s> a sentence)), as CCNet's; and bits.
 
-    score: tokens joined by spaces -> log10 probability of the sentence, </s> included.
+    model: a kenlm.Model, or what has its `score` (tokens joined by spaces -> log10 probability of the sentence, </s>
+        included) and knows its words by `in`.
     min_tokens: a document with fewer has none; a line with fewer is not looked at for the worst line.
     """
 
     sentences: Sentences
-    score: Callable[[str], float]
+    model: Any
     min_tokens: int
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """One row for each text, (n, 3): its perplexity, that of its worst sentence, its tokens (see COLUMNS)."""
+        """A row of COLUMNS for each text, (n, 6): perplexity, that of its worst sentence, tokens; bits, and the size of
+        the text as it stands in UTF-8 bytes and characters. NaN for the first two and the bits of a short text.
+        """
         return np.array([self._of(text) for text in texts]).reshape(-1, len(COLUMNS))
 
-    def _of(self, text: str) -> tuple[float, float, int]:
-        tokens, total, predicted, worst = 0, 0.0, 0, 0.0
+    def _of(self, text: str) -> tuple[float, float, int, float, int, int]:
+        tokens, total, predicted, worst, spelled = 0, 0.0, 0, 0.0, 0
         for sentence in self.sentences(text):
-            found = self.score(" ".join(sentence))
+            found = self.model.score(" ".join(sentence))
             tokens += len(sentence)
             predicted += len(sentence) + 1
             total += found
+            spelled += self._unknown_bytes(sentence)
             if len(sentence) >= self.min_tokens:
                 worst = max(worst, -found / (len(sentence) + 1))
+        size = len(text.encode()), len(text)
         if tokens < max(self.min_tokens, 1):
-            return np.nan, np.nan, tokens
+            return np.nan, np.nan, tokens, np.nan, *size
         mean = -total / predicted
-        return 10**mean, 10 ** (worst or mean), tokens
+        return 10**mean, 10 ** (worst or mean), tokens, 8 * spelled - total / math.log10(2), *size
+
+    def _unknown_bytes(self, sentence: Sequence[str]) -> int:
+        """UTF-8 bytes of the tokens that the model does not know: to name one takes its bytes behind an <unk>.
+
+        Without them a foreign script, one long unknown piece to SentencePiece, would be the cheapest text of all.
+        """
+        unknown = {token for token in set(sentence) if token not in self.model}
+        return sum(len(token.replace(SPACE, " ").encode()) for token in sentence if token in unknown) if unknown else 0
 
 
 def unknown_share(model, sentences: Sentences, texts: Sequence[str]) -> float:

@@ -1,4 +1,4 @@
-"""KenLM perplexity: how surprising a document is to an n-gram model of good text; lower = more like that text.
+"""KenLM perplexity or bits: how surprising a document is to an n-gram model of good text; lower = more like that text.
 
 The filter of CCNet (Wenzek et al., LREC 2020, https://aclanthology.org/2020.lrec-1.494), with models that KenLM loads
 (Heafield, WMT 2011, https://aclanthology.org/W11-2123) or with one trained here on a text of your own.
@@ -20,11 +20,22 @@ from common.parallel import cores, forked_map
 from common.tokens import batched
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
-from data_scoring.kenlm.language_model import Files, Scores, download, files_of, is_hub_id, load_model, unknown_share
+from data_scoring.kenlm.language_model import (
+    COLUMNS,
+    Files,
+    Scores,
+    download,
+    files_of,
+    is_hub_id,
+    load_model,
+    unknown_share,
+)
 from data_scoring.kenlm.normalization import PRESETS, Preset, Punctuation
 from data_scoring.kenlm.tokenization import Lines, Sentences, Tokenize, sentencepiece, words
 
+Metric = Literal["ppl", "bpb", "bpc"]
 PART = 1024  # texts scored and saved at a time: what a killed run loses, what processes share
+PERPLEXITY_COLUMNS = 3  # of COLUMNS, which the metric ppl reads
 SAMPLE = 100  # texts whose unknown tokens are counted
 MANY_UNKNOWN = 0.5  # above this share of them, model and text hardly belong together
 
@@ -33,6 +44,9 @@ class Scorer(BaseScorer):
     """Find or train a model, then score every row with it.
 
     Args:
+        metric: what goes to score_field: ppl (perplexity per token, the paper's), bpb (bits per UTF-8 byte of the text,
+            better to rank by) or bpc (bits per character)
+        extra_metrics: further metrics, each written to a field of its own name
         model_path: ARPA or KenLM binary file; folder with <language>.arpa.bin and <language>.sp.model; or hub id
             (owner/name or owner/name/folder), which is downloaded; null = train one on train_data
         language: which model of a folder or hub id
@@ -51,8 +65,8 @@ class Scorer(BaseScorer):
         lines: document = newlines are removed and a document is one sentence, as CCNet's mining does; per-line = each
             line that is not empty is a sentence, with an </s> of its own
         min_tokens: a text of fewer tokens is too short to have a score (on_short)
-        worst_line_field: a second field, for the perplexity of the worst line of at least min_tokens tokens; null =
-            none
+        worst_line_field: a further field, for the perplexity (whatever the metric) of the worst line of at least
+            min_tokens tokens; null = none
         workers: processes; 0 = one for each core
         seed: of the sample that SentencePiece is trained on
     """
@@ -62,6 +76,8 @@ class Scorer(BaseScorer):
     def __init__(
         self,
         *,
+        metric: Metric = "ppl",
+        extra_metrics: list[Metric] | None = None,
         model_path: str | None = None,
         language: str = "en",
         train_data: str | None = None,
@@ -102,8 +118,17 @@ class Scorer(BaseScorer):
         self.vocab_size, self.tokenizer_sample = vocab_size, tokenizer_sample
         self.lines, self.min_tokens, self.worst_line_field = lines, min_tokens, worst_line_field
         self.workers, self.seed = workers or cores(), seed
-        if worst_line_field is not None:
-            self.extra_directions = {worst_line_field: "lower"}
+        self.metric, self.extra_metrics = metric, extra_metrics or []
+        self.extra_directions = self._further_fields()
+
+    def _further_fields(self) -> dict[str, Literal["higher", "lower"]]:
+        """Each field beside the score -> "lower". Raises: UserError where one is written twice."""
+        if self.metric in self.extra_metrics:
+            raise UserError(f"extra_metrics: {self.metric} is the metric already")
+        if self.worst_line_field in self.extra_metrics:
+            raise UserError(f"worst_line_field={self.worst_line_field}: extra_metrics writes a field of that name")
+        worst_line = [] if self.worst_line_field is None else [self.worst_line_field]
+        return dict.fromkeys([*self.extra_metrics, *worst_line], "lower")
 
     def inputs(self) -> dict[str, str]:
         """The files of the model, or its hub id; or what one is trained on."""
@@ -117,30 +142,40 @@ class Scorer(BaseScorer):
         return {name: path for name, path in inputs.items() if path is not None}
 
     def score(self, texts: Sequence[str], work: WorkFolder) -> np.ndarray:
-        """The perplexity of every text, (n,); NaN for one of fewer than min_tokens tokens."""
+        """The metric of every text, (n,); NaN for one of fewer than min_tokens tokens."""
         files = self._files(work)
         made_from = ["language_model"] if self.model_path is None else [*self.inputs()]
-        starts = range(0, len(texts), PART)
+        columns = len(COLUMNS) if {self.metric, *self.extra_metrics} - {"ppl"} else PERPLEXITY_COLUMNS
+        folder = work.path / "score"
+        parts = [_part(folder, start) for start in range(0, len(texts), PART)]
 
         def compute(folder: Path) -> dict[str, Any]:
             model = load_model(files.model)
             tokenize = words if files.sentencepiece is None else sentencepiece(files.sentencepiece)
-            scores = Scores(self.sentences(tokenize), model.score, self.min_tokens)
+            scores = Scores(self.sentences(tokenize), model, self.min_tokens)
             unknown = unknown_share(model, scores.sentences, next(batched(texts, SAMPLE)))
             if unknown > MANY_UNKNOWN:
                 print(f"warning: the model does not know {unknown:.0%} of the first tokens: another tokenizer?")
-            self._score_parts(scores, texts, folder)
+            self._score_parts(scores, texts, folder, columns)
             return {"unknown_tokens": round(unknown, 4)}
 
         self.facts |= self.reading()
         identity = self.reading() | {"min_tokens": self.min_tokens}
         self.facts |= work.step("score", identity, ["data", "reading", *made_from], compute)
-        found = np.concatenate([np.load(_part(work.path / "score", start)) for start in starts])
-        perplexity, worst, tokens = found.T
+        if not all(_holds(part, columns) for part in parts):
+            print("score: an older version kept perplexities alone; the texts are read once more")
+            compute(folder)
+        found = np.concatenate([np.load(part)[:, :columns] for part in parts])
+        perplexity, worst, tokens, *measured = found.T
         self.facts |= {"tokens": int(tokens.sum())}
+        values = {"ppl": perplexity}
+        if measured:
+            bits, size, characters = measured
+            values |= {"bpb": bits / size, "bpc": bits / characters}
+        self.extra = {name: values[name] for name in self.extra_metrics}
         if self.worst_line_field is not None:
-            self.extra = {self.worst_line_field: worst}
-        return perplexity
+            self.extra[self.worst_line_field] = worst
+        return values[self.metric]
 
     def sentences(self, tokenize: Tokenize) -> Sentences:
         """How documents are read."""
@@ -165,26 +200,33 @@ class Scorer(BaseScorer):
             raise UserError(f"{files.model} comes without .sp.model: set sentencepiece_model=..., or tokenizer=words")
         return Files(files.model, pieces)
 
-    def _score_parts(self, scores: Scores, texts: Sequence[str], folder: Path) -> None:
-        """Score and save the parts that are not there yet."""
+    def _score_parts(self, scores: Scores, texts: Sequence[str], folder: Path, columns: int) -> None:
+        """Score and save the parts that are not there yet, or have fewer columns."""
 
         def scored(part: tuple[Path, list[str]]) -> tuple[Path, np.ndarray]:
             return part[0], scores(part[1])
 
         with tqdm(total=len(texts), desc="scoring", unit="text", disable=None) as progress:
-            missing = _missing_parts(texts, folder, progress)
+            missing = _missing_parts(texts, folder, columns, progress)
             for path, values in forked_map(scored, missing, self.workers):
                 save_array(path, values)
                 progress.update(len(values))
 
 
-def _missing_parts(texts: Sequence[str], folder: Path, progress: tqdm) -> Iterator[tuple[Path, list[str]]]:
+def _missing_parts(
+    texts: Sequence[str], folder: Path, columns: int, progress: tqdm
+) -> Iterator[tuple[Path, list[str]]]:
     for number, part in enumerate(batched(texts, PART)):
         path = _part(folder, number * PART)
-        if path.exists():
+        if _holds(path, columns):
             progress.update(len(part))
         else:
             yield path, part
+
+
+def _holds(part: Path, columns: int) -> bool:
+    """Whether the part is there, with so many columns: older versions saved the first three alone."""
+    return part.exists() and np.load(part, mmap_mode="r").shape[1] >= columns
 
 
 def _part(folder: Path, start: int) -> Path:

@@ -25,6 +25,7 @@ class LikelihoodScorer(BaseScorer):
         batch_tokens: padded tokens of one forward pass; null = 1024 on a CPU, else 16384, but at least max_length
         device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: auto is bfloat16 (autocast) where the device computes in it natively, else float32
+        trust_remote_code: true runs Python code that comes with a model or tokenizer; false refuses what needs it
     """
 
     shares_work = True
@@ -38,6 +39,7 @@ class LikelihoodScorer(BaseScorer):
         batch_tokens: Positive | None = None,
         device: str = "auto",
         dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
+        trust_remote_code: bool = False,
     ):
         super().__init__()
         if model is None:
@@ -46,6 +48,7 @@ class LikelihoodScorer(BaseScorer):
             raise UserError(f"stride ({stride}) is larger than max_length ({max_length}): tokens would be left out")
         self.model, self.max_length, self.stride = model, max_length, stride or max_length
         self.batch_tokens, self.device, self.dtype = batch_tokens, device, dtype
+        self.trust_remote_code = trust_remote_code
 
     def inputs(self) -> dict[str, str]:
         """The model: folder or hub id."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from common import models, world
+from common import models, remote_code, world
 from common.errors import UserError
 from common.files import save_array
 from common.likelihood import TokenLogProbabilities, document_log_probabilities
@@ -40,7 +40,7 @@ class RowLikelihood:
         """name: of the model among the inputs of `keys`."""
         self.keys, self.texts, self.work, self.name = keys, texts, work, name
         self.path = keys.inputs()[name]
-        self.tokenizer = models.load_tokenizer(self.path)
+        self.tokenizer = models.load_tokenizer(self.path, keys.trust_remote_code)
         suffix = "" if name == "model" else f"-{name}"
         self.folders = {step: work.path / f"{step}{suffix}" for step in ("tokenize", "score")}
         self._tokenize()
@@ -64,13 +64,14 @@ class RowLikelihood:
     def _tokenize(self) -> None:
         def write(folder: Path) -> dict[str, Any]:
             # What is wrong with the model is better known before the corpus is tokenized than after it.
-            models.check_positions(models.load_model(self.path, self.tokenizer), self.keys.max_length)
+            models.check_positions(self._model(), self.keys.max_length)
             name, whole = f"tokenizing for {self.name}", sys.maxsize  # a row is one sample
             write_samples(folder, self.texts, self.tokenizer, whole, "cut", len(self.texts), name)
             save_array(folder / "bytes.npy", np.fromiter((len(text.encode()) for text in self.texts), np.int64))
             return {}
 
-        self.work.step(self.folders["tokenize"].name, {}, ("data", "reading", self.name), write, alone=True)
+        identity, after = remote_code.identity(self.keys.trust_remote_code), ("data", "reading", self.name)
+        self.work.step(self.folders["tokenize"].name, identity, after, write, alone=True)
 
     def _score(self) -> None:
         keys = self.keys
@@ -100,9 +101,13 @@ class RowLikelihood:
     def _network(self, device: torch.device, dtype: torch.dtype) -> TokenLogProbabilities:
         autocast = dtype if dtype.itemsize == 2 else None
         weights = torch.float32 if autocast else dtype
-        model = models.load_model(self.path, self.tokenizer, dtype=weights, attn_implementation="sdpa").to(device)
+        model = self._model(dtype=weights, attn_implementation="sdpa").to(device)
         models.check_positions(model, self.keys.max_length)
         return TokenLogProbabilities(model, autocast)
+
+    def _model(self, **options: Any) -> torch.nn.Module:
+        options |= {"trust_remote_code": self.keys.trust_remote_code}
+        return models.load_model(self.path, self.tokenizer, **options)
 
     def _parts(self) -> list[tuple[Path, np.ndarray]]:
         """(file, rows) of each part: whole rows, of PART predicted tokens together or of one long row."""

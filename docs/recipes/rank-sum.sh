@@ -21,7 +21,8 @@ scored="$model-scored.jsonl"    # and with the sum of their ranks
 chosen="$model-chosen.jsonl"
 
 bash "$root/model_train/entry.sh" "$INPUT" "$MODEL" "$annotator" pretrain "$TRAIN_CONFIG" epochs=1
-bash "$root/data_scoring/entry.sh" "$INPUT" "$kenlm" kenlm train_data="$REFERENCE" vocab_size=4000 score_field=kenlm
+bash "$root/data_scoring/entry.sh" "$INPUT" "$kenlm" kenlm train_data="$REFERENCE" vocab_size=4000 metric=bpb \
+    score_field=kenlm
 bash "$root/data_scoring/entry.sh" "$kenlm" "$both" lqs "$LQS_CONFIG" annotator_model="$annotator" \
     target_data="$TARGET" score_field=lqs
 bash "$root/data_scoring/entry.sh" "$both" "$scored" combine fields=[kenlm,lqs] score_field=rank_sum

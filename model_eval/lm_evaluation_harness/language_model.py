@@ -86,16 +86,18 @@ def load_language_model(
     add_bos_token: bool,
     max_length: int | None,
     batch_size: int | Literal["auto"],
+    trust_remote_code: bool = False,
 ) -> LanguageModel:
     """Raises: UserError where it cannot be loaded or has too few positions."""
-    tokenizer = models.load_tokenizer(path)
+    trust = {"trust_remote_code": trust_remote_code}
+    tokenizer = models.load_tokenizer(path, **trust)
     add_bos_token = add_bos_token and tokenizer.bos_token_id is not None
     if add_bos_token:
         start_with_bos(tokenizer, path)
-    model = models.load_model(path, tokenizer, dtype=dtype, attn_implementation="sdpa").to(device)
+    model = models.load_model(path, tokenizer, dtype=dtype, attn_implementation="sdpa", **trust).to(device)
     if max_length is not None:
         models.check_positions(model, max_length)
-    return LanguageModel(model, tokenizer, batch_size, max_length=max_length, add_bos_token=add_bos_token)
+    return LanguageModel(model, tokenizer, batch_size, max_length=max_length, add_bos_token=add_bos_token, **trust)
 
 
 def start_with_bos(tokenizer, path: str) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from common import remote_code
 from common.config import Positive, Seed
 from common.errors import UserError
 from common.jsonl import open_source
@@ -41,6 +42,7 @@ def evaluate(
     model_format: Literal["hf"] = "hf",
     device: str = "auto",
     dtype: Literal["auto", "float64", "float32", "bfloat16", "float", "half"] = "auto",
+    trust_remote_code: bool = False,
 ) -> Evaluation:
     """Evaluate `model` on `tasks`; all tasks are found and loaded before the model is.
 
@@ -61,6 +63,7 @@ def evaluate(
         model_format: hf, a model that transformers loads
         device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: of the weights; auto is bfloat16 where the device computes in it natively, else float32
+        trust_remote_code: true runs Python code that comes with a model or tokenizer; false refuses what needs it
 
     Returns: of each leaf task: metric (acc_norm, else acc, strict exact_match, pass@1, else the first one), value,
         stderr, n (samples), filter (of the answers), metrics (all of them, by name and filter), num_fewshot, version,
@@ -91,9 +94,10 @@ def evaluate(
             found = look_for(loaded, contamination_data, contamination_field, limit, work)
         picked = models.pick_device(device)
         precision = models.pick_dtype(dtype, picked)
-        network = language_model.load_language_model(model, picked, precision, add_bos_token, max_length, batch_size)
+        shape = (add_bos_token, max_length, batch_size, trust_remote_code)
+        network = language_model.load_language_model(model, picked, precision, *shape)
         common_keys = {"dtype": str(precision), "add_bos_token": add_bos_token, "max_length": max_length}
-        common_keys |= vars(settings)
+        common_keys |= vars(settings) | remote_code.identity(trust_remote_code)
         results = {}
         for name, task in loaded.items():
             keys = common_keys | preflight.identity(plan.tasks.get(name))

@@ -33,6 +33,7 @@ def evaluate(
     device: str = "auto",
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
     on_bad_row: BadRowPolicy = "error",
+    trust_remote_code: bool = False,
 ) -> Evaluation:
     """The mean loss of `model` on every file of `data`, as bits per byte, nats per token and perplexity.
 
@@ -50,6 +51,7 @@ def evaluate(
         device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: of the weights; auto is bfloat16 where the device computes in it natively, else float32
         on_bad_row: a broken row or one without text stops the run, or is dropped and counted
+        trust_remote_code: true runs Python code that comes with a model or tokenizer; false refuses what needs it
 
     Returns: by file's name without .jsonl: metric `bits_per_byte`, value, stderr (over documents), n (documents),
         loss (nats per token), perplexity (exp of loss), intervals (95 %, over documents), tokens (predicted), bytes
@@ -67,7 +69,8 @@ def evaluate(
         texts = [checked_texts(source, text_field, on_bad_row) for source in sources]
         from model_eval.perplexity.steps import Steps  # imports torch, which help and bad rows need not wait for
 
-        steps = Steps(model, dict(zip(names, texts, strict=True)), max_length, batch_tokens, device, dtype)
+        sizes, corpora = (max_length, batch_tokens), dict(zip(names, texts, strict=True))
+        steps = Steps(model, corpora, *sizes, device, dtype, trust_remote_code)
         reading = {"text_field": text_field, "on_bad_row": on_bad_row}
         drawing = {"iterations": bootstrap_iterations, "seed": seed}
         tasks = steps.results(work, model, "", ("model",), reading, drawing)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from common import models, world
+from common import models, remote_code, world
 from common.likelihood import TokenLogProbabilities
 from common.manifest import fingerprint
 from common.texts import Texts
@@ -26,9 +26,10 @@ class Steps:
         batch_tokens: int,
         device: str,
         dtype: models.Dtype,
+        trust_remote_code: bool = False,
     ):
         """texts: by name of the corpus. Raises: UserError where one has no token to predict."""
-        self.tokenizer = models.load_tokenizer(model)
+        self.tokenizer, self.trusted = models.load_tokenizer(model, trust_remote_code), trust_remote_code
         self.corpora = [Corpus(name, found, self.tokenizer) for name, found in texts.items()]
         self.device = models.pick_device(device)
         self.dtype = models.pick_dtype(dtype, self.device)
@@ -54,7 +55,7 @@ class Steps:
         for corpus in self.corpora:
             shards = [fingerprint(shard.name)["xxh3"] for shard in corpus.texts.source.shards]
             keys = {"data": shards, "max_length": self.max_length, "dtype": str(self.dtype), **reading, **drawing}
-            keys |= {} if after else {"weights": fingerprint(path)["xxh3"]}
+            keys |= remote_code.identity(self.trusted) | ({} if after else {"weights": fingerprint(path)["xxh3"]})
 
             def measure(folder: Path, corpus: Corpus = corpus) -> dict[str, Any]:
                 nats = corpus.nats(network, self.max_length, self.batch_tokens)
@@ -69,7 +70,7 @@ class Steps:
         return found
 
     def _network(self, path: str) -> TokenLogProbabilities:
-        options = {"dtype": self.dtype, "attn_implementation": "sdpa"}
+        options = {"dtype": self.dtype, "attn_implementation": "sdpa", "trust_remote_code": self.trusted}
         model = models.load_model(path, self.tokenizer, **options).to(self.device)
         longest = max(int(corpus.documents.lengths.max()) for corpus in self.corpora)
         models.check_positions(model, min(self.max_length, longest))
