@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from common.config import REQUIRED, Key, describe, did_you_mean, keys_of, load_yaml, resolve
+from common.durable import recover
 from common.errors import UserError, exit_code
 from common.launch import describe as describe_launch
 from common.launch import follow_launcher, launch, wanted
@@ -44,9 +45,8 @@ class Call:
 
     @property
     def versions(self) -> dict[str, dict[int, str]]:
-        """Of the method, where its results were changed since it came: version -> what changed."""
-        changes = getattr(sys.modules[self.method.__module__], "VERSIONS", {})
-        return {self.method_name: changes} if changes else {}
+        """Of the method."""
+        return versions_of(self.method_name, self.method)
 
     def build(self) -> Any:
         """The object of a method that is a class. Raises: UserError for keys that do not go together."""
@@ -85,6 +85,12 @@ def load_method(stage: Stage, name: str) -> tuple[Callable, Path | None]:
     return getattr(module, stage.contract), existing[0] if existing else None
 
 
+def versions_of(name: str, method: Callable) -> dict[str, dict[int, str]]:
+    """Name -> version -> what changed in its results: `VERSIONS` of its method.py; empty where they never did."""
+    changes = getattr(sys.modules[method.__module__], "VERSIONS", {})
+    return {name: changes} if changes else {}
+
+
 def keys_for(
     stage: Stage, method: Callable, given: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Key], dict[str, Key]]:
@@ -111,6 +117,8 @@ def _dispatch(stage: Stage, words: list[str]) -> None:
         if wanted():
             print(f"# launch: {describe_launch(f'{stage.name}.entry', words)}")
         return
+    for path in call.paths:
+        recover(Path(path))
     if wanted():
         if not getattr(call.method, "shares_work", False):
             raise UserError(f"{call.method_name} runs in one process: unset NPROC")

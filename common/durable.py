@@ -171,7 +171,8 @@ def exchange(one: Path, other: Path) -> bool:
 def recover(place: Path) -> None:
     """Put a folder back that a run was killed in the middle of replacing, where that takes two steps."""
     if not place.exists() and _old(place).is_dir():
-        os.rename(_old(place), place)
+        with contextlib.suppress(FileNotFoundError):  # another process was first
+            os.rename(_old(place), place)
         print(f"note: {place} is back: a run was killed while it replaced it")
 
 

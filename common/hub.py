@@ -5,6 +5,7 @@ The token comes from HF_TOKEN alone: one stored on this machine by other tools i
 
 import contextlib
 import fnmatch
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.contents import LARGE, Named, digest_of, sampled_digest, stamp_of
-from common.durable import publish, recover
+from common.durable import discard, publish, recover
 from common.errors import UserError
 from common.files import partial_path, write_text
 
@@ -228,6 +228,7 @@ class Run:
             **facts,
         }
         pending = pending_path(self.output)
+        discard(pending)
         write_text(pending, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         try:
             publish(draft, self.output)

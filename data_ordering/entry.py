@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from common.cli import Call, Stage, main
+from common.cli import Call, Stage, main, versions_of
 from common.columns import Table, number
 from common.config import Key, Positive, Seed, columns_of, keys_of
 from common.errors import UserError
@@ -73,6 +73,7 @@ def run(
         rows_per_shard=rows_per_shard,
         cache=cache,
         verb="ordered",
+        versions=versions_of(select, choice.method) if choice else {},
     )
 
 
