@@ -18,6 +18,7 @@ from typing import Any
 import xxhash
 
 from common.cache import cache_folder
+from common.durable import flush_tree
 from common.errors import UserError
 from common.files import write_text
 
@@ -26,6 +27,7 @@ BLOCK = 2**20
 SAMPLES = 64
 SETTLED = 2  # seconds: a file changed later than that may change again without a newer time
 REMEMBERED = 10_000  # digests
+SEAL = "files.json"
 Named = Sequence[tuple[str, Path]]
 
 
@@ -116,6 +118,21 @@ def damaged(folder: Path, record: Mapping[str, Any]) -> list[str]:
         if not same:
             found.append(name)
     return found
+
+
+def seal(folder: Path) -> None:
+    """Bring a folder to the disk and keep in it what its files hold, for `broken`."""
+    flush_tree(folder)
+    write_text(folder / SEAL, json.dumps(record_of(folder, but=[SEAL])))
+
+
+def broken(folder: Path) -> str | None:
+    """The first file of a sealed folder that is missing or holds something else; the seal, where there is no such."""
+    try:
+        record = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        return next(iter(damaged(folder, record)), None)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return SEAL
 
 
 def unreadable(folder: Path) -> list[str]:

@@ -20,14 +20,13 @@ import xxhash
 from common import tokens
 from common.cache import cache_folder, trim
 from common.column_cache import reading_key
-from common.contents import damaged, record_of
+from common.contents import broken, seal
 from common.durable import lock_file, publish
 from common.errors import UserError
 from common.jsonl import Source
 from common.tokens import TokenStore, memory_mapped, token_type
 
 COLUMNS = 3
-FILES = "files.json"  # what the others hold
 ROWS_BETWEEN_SIGNS = 2**16  # of life
 LIMIT = 64 * 2**30  # bytes of all stores together: beyond it the least recently used ones go
 
@@ -68,7 +67,7 @@ def cached_corpus(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with lock_file(folder / f".{key}.lock", f"another run is writing {folder}", wait=True):
             entry = folder / key
-            if entry.exists() and (wrong := _damaged(entry)):
+            if entry.exists() and (wrong := broken(entry)):
                 print(f"note: the tokens in {entry} are made again: {wrong} is damaged")
                 shutil.rmtree(entry)
             if not entry.exists():
@@ -85,15 +84,6 @@ def tokenizer_identity(tokenizer) -> str:
     text = backend.to_str() if backend is not None else json.dumps([type(tokenizer).__name__, tokenizer.get_vocab()])
     special = [tokens.special_tokens(tokenizer), getattr(tokenizer, "chat_template", None)]
     return xxhash.xxh3_128((text + json.dumps(special)).encode()).hexdigest()
-
-
-def _damaged(entry: Path) -> str | None:
-    """The first file of a store that does not hold what was written to it."""
-    try:
-        record = json.loads((entry / FILES).read_text(encoding="utf-8"))
-        return next(iter(damaged(entry, record)), None)
-    except (OSError, ValueError, AttributeError):
-        return FILES
 
 
 def _write(
@@ -122,7 +112,7 @@ def _write(
                 position += len(document.ids)
         (work / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         unchanged()
-        (work / FILES).write_text(json.dumps(record_of(work)), encoding="utf-8")
+        seal(work)
         publish(work, entry)
     finally:
         shutil.rmtree(work, ignore_errors=True)

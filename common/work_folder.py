@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +125,12 @@ class WorkFolder:
         """An empty folder for the step, or what a killed run of the same identity left in it."""
         unfinished = partial_path(folder / RECORD)  # of a run that was killed at its very first file
         foreign = folder.exists() and (not folder.is_dir() or any(path != unfinished for path in folder.iterdir()))
-        if foreign and not (folder / RECORD).is_file():
-            raise UserError(f"{folder} holds files that no run made: choose another work_dir")
         if foreign and not record:
-            print(f"{name}: made anew, its record is damaged")
-            remove(folder)
+            if not _has_damaged_record(folder):
+                raise UserError(f"{folder} holds files that no run made: choose another work_dir")
+            aside = next(path for n in count(1) if not (path := self.path / f"{name}.damaged-{n}").exists())
+            os.rename(folder, aside)
+            print(f"{name}: made anew, its {RECORD} is damaged (what was there is now {aside})")
         elif record and record["identity"] not in known:
             print(f"{name}: made anew, {self._difference(record['identity'], identity)}")
             remove(folder)
@@ -154,6 +156,18 @@ def read_record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     return record if whole else {}
+
+
+def _has_damaged_record(folder: Path) -> bool:
+    """Whether there is a record of ours that cannot be read, rather than another's file of that name."""
+    try:
+        return "identity" in json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    except (ValueError, RecursionError):
+        return True
+    except TypeError:
+        return False
 
 
 def _lost(folder: Path, record: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from common import world
+from common.contents import SEAL, broken, seal, unreadable
 from common.errors import UserError
 from common.files import save_figure, write_text
 from common.samples import Samples
@@ -49,6 +50,17 @@ class EpochLines(TrainerCallback):
         if world.is_main():
             spearman, loss = metrics["eval_spearman"], metrics["eval_loss"]
             print(f"  epoch {epoch}: Spearman {spearman:.3f}, loss {loss:.4f} on the validation documents")
+
+
+class SealCheckpoints(TrainerCallback):
+    """Brings each checkpoint to the disk, and notes what is in it."""
+
+    def on_save(self, args, state, control, **_: Any) -> None:
+        """Called in every process when its part is written."""
+        world.wait()
+        if world.is_main():
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        world.wait()
 
 
 class Annotated(torch.utils.data.Dataset):
@@ -146,7 +158,7 @@ def _train(
         train_dataset=training,
         eval_dataset=validation,
         compute_metrics=lambda evaluation: agreement(evaluation.predictions, evaluation.label_ids),
-        callbacks=[StopOnNaN("scorer_learning_rate"), EpochLines()],
+        callbacks=[StopOnNaN("scorer_learning_rate"), EpochLines(), SealCheckpoints()],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(arguments.output_dir)))
@@ -252,15 +264,16 @@ class StopOnNaN(TrainerCallback):
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint in `folder`; those in whose writing a run was killed are removed.
+    """The newest whole checkpoint in `folder`; those in whose writing a run was killed, or damaged ones, are removed.
 
-    They lack the trainer's state, which is written last.
+    A killed run's lack the trainer's state, which is written last.
     """
-    complete = []
+    whole = []
     for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / "trainer_state.json").exists():
-            complete.append(checkpoint)
+        complete = (checkpoint / "trainer_state.json").exists() and broken(checkpoint) in (None, SEAL)
+        if complete and not unreadable(checkpoint):
+            whole.append(checkpoint)
         else:
             shutil.rmtree(checkpoint, ignore_errors=True)  # another process may be at it too
-    newest = max(complete, key=lambda checkpoint: int(checkpoint.name.split("-")[1]), default=None)
+    newest = max(whole, key=lambda checkpoint: int(checkpoint.name.split("-")[1]), default=None)
     return None if newest is None else str(newest)

@@ -1,13 +1,14 @@
 """Token stores that are kept: the same tokens in the same order, made once, whole or not at all."""
 
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from common import token_cache
+from common import contents, token_cache
 from common.errors import UserError
 from common.jsonl import open_source
 from common.manifest import fingerprint
@@ -98,11 +99,62 @@ def test_a_bad_row_leaves_nothing_behind(path, cache):
     assert len(corpus(path, lambda facts: [Document(0, [1])])) == 1
 
 
+def zeroed(file):
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+def cut(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "index.bin", "facts.json", "files.json"])
+@pytest.mark.parametrize("damage", [zeroed, cut, os.remove])
+def test_a_damaged_store_is_made_again(path, cache, capsys, name, damage):
+    documents = lambda facts: [Document(0, [1, 2, 3]), Document(9, [4, 5])]  # noqa: E731
+    corpus(path, documents)
+    [entry] = cache.iterdir()
+    damage(entry / name)
+    assert [document.tolist() for document in corpus(path, documents)] == [[1, 2, 3], [4, 5]]
+    assert f"made again: {name} is damaged" in capsys.readouterr().out
+    assert len(list(cache.iterdir())) == 1
+    corpus(path, documents)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_store_is_not_read_as_a_whole_at_every_start(path, cache, monkeypatch):
+    documents = lambda facts: [Document(0, [1, 2, 3])]  # noqa: E731
+    corpus(path, documents)
+    read, real = [], contents._digest
+    monkeypatch.setattr(contents, "_digest", lambda files: read.extend(file for _, file in files) or real(files))
+    corpus(path, documents)
+    assert read == [path]  # the fingerprint of the source
+
+
+def test_a_copied_store_is_the_same(path, cache, capsys):
+    documents = lambda facts: [Document(0, [1, 2, 3])]  # noqa: E731
+    corpus(path, documents)
+    [entry] = cache.iterdir()
+    shutil.copytree(entry, cache / "copy")
+    shutil.rmtree(entry)
+    os.rename(cache / "copy", entry)
+    assert corpus(path, lambda facts: pytest.fail("it was made again")).tokens.tolist() == [1, 2, 3]
+
+
+def test_a_source_that_changes_meanwhile_leaves_no_store(path, cache):
+    def documents(facts):
+        path.write_text('{"text": "another"}\n')
+        return [Document(0, [1, 2])]
+
+    with pytest.raises(UserError, match="was changed while it was read"):
+        corpus(path, documents)
+    assert list(cache.iterdir()) == []
+
+
 def test_the_least_recently_used_store_goes_when_there_are_too_many(path, cache, monkeypatch):
     corpus(path, lambda facts: [Document(0, [1] * 100)], {"number": 1})
     [first] = cache.iterdir()
     os.utime(first, (1, 1))
-    monkeypatch.setattr(token_cache, "LIMIT", 50)
+    monkeypatch.setattr(token_cache, "LIMIT", 500)
     assert len(corpus(path, lambda facts: [Document(0, [2] * 100)], {"number": 2})) == 1
     assert not first.exists()
 

@@ -1,16 +1,19 @@
 """Steps: done once, gone on with when killed anywhere, made anew when what they depend on changed."""
 
+import json
 import os
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common import work_folder
 from common.cli import REPOSITORY
 from common.errors import UserError, exit_code
+from common.files import save_array
 from common.work_folder import RECORD, WorkFolder, read_record
 
 
@@ -37,12 +40,13 @@ class Run:
     def expected(self, name):
         return f"{name} of {self.inputs} {self.keys}"
 
-    def check(self, results):
+    def check(self, results, files=True):
         for name, facts in zip(("first", "second"), results, strict=True):
             folder = self.path / name
             assert facts == {"made_of": self.expected(name)}
             assert {path.name for path in folder.iterdir()} == {"one", "two", RECORD}
             assert {(folder / part).read_text() for part in ("one", "two")} == {self.expected(name)}
+            assert not files or list(read_record(folder)["files"]) == ["one", "two"]
             assert read_record(folder)["complete"] is True and read_record(folder)["facts"] == facts
 
 
@@ -156,19 +160,142 @@ def test_files_beside_the_steps_stay_and_an_empty_folder_is_used(tmp_path):
     assert (tmp_path / "report.html").read_text() == "mine"
 
 
-@pytest.mark.parametrize("content", [b"", b'{"identity": ', b"\xff\xfe", b"{}"])
-def test_a_broken_record_is_a_foreign_file(content, tmp_path):
-    """Records are written whole or not at all: a broken one is not ours, and nothing beside it is deleted."""
-    run = Run(tmp_path)
-    run()
+DAMAGE = [
+    b"",
+    b'{"identity": ',
+    b"\xff\xfe",
+    bytes(300),
+    b'{"identity": 5}',
+    b'{"identity": {"keys": 1}}',
+    b"[" * 10**5,
+]
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_a_damaged_record_is_made_anew_and_nothing_beside_it_is_deleted(content, tmp_path, capsys):
+    Run(tmp_path)()
     (tmp_path / "first" / RECORD).write_bytes(content)
-    run.worked.clear()
-    with pytest.raises(UserError, match=r"first holds files that no run made"):
-        run()
-    assert run.worked == {} and (tmp_path / "first/one").exists()
+    for number in (1, 2):
+        run = Run(tmp_path)
+        run.check(run())
+        assert "first: made anew, its step.json is damaged" in capsys.readouterr().out
+        aside = tmp_path / f"first.damaged-{number}"
+        assert (aside / RECORD).read_bytes() == content and (aside / "one").exists()
+        (tmp_path / "first" / RECORD).write_bytes(content)
 
 
-@pytest.mark.parametrize("content", ["null", "[1]", '"text"', '{"step": 7}', '{"complete": true}'])
+def cut(file):
+    os.truncate(file, 3)
+
+
+def zeroed(file):
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [cut, zeroed, os.remove])
+def test_a_file_of_a_complete_step_that_is_damaged_is_made_again(damage, tmp_path, capsys):
+    Run(tmp_path)()
+    damage(tmp_path / "first/two")
+    run = Run(tmp_path)
+    run.check(run())
+    assert run.worked == {"first": ["one"]}
+    out = capsys.readouterr().out
+    assert "first: two is damaged or missing: it is made again" in out and "second: up to date" in out
+
+
+def test_an_array_that_a_killed_work_left_short_is_made_again(tmp_path, capsys):
+    def work(folder):
+        for name in ("a.npy", "b.npy"):
+            if not (folder / name).exists():
+                save_array(folder / name, np.arange(99))
+        return {}
+
+    def killed(folder):
+        work(folder)
+        os.truncate(folder / "b.npy", 200)
+        raise KeyboardInterrupt
+
+    for doing in (killed, work):
+        with suppress(KeyboardInterrupt), WorkFolder(tmp_path, {}).locked() as folder:
+            folder.step("one", {}, [], doing)
+    assert "one: b.npy is damaged or missing" in capsys.readouterr().out
+    assert (np.load(tmp_path / "one/b.npy") == np.arange(99)).all()
+
+
+def test_a_record_without_its_files_is_one_of_an_older_version(tmp_path):
+    Run(tmp_path)()
+    path = tmp_path / "first" / RECORD
+    record = json.loads(path.read_text())
+    del record["files"]
+    path.write_text(json.dumps(record))
+    run = Run(tmp_path)
+    run.check(run(), files=False)
+    assert run.worked == {}
+
+
+class Call:
+    """What a work folder asks of the call: versions of its method, and how older records knew its inputs."""
+
+    def __init__(self, versions=None, once=None):
+        self.versions, self.once = {"m": versions} if versions else {}, once
+        self.identity = {"method_versions": {"m": max(versions)} if versions else {}}
+
+    def contents_once(self):
+        return self.once
+
+
+def test_steps_are_made_anew_when_the_version_of_the_method_is_raised(tmp_path, capsys):
+    calls = []
+    for call in (None, Call(), Call({2: "the sum was wrong"}), Call({2: "the sum was wrong"})):
+        with WorkFolder(tmp_path, {}, call).locked() as work:
+            work.step("one", {}, [], lambda folder: calls.append(1) or {})
+    assert len(calls) == 2
+    assert "one: made anew, results of m changed in version 2: the sum was wrong" in capsys.readouterr().out
+
+
+def test_steps_of_an_older_version_are_known_by_its_fingerprints(tmp_path):
+    """A large file was known by samples; steps behind such a step are known as well, and new ones are new."""
+    calls = []
+
+    def steps(inputs, call, *names):
+        with WorkFolder(tmp_path, inputs, call).locked() as work:
+            for name, after in zip(names, ["data", *names], strict=False):
+                work.step(name, {}, [after], lambda folder, name=name: calls.append(name) or {})
+
+    steps({"data": "samples"}, None, "one", "two")
+    steps({"data": "whole"}, Call(once={"data": "samples"}), "one", "two", "three")
+    assert calls == ["one", "two", "three"]
+    steps({"data": "whole"}, Call(once={"data": "samples"}), "one", "two", "three")
+    assert calls == ["one", "two", "three"]
+    steps({"data": "other"}, Call(once={"data": "other samples"}), "one", "two", "three")
+    assert calls == ["one", "two", "three"] * 2
+
+
+def test_what_was_made_of_an_input_that_changed_is_removed(tmp_path):
+    def changed():
+        raise UserError("in.jsonl was changed while it was read")
+
+    with WorkFolder(tmp_path, {}, None, changed).locked() as work, pytest.raises(UserError, match="was changed"):
+        work.step("one", {}, [], lambda folder: (folder / "tokens").write_text("torn") and {})
+    assert not (tmp_path / "one").exists()
+
+
+def test_trash_of_a_killed_run_is_removed(tmp_path):
+    (tmp_path / ".trash/first").mkdir(parents=True)
+    Run(tmp_path)()
+    assert not (tmp_path / ".trash").exists()
+
+
+def test_a_planted_lock_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match="is a symbolic link"):
+        Run(tmp_path / "work")()
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["null", "[1]", '"text"', '{"step": 7}', '{"complete": true}', "{}"])
 def test_a_record_that_is_not_ours_is_a_foreign_file(content, tmp_path):
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / RECORD).write_text(content)

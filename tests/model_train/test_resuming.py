@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from common.cli import REPOSITORY, main
+from common.durable import UMASK
 from common.errors import UserError
+from common.manifest import Run
 from model_train import checkpoints
 from model_train.entry import STAGE
 from model_train.resuming import working_in
@@ -100,6 +102,49 @@ def test_another_data_file_is_refused_and_named(interrupted, capsys):
     )
 
 
+def cut(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def zeroed(file):
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "model.safetensors", "trainer_state.json", "run.json"])
+@pytest.mark.parametrize("damage", [cut, zeroed, os.remove])
+def test_a_damaged_checkpoint_is_passed_over(interrupted, capsys, name, damage):
+    work = interrupted.folder / ".out.partial"
+    damage(work / "checkpoint-20" / name)
+    assert main(STAGE, interrupted.words(*LONG)) == 0
+    out = capsys.readouterr().out
+    assert f"checkpoint-20 is damaged ({name})" in out and f"going on from {work}/checkpoint-10" in out
+
+
+def test_a_damaged_checkpoint_that_is_named_is_refused(interrupted, capsys):
+    checkpoint = interrupted.folder / ".out.partial/checkpoint-20"
+    cut(checkpoint / "optimizer.pt")
+    assert main(STAGE, interrupted.words(*LONG, f"resume={checkpoint}")) == 2
+    assert "checkpoint-20 is damaged (optimizer.pt): choose an older one" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_an_older_version_has_no_list_of_its_files(interrupted, capsys):
+    for step in (10, 20):
+        path = interrupted.folder / f".out.partial/checkpoint-{step}/run.json"
+        record = json.loads(path.read_text())
+        del record["files"], record["method_versions"]
+        path.write_text(json.dumps(record))
+    cut(path.with_name("model.safetensors"))
+    assert main(STAGE, interrupted.words(*LONG)) == 0
+    assert "checkpoint-20 is damaged (model.safetensors)" in capsys.readouterr().out
+
+
+def test_the_model_has_no_pickle_and_may_be_read_by_others(run):
+    assert main(STAGE, run.words("max_tokens=100", "save_steps=2")) == 0
+    files = [path for path in (run.folder / "out").rglob("*") if path.is_file()]
+    assert not [path for path in files if path.name == "training_args.bin"]
+    assert {oct(path.stat().st_mode & 0o777) for path in files} == {oct(0o666 & ~UMASK)}
+
+
 def test_another_number_of_processes_is_refused(interrupted, capsys):
     record = interrupted.folder / ".out.partial/checkpoint-20/run.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"processes": 2}))
@@ -144,7 +189,7 @@ def test_a_model_of_another_run_is_replaced_only_when_asked_for(run, capsys):
 
 
 def test_two_runs_cannot_train_the_same_model(run, capsys):
-    with working_in(run.folder / "out", {"stage": "model_train", "config": {}, "inputs": {}, "processes": 1}, "auto"):
+    with working_in(Run("model_train", "pretrain", {}, {}, str(run.folder / "out")), "auto"):
         assert main(STAGE, run.words("max_tokens=50")) == 2
     assert "another run is training" in capsys.readouterr().err
 
@@ -182,6 +227,8 @@ def test_a_disk_that_fills_up_stops_the_run_which_can_go_on(run, capsys, monkeyp
 
 
 def test_the_lock_goes_with_the_run(run):
-    with pytest.raises(UserError), working_in(run.folder / "model", {"stage": "model_train"}, "auto"):
+    (run.folder / "mine").mkdir()
+    (run.folder / "mine/file").write_text("mine")
+    with pytest.raises(UserError), working_in(Run("model_train", "pretrain", {}, {}, str(run.folder / "mine")), "auto"):
         pass
-    assert not (run.folder / ".model.lock").exists()
+    assert not (run.folder / ".mine.lock").exists()
