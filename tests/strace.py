@@ -18,7 +18,7 @@ ABSENT = "strace is not there, or not allowed to trace"
 
 
 class Event(NamedTuple):
-    """A system call that went well. name: write, truncate, fsync, unlink or rename. other: where something is renamed to."""
+    """A system call that went well. name: write, truncate, fsync, unlink or rename. other: the new name."""
 
     name: str
     path: Path
@@ -42,9 +42,8 @@ def trace(command: list[str], log: Path, **options) -> tuple[subprocess.Complete
 
 def _events(log: str) -> Iterator[Event]:
     for call, arguments in _calls(log):
-        names = (
-            [Path(name) for name in NAMES.findall(arguments)] if call in ("openat", "creat") or "name" in call else []
-        )
+        named = call.startswith(("open", "creat", "rename", "unlink"))
+        names = [Path(name) for name in NAMES.findall(arguments)] if named else []
         if call in ("openat", "creat") and ("O_TRUNC" in arguments or "O_CREAT" in arguments or call == "creat"):
             yield Event("truncate", names[0])
         elif call.startswith("rename"):
@@ -53,7 +52,7 @@ def _events(log: str) -> Iterator[Event]:
             yield Event("unlink", names[0])
         elif call == "unlinkat" and "AT_REMOVEDIR" not in arguments:
             yield Event("unlink", Path(OF_DESCRIPTOR.match(arguments)[1] if arguments[0] != "A" else "/", names[0]))
-        elif found := OF_DESCRIPTOR.match(arguments):
+        elif not named and (found := OF_DESCRIPTOR.match(arguments)):
             kinds = {"fsync": "fsync", "fdatasync": "fsync", "ftruncate": "truncate"}
             yield Event(kinds.get(call, "write"), Path(found[1]))
 
