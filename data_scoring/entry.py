@@ -96,11 +96,13 @@ def run(
             scorer.higher_is_better,
             texts.text,
             lambda row: source.place(int(texts.rows.start[row])),
-            counts | scorer.facts,
+            counts | scorer.facts | ({"warnings": scorer.warnings} if scorer.warnings else {}),
         )
         extra = {field: summary[field] for field in scorer.extra_directions}
         stage_run.finish(**counts, score=summary[score_field], extra=extra, facts=scorer.facts)
     _summary(call, counts, summary, directions, report, stage_run)
+    for warning in scorer.warnings:
+        print(f"  warning: {warning}")
 
 
 def written_fields(scorer: BaseScorer, score_field: str) -> dict[str, str]:
