@@ -96,7 +96,7 @@ def run(
             scorer.higher_is_better,
             texts.text,
             lambda row: source.place(int(texts.rows.start[row])),
-            counts | scorer.facts | ({"warnings": scorer.warnings} if scorer.warnings else {}),
+            counts | scorer.facts | ({"warning": "; ".join(scorer.warnings)} if scorer.warnings else {}),
         )
         extra = {field: summary[field] for field in scorer.extra_directions}
         stage_run.finish(**counts, score=summary[score_field], extra=extra, facts=scorer.facts)

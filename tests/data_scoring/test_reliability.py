@@ -77,7 +77,7 @@ def test_a_scorer_that_predicts_nothing_is_named_in_summary_report_and_manifest(
         assert printed.count(said) == 2 and printed.rindex(said) > printed.index("scored 60 of 60 rows")
         (tmp_path / "out.jsonl").unlink()
     report = (tmp_path / "out.jsonl.work/report.txt").read_text()
-    assert "the data scorer predicts nothing that is clear of chance" in report
+    assert "\nwarning: the data scorer predicts nothing that is clear of chance" in report
     facts = json.loads((tmp_path / "out.jsonl.manifest.json").read_text())["facts"]
     assert facts["validation_rows"] == 4 and facts["spearman_interval"][0] < 0
     shared = [f"scorer_checkpoint={tmp_path / 'out.jsonl.work/fit/scorer'}"]
