@@ -187,14 +187,17 @@ def document_text(value: Any) -> str:
     return "\n".join(document_text(part) for part in value)
 
 
-def add_field(line: bytes, name: str, value: float) -> bytes:
-    """A JSON object with `"name": value` added before its closing brace; all other bytes stay as they are."""
+def add_field(line: bytes, name: str, value: int | float) -> bytes:
+    """A JSON object with `"name": value` added before its closing brace; all other bytes stay as they are.
+
+    A whole number is written with all its digits, of whatever size.
+    """
     body = line.rstrip()[:-1]
     comma = b"" if body.rstrip().endswith(b"{") else b", "
     return body + comma + json.dumps(name, ensure_ascii=False).encode() + b": " + _number(value) + b"}"
 
 
-def replace_field(line: bytes, name: str, value: float) -> bytes:
+def replace_field(line: bytes, name: str, value: int | float) -> bytes:
     """The same, but where the field is there already, its value alone is replaced."""
     spans = _value_spans(line, name)
     for begin, end in reversed(spans):
@@ -202,8 +205,8 @@ def replace_field(line: bytes, name: str, value: float) -> bytes:
     return line if spans else add_field(line, name, value)
 
 
-def _number(value: float) -> bytes:
-    return repr(float(value)).encode()
+def _number(value: int | float) -> bytes:
+    return repr(int(value) if isinstance(value, int | np.integer) else float(value)).encode()
 
 
 def _value_spans(line: bytes, name: str) -> list[tuple[int, int]]:

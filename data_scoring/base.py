@@ -18,6 +18,7 @@ class BaseScorer:
 
     def __init__(self):
         self.facts: dict[str, Any] = {}  # what `score` has to tell the manifest
+        self.warnings: list[str] = []  # what the user must know before the scores are used: in summary and report
         # Further fields of every row and which way is better; then their values, (n,) each, NaN where the score is.
         self.extra_directions: dict[str, Literal["higher", "lower"]] = {}
         self.extra: dict[str, np.ndarray] = {}  # filled by `score`

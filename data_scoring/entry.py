@@ -82,17 +82,18 @@ def run(
             print(f"{call.method_name}: stopped before there are scores; {work.path} holds what was made")
             return
         columns = as_columns(scorer, found, texts, directions)
-        short = np.isnan(columns[score_field])
+        short = texts.blank | missing(columns[score_field])
         check_short(source, texts.rows, short, on_short)
         fill_short(columns, short, directions, on_short)
+        kept = np.full_like(short, True) if on_short == "worst" else ~short
         if not world.is_main():
             return
+        written = {field: values[kept] for field, values in columns.items()}
         draft = stack.enter_context(draft_of(target))
-        write_scores(draft, target, source, texts.rows, columns, overwrite)
-        scores = columns[score_field]
-        summary = {field: quantiles(values[~np.isnan(values)]) for field, values in columns.items()}
-        kept = int((~np.isnan(scores)).sum())
-        counts |= {"rows_scored": len(scores), "rows_out": kept, "short_rows": int(short.sum())}
+        write_scores(draft, target, source, texts.rows.take(kept), written, overwrite)
+        scores = np.where(kept, columns[score_field].astype(float), np.nan)
+        summary = {field: quantiles(values.astype(float)) for field, values in written.items()}
+        counts |= {"rows_scored": len(scores), "rows_out": int(kept.sum()), "short_rows": int(short.sum())}
         report = write_report(
             work.path,
             call.method_name,
@@ -101,13 +102,15 @@ def run(
             scorer.higher_is_better,
             texts.text,
             lambda row: source.place(int(texts.rows.start[row])),
-            counts | scorer.facts,
+            counts | scorer.facts | ({"warning": "; ".join(scorer.warnings)} if scorer.warnings else {}),
         )
         extra = {field: summary[field] for field in scorer.extra_directions}
         unchanged()
         stage_run.check_inputs()
         stage_run.finish(draft, **counts, score=summary[score_field], extra=extra, facts=scorer.facts)
     _summary(call, counts, summary, directions, report, stage_run)
+    for warning in scorer.warnings:
+        print(f"  warning: {warning}")
 
 
 def written_fields(scorer: BaseScorer, score_field: str) -> dict[str, str]:
@@ -123,7 +126,7 @@ def written_fields(scorer: BaseScorer, score_field: str) -> dict[str, str]:
 def as_columns(
     scorer: BaseScorer, found: np.ndarray, texts: Texts, directions: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
-    """The score, (texts,), and the scorer's further fields as columns: field -> (rows,), NaN in rows without text."""
+    """The score, (texts,), and the scorer's further fields as columns: field -> (rows,), as `of_all_rows`."""
     assert np.shape(found) == (len(texts),), f"the scorer gave no score for each of {len(texts)} texts"
     assert scorer.extra.keys() == scorer.extra_directions.keys(), "extra and extra_directions name other fields"
     score_field, *further = directions
@@ -132,11 +135,22 @@ def as_columns(
 
 
 def of_all_rows(values: np.ndarray, blank: np.ndarray) -> np.ndarray:
-    """The values of the rows with text, (texts,), as those of all rows, (rows,); NaN for a row without text."""
-    assert not np.isinf(values).any(), "the scorer gave an infinite score"
-    column = np.full(len(blank), np.nan)
+    """The values of the rows with text, (texts,), as those of all rows, (rows,).
+
+    A row without text gets NaN, in a column of whole numbers, which stays one, 0.
+    """
+    values = np.asarray(values)
+    assert values.dtype.kind in "fiuO", f"numbers are expected, not {values.dtype}"
+    assert values.dtype.kind != "f" or not np.isinf(values).any(), "the scorer gave an infinite score"
+    empty, kind = (np.nan, float) if values.dtype.kind == "f" else (0, values.dtype)
+    column = np.full(len(blank), empty, kind)
     column[~blank] = values
     return column
+
+
+def missing(values: np.ndarray) -> np.ndarray:
+    """Which values are NaN, (n,) -> (n,); of whole numbers none is."""
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
 
 
 def identified(source: jsonl.Source, texts: Texts) -> Iterator[tuple[str | int, str]]:
@@ -159,12 +173,14 @@ def fill_short(
 ) -> None:
     """Give the rows that are too short the worst value of each column, unless they are dropped: in place.
 
-    columns: field -> (rows,), NaN where `short`. Raises: UserError where every row is too short.
+    columns: field -> (rows,), NaN where `short`; what whole numbers are there does not count. Raises: UserError where
+        every row is too short.
     """
     if short.all():
         raise UserError("no row has a text that can be scored")
     for field, values in columns.items():
-        assert np.array_equal(np.isnan(values), short), f"{field} is missing in other rows than the score"
+        agrees = values.dtype.kind != "f" or np.array_equal(np.isnan(values), short)
+        assert agrees, f"{field} is missing in other rows than the score"
         if on_short == "worst":
             values[short] = values[~short].min() if directions[field] == "higher" else values[~short].max()
 
@@ -197,15 +213,14 @@ def write_scores(
     columns: Mapping[str, np.ndarray],
     overwrite: bool,
 ) -> None:
-    """Write the raw lines with the columns, (rows,) each, added as fields; a row whose values are NaN is left out."""
+    """Write the raw lines with the columns, (rows,) each, added as fields; whole numbers without a point."""
     put = replace_field if overwrite else add_field
     with compressed(draft, name) as out:
         numbers = zip(*(column.tolist() for column in columns.values()), strict=True)
         for line, values in zip(jsonl.raw_lines(source, rows), numbers, strict=True):
-            if values[0] == values[0]:
-                for field, value in zip(columns, values, strict=True):
-                    line = put(line, field, value)
-                out.write(line + b"\n")
+            for field, value in zip(columns, values, strict=True):
+                line = put(line, field, value)
+            out.write(line + b"\n")
 
 
 STAGE = Stage("data_scoring", ("IN.jsonl", "OUT.jsonl"), "Scorer", run, check=Call.build)

@@ -51,7 +51,10 @@ def differences(pairs: Sequence[tuple[str, str]], found: dict[str, Measure]) -> 
 def corrected(plan: Plan, found: dict[str, Measure]) -> str:
     """How many contrasts have an interval that excludes zero, and which would not if all were judged together."""
     pairs = dict.fromkeys(
-        tuple(pair) for name, group in plan.contrasts.items() if name not in ("second", "domains") for pair in group
+        tuple(pair)
+        for name, group in plan.contrasts.items()
+        if name not in ("second", "bits", "domains")
+        for pair in group
     )
     judged = [(name, pair, found[name].fit.difference(*pair)) for name in (TARGET, GENERAL) for pair in pairs]
     judged = [one for one in judged if one[2]]
@@ -185,6 +188,7 @@ def tables(data: str) -> dict[str, Callable[[], str]]:
         "ratios": lambda: contrasts(plan, measured, "ratios"),
         "second": lambda: contrasts(plan, measured, "second"),
         "ideas": lambda: contrasts(plan, measured, "ideas"),
+        "bits": lambda: contrasts(plan, measured, "bits"),
         "domains": lambda: by_domain(plan, measured, records.domains(plan, found)),
         "corrected": lambda: corrected(plan, measured),
         "paper": lambda: paper(plan, measured),

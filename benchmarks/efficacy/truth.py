@@ -1,6 +1,6 @@
 """What scores know about the planted junk and the kinds of text, and which factor of lqs knows it.
 
-python -m benchmarks.efficacy.truth [real|embedded] [--folder FOLDER]      writes results/DATA/scores.json
+python -m benchmarks.efficacy.truth [real|embedded] [--folder FOLDER] [--add]      writes results/DATA/scores.json
 """
 
 import argparse
@@ -94,10 +94,27 @@ def rank_correlations(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, f
     }
 
 
+def added(recorded: dict, found: dict) -> dict:
+    """The record with what is found of scores that it does not have; what it has stays.
+
+    Raises: SystemExit where it is of another number of rows.
+    """
+    if recorded.get("rows", found["rows"]) != found["rows"]:
+        sys.exit(f"error: the record is of {recorded['rows']:,} rows, not of {found['rows']:,}")
+    result = found | recorded
+    for name in ("costs", "scores"):
+        result[name] = found[name] | recorded.get(name, {})
+    known = recorded.get("spearman", {})
+    names = [*known, *(name for name in found["spearman"] if name not in known)]
+    pairs = {name: found["spearman"].get(name, {}) | known.get(name, {}) for name in names}
+    return result | {"spearman": pairs}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", nargs="?", choices=["real", "embedded"], default="embedded")
     parser.add_argument("--folder", type=Path, help="of the study (results/efficacy-DATA)")
+    parser.add_argument("--add", action="store_true", help="keep what is recorded, add the scores that are not")
     given = parser.parse_args()
     folder = (given.folder or Path("results") / f"efficacy-{given.data}") / "data"
     rows = list(sources.rows(folder / "pool.jsonl"))
@@ -119,6 +136,8 @@ def main() -> None:
         result["ablation_spearman"] = rank_correlations(parts)["lqs"]
     output = FOLDER / "results" / given.data / "scores.json"
     output.parent.mkdir(parents=True, exist_ok=True)
+    if given.add and output.exists():
+        result = added(json.loads(output.read_text(encoding="utf-8")), result)
     output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {output}")
 

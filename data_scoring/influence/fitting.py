@@ -138,6 +138,7 @@ def fit(
         "epochs": _epochs(state.log_history),
         "train_documents": len(training),
         "validation_documents": len(validation),
+        "validation_rows": len(np.unique(store.rows[validation])),
         "mean": mean,
         "standard_deviation": deviation,
     }

@@ -108,6 +108,8 @@ class InfluenceScorer(BaseScorer):
         self.proxy_size = proxy_size
         self.steps, self.learning_rate, self.batch_size = steps, learning_rate, batch_size
         self.interval, self.hessian, self.batch_tokens = interval, hessian, batch_tokens
+        self.visited = list(range(0, steps, interval))  # the steps that count
+        self.lag: int | None = None  # distance of a later norm that the formula divides by
         self.scorer_model = scorer_model or annotator_model
         self.scorer_checkpoint, self.scorer_max_length = scorer_checkpoint, scorer_max_length or max_length
         self.scorer_epochs, self.scorer_learning_rate = scorer_epochs, scorer_learning_rate
@@ -134,7 +136,7 @@ class InfluenceScorer(BaseScorer):
         """The file of chunks, for granularity: chunk. texts: (id, text) of the rows, `total` of them."""
         if self.granularity == "row":
             return None
-        from data_scoring.influence.steps import chunk
+        from data_scoring.influence.chunks import chunk
 
         return chunk(self, texts, total, work)
 

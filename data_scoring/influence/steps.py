@@ -1,13 +1,15 @@
-"""The five steps from a corpus to scores: tokenize -> proxy -> annotate -> fit -> score, each in its own folder.
+"""The steps from a corpus to scores: tokenize -> proxy -> annotate -> measures -> fit -> score, each in its own folder.
 
 tokenize   corpus/ target/ scorer/   samples as tokens (common/samples.py)
 proxy      rows.npy                  the rows that are annotated
 annotate   gamma.npy sweep/          their scores; what every visited step gave
+measures                             what these scores go along with
 fit        scorer/ fit.png fit.json  the data scorer and how well it predicts
 score      part-00000.npy ...        the prediction for every sample
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,29 +25,13 @@ from common.samples import Samples, load_samples, write_samples
 from common.work_folder import WorkFolder, remove
 from data_scoring.influence import data_scorer
 from data_scoring.influence.annotation import annotate
-from data_scoring.influence.chunks import write_chunks
 from data_scoring.influence.fitting import check_rows, fit, shared_batch
+from data_scoring.influence.measures import measure
+from data_scoring.influence.reliability import judged
 from data_scoring.influence.scorer import InfluenceScorer
 from data_scoring.influence.tracking import chosen
 
 PART = 2048  # samples predicted and saved at a time: what a killed run loses, what processes share
-
-
-def chunk(keys: InfluenceScorer, texts: Iterable[tuple[str | int, str]], total: int, work: WorkFolder) -> Path:
-    """The step before all others with granularity: chunk. -> the file of chunks, the corpus of the other steps."""
-    trusted, max_length = keys.trust_remote_code, keys.max_length
-    if keys.scorer_checkpoint is None:
-        source, tokenizer = "annotator_model", models.load_tokenizer(keys.annotator_model, trusted)
-    else:  # as long as what it reads
-        source, (_, tokenizer, facts) = "scorer_checkpoint", data_scorer.load_reader(keys.scorer_checkpoint, trusted)
-        max_length = data_scorer.shape_of(keys.scorer_checkpoint, facts)["max_length"]
-
-    def write(folder: Path) -> dict[str, int]:
-        return {"chunks": write_chunks(texts, tokenizer, max_length, folder / "chunks.jsonl", total)}
-
-    step_keys = {"max_length": max_length} | remote_code.identity(trusted)
-    work.step("chunk", step_keys, ("data", "reading", source), write, alone=True)
-    return work.path / "chunk" / "chunks.jsonl"
 
 
 class Steps:
@@ -91,6 +77,7 @@ class Steps:
         if self.keys.step in ("tokenize", "proxy", "annotate", "fit"):
             return None
         self.keys.facts |= {"scored_by": checkpoint, "data_scorer": facts}
+        self._judge(facts)
         samples = _predictable(load_samples(self.work.path / "tokenize" / "scorer", tokenizer))
         return self._score(scorer, samples, facts["max_length"], ("tokenize", "scorer_checkpoint"))
 
@@ -200,6 +187,7 @@ class Steps:
             return {"annotated_samples": len(np.load(path))}
 
         keys.facts |= self.work.step("annotate", identity, ("tokenize", "proxy", "annotator_model"), compute)
+        keys.facts |= measure(keys, self.texts, self._of_proxy(self._samples("corpus")), self.work)
 
     def _row_scores(self) -> np.ndarray:
         """The annotation of every row, (n,); NaN where it was not annotated."""
@@ -238,6 +226,15 @@ class Steps:
 
         identity = {name: getattr(keys, name) for name in names}
         keys.facts |= self.work.step("fit", identity, ("annotate", "scorer_model"), compute)
+        self._judge(json.loads((self.work.path / "fit" / "fit.json").read_text(encoding="utf-8")))
+
+    def _judge(self, fitted: Mapping[str, Any]) -> None:
+        """Tell how far the data scorer can be trusted; fitted: what fit.json holds."""
+        facts, warnings = judged(fitted)
+        self.keys.facts |= facts
+        self.keys.warnings += warnings
+        for warning in warnings if world.is_main() else ():
+            print(f"warning: {warning}")
 
     def _new_scorer(self) -> tuple[data_scorer.DataScorer, Any]:
         return data_scorer.new(self.keys.scorer_model, self.keys.scorer_max_length, self.keys.seed, self.trusted)

@@ -23,7 +23,7 @@ class Scorer(InfluenceScorer):
     def __init__(self, *, lag: Literal["interval"] | Positive = "interval", **common):
         super().__init__(**common)
         self.lag = self.interval if lag == "interval" else lag
-        self.visited = [step for step in range(0, self.steps, self.interval) if step + self.lag <= self.steps]
+        self.visited = [step for step in self.visited if step + self.lag <= self.steps]
         if not self.visited:
             raise UserError(f"no step counts: lag ({self.lag}) is larger than steps ({self.steps})")
 

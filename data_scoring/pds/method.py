@@ -16,6 +16,6 @@ class Scorer(InfluenceScorer):
         """The score of each of `count` samples, (count,)."""
         gamma = np.zeros(count)
         for step, annotate in sweep:
-            if step < self.steps and step % self.interval == 0:
+            if step in self.visited:
                 gamma += annotate()[0]
         return gamma

@@ -21,7 +21,7 @@ class Scorer(LikelihoodScorer):
     """nll = -mean log p (nats per token), ppl = exp(nll), bpb = bits per UTF-8 byte.
 
     Args:
-        metric: what goes to score_field: ppl, nll or bpb
+        metric: what goes to score_field: ppl, nll (which ranks as ppl does) or bpb (better to rank by)
         extra_metrics: further metrics, each written to a field of its own name
     """
 

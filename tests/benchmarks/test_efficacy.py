@@ -383,3 +383,23 @@ def test_a_short_study_runs_and_resumes(tmp_path):
     for record in found.values():
         assert all(0 < value < 20 for value in record["bits_per_byte"].values())
         assert record["curve"][-1][1] < record["curve"][0][1], "it has learnt something"
+
+
+def test_scores_are_added_to_a_record_that_stays_as_it_is():
+    recorded = {"rows": 9, "scores": {"a": {"auc": 1}}, "costs": {}, "spearman": {"a": {"a": 1.0}}, "factors": {"x": 1}}
+    found = {
+        "rows": 9,
+        "scores": {"a": {"auc": 2}, "b": {"auc": 3}},
+        "costs": {"b": {"wall": 4}},
+        "spearman": {"a": {"a": 0.9, "b": 0.5}, "b": {"a": 0.5, "b": 1.0}},
+        "factors": {"x": 2},
+    }
+    assert truth.added(recorded, found) == {
+        "rows": 9,
+        "scores": {"a": {"auc": 1}, "b": {"auc": 3}},
+        "costs": {"b": {"wall": 4}},
+        "spearman": {"a": {"a": 1.0, "b": 0.5}, "b": {"a": 0.5, "b": 1.0}},
+        "factors": {"x": 1},
+    }
+    with pytest.raises(SystemExit):
+        truth.added(recorded, found | {"rows": 8})

@@ -360,4 +360,10 @@ def test_text_fields_are_joined_by_newlines():
 
 def test_an_integer_of_any_length_stays_when_a_value_is_replaced():
     line = b'{"hash": ' + b"7" * 5000 + b', "score": 1}'
-    assert replace_field(line, "score", 2) == line.replace(b'"score": 1}', b'"score": 2.0}')
+    assert replace_field(line, "score", 2.0) == line.replace(b'"score": 1}', b'"score": 2.0}')
+
+
+@pytest.mark.parametrize("value", [0, -7, 2**53 + 1, 2**60 + 1, -(2**63), 2**64 - 1, 10**40])
+def test_a_whole_number_is_written_with_all_its_digits(value):
+    assert add_field(b"{}", "n", value) == b'{"n": %d}' % value
+    assert replace_field(b'{"n": 1.5, "m": 2}', "n", value) == b'{"n": %d, "m": 2}' % value

@@ -22,7 +22,7 @@ class Scorer(BaseScorer):
         self.extra_directions = {"words": "higher", "vowels": "lower"}
 
     def score(self, texts, work):
-        length = np.array([len(text) if len(text) > 1 else np.nan for text in texts])
+        length = np.array([len(text) if len(text) > 1 else np.nan for text in texts], float)
         words = np.array([len(text.split()) for text in texts]) + 0 * length
         vowels = np.array([sum(letter in "aeiou" for letter in text) for text in texts]) + 0 * length
         self.extra = {"vowels": vowels, "words": words}
@@ -96,3 +96,40 @@ def test_a_scorer_that_breaks_the_contract_is_told_so(found, extra, message, tmp
     write(tmp_path, '{"text": "one"}', '{"text": "two"}')
     with pytest.raises(AssertionError, match=message):
         run(tmp_path)
+
+
+HASHES = [2**60, 2**60 + 1, -(2**63)]
+
+
+@pytest.mark.parametrize(
+    ("hashes", "kind"),
+    [(HASHES, np.int64), ([1, 2**63, 2**64 - 1], np.uint64), ([2**64, 2**64 + 1, -(10**30)], object)],
+)
+@pytest.mark.parametrize("on_short", ["drop", "worst"])
+def test_whole_numbers_stay_whole_numbers(hashes, kind, on_short, tmp_path, monkeypatch):
+    def score(self, texts, work):
+        self.extra = {"vowels": np.array([*hashes[:2], 5, hashes[2]], kind), "words": np.array([1.0, 2, np.nan, 3])}
+        return np.array([1.0, 2, np.nan, 3])
+
+    monkeypatch.setattr(Scorer, "score", score)
+    write(tmp_path, *(json.dumps({"text": text}) for text in ("aa", "bb", "", "c", "dd")))
+    rows = [json.loads(line) for line in run(tmp_path, on_short=on_short)]
+    worst = [max(hashes)] * 2 if on_short == "worst" else []  # of vowels the lower are better
+    found = [row["vowels"] for row in rows]
+    assert found == [*hashes[:2], *worst, hashes[2]] and all(type(value) is int for value in found)
+    assert read_manifest(tmp_path / "out.jsonl")["extra"]["vowels"]["1"] == float(max(hashes))
+
+
+def test_a_score_of_whole_numbers_has_no_short_row_but_those_without_text(tmp_path, monkeypatch):
+    def score(self, texts, work):
+        self.extra = {"vowels": np.array([1, 2]), "words": np.array([3, 2**60 + 1])}
+        return np.array([0, 2**60 + 1])
+
+    monkeypatch.setattr(Scorer, "score", score)
+    write(tmp_path, *(json.dumps({"text": text}) for text in ("aa", "", "bb")))
+    assert run(tmp_path, on_short="drop") == [
+        '{"text": "aa", "score": 0, "words": 3, "vowels": 1}',
+        f'{{"text": "bb", "score": {2**60 + 1}, "words": {2**60 + 1}, "vowels": 2}}',
+    ]
+    with pytest.raises(UserError, match=r"in\.jsonl:2: no text to score"):
+        run(tmp_path, on_short="error")

@@ -53,9 +53,17 @@ def files(tmp_path):
 
 
 def call(folder, model, *extra):
-    words = [str(folder / "in.jsonl"), str(folder / "out.jsonl"), "lqs", f"annotator_model={model}"]
-    fixed = [f"target_data={folder / 'target.jsonl'}", "steps=4", "interval=2", "batch_size=2", "max_length=24"]
-    return main(STAGE, [*words, *fixed, *extra])
+    words = [str(folder / "in.jsonl"), str(folder / "out.jsonl"), "lqs"]
+    fixed = [
+        f"annotator_model={model}",
+        f"target_data={folder / 'target.jsonl'}",
+        "steps=4",
+        "interval=2",
+        "batch_size=2",
+        "max_length=24",
+    ]
+    given = {key.split("=")[0] for key in extra}
+    return main(STAGE, [*words, *(key for key in fixed if key.split("=")[0] not in given), *extra])
 
 
 def test_stage_adds_one_field_and_nothing_else(files):

@@ -11,6 +11,7 @@ from common.cli import main
 from common.manifest import read_manifest
 from data_scoring.entry import STAGE
 from data_scoring.min_k.method import Scorer
+from tests.data_scoring.test_perplexity_scores import with_usual
 from tests.models import save_model
 
 TEXTS = ["a plain text", "Zweiter Text: ä, ö, ü", "no", "the same words again and again " * 5]
@@ -51,8 +52,8 @@ def folder(tmp_path_factory):
 
 
 def scores(folder, out, method, *keys):
-    words = [str(folder / "in.jsonl"), str(out), method, f"model={folder / 'model'}", "max_length=64", *keys]
-    assert main(STAGE, words) == 0
+    keys = with_usual(keys, f"model={folder / 'model'}", "max_length=64")
+    assert main(STAGE, [str(folder / "in.jsonl"), str(out), method, *keys]) == 0
     return np.array([json.loads(line)["score"] for line in out.read_text().split("\n")[:-1]])
 
 

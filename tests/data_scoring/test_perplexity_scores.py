@@ -33,9 +33,15 @@ def write(path, texts=TEXTS):
 
 def call(folder, model, *keys, name="perplexity", texts=TEXTS):
     """The rows that are written."""
-    words = [write(folder / "in.jsonl", texts), str(folder / "out.jsonl"), name, f"model={model}", "max_length=64"]
-    assert main(STAGE, [*words, *keys]) == 0
+    words = [write(folder / "in.jsonl", texts), str(folder / "out.jsonl"), name]
+    assert main(STAGE, [*words, *with_usual(keys, f"model={model}", "max_length=64")]) == 0
     return rows_of(folder / "out.jsonl")
+
+
+def with_usual(keys, *usual):
+    """`keys`, and before them those of `usual` that are not among them."""
+    given = {key.split("=")[0] for key in keys}
+    return [*(key for key in usual if key.split("=")[0] not in given), *keys]
 
 
 def rows_of(path):
@@ -177,8 +183,8 @@ def test_two_processes_give_the_same_bytes(tmp_path, model):
     ],
 )
 def test_bad_calls_are_one_line(tmp_path, model, keys, message, capsys):
-    words = [write(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "perplexity", f"model={model}", "max_length=64"]
-    assert main(STAGE, [*words, *keys]) == 2
+    words = [write(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "perplexity"]
+    assert main(STAGE, [*words, *with_usual(keys, f"model={model}", "max_length=64")]) == 2
     error = capsys.readouterr().err.strip().split("\n")[-1]
     assert error.startswith("error: ") and message in error
     assert not (tmp_path / "out.jsonl").exists()

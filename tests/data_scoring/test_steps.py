@@ -48,6 +48,8 @@ def shared(tmp_path_factory):
 
 def call(shared, out, *keys, method="lqs", source="in.jsonl"):
     fixed = [f"annotator_model={shared / 'model'}", f"target_data={shared / 'target.jsonl'}", *KEYS]
+    given = {key.split("=")[0] for key in keys}
+    fixed = [key for key in fixed if key.split("=")[0] not in given]
     return main(STAGE, [str(shared / source), str(out), method, *fixed, *keys])
 
 
