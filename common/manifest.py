@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import json
+import os
 import subprocess
 import sys
 import time
@@ -47,7 +48,7 @@ def fingerprint(path: str | Path) -> dict[str, Any]:
     digest, size = xxhash.xxh3_128(), 0
     for name, file in named:
         size += file.stat().st_size
-        digest.update(name.encode())
+        digest.update(os.fsencode(name))
         _hash_file(file, digest)
     return {"path": str(path), "bytes": size, "xxh3": digest.hexdigest()}
 
