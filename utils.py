@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from common.durable import lock_file
 from common.errors import UserError, exit_code
 from common.files import clear_partials, draft_of
+from common.terminal import detach_input, say
 
 BUILT_IN = {"python-stdlib": "dataset", "tiny": "model"}  # id -> its content
 OPTIONS = {
@@ -39,6 +40,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(words: list[str] | None = None) -> int:
     """Run the command; returns the exit code (0, 2 for what the user can cure)."""
+    if words is None:
+        words = sys.argv[1:]
+        detach_input(words)
     return exit_code(lambda: fetch(_parser().parse_args(words)))
 
 
@@ -79,7 +83,7 @@ def fetch(asked: argparse.Namespace) -> None:
 
     source, given = _check_options(asked)
     if asked.dry_run:
-        print(f"# {asked.content} {asked.id} -> {asked.save_dir} {given or ''}")
+        say(f"# {asked.content} {asked.id} -> {asked.save_dir} {given or ''}")
         return
     inputs: dict[str, Any] = {"data": given.pop("data")} if source == "tiny" else {}
     if source == "dataset" and is_local(asked.id):

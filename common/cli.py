@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,11 +11,13 @@ from typing import Any
 
 import yaml
 
-from common.config import REQUIRED, Key, describe, did_you_mean, keys_of, load_yaml, resolve
+from common.config import REQUIRED, Key, describe, did_you_mean, keys_of, load_yaml, pairs, resolve
 from common.durable import recover
 from common.errors import UserError, exit_code
 from common.launch import describe as describe_launch
 from common.launch import follow_launcher, launch, wanted
+from common.terminal import detach_input, say
+from common.visible import brief, visible
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -55,7 +58,9 @@ class Call:
 
 def main(stage: Stage, words: list[str] | None = None) -> int:
     """Run `stage` for the words of a command line; returns the exit code (0, 2 for what the user can cure)."""
-    words = sys.argv[1:] if words is None else words
+    if words is None:
+        words = sys.argv[1:]
+        detach_input(words)
     return exit_code(lambda: _dispatch(stage, words))
 
 
@@ -77,7 +82,7 @@ def load_method(stage: Stage, name: str) -> tuple[Callable, Path | None]:
     """
     known = method_names(stage.name)
     if name.replace("-", "_") not in [known_name.replace("-", "_") for known_name in known]:
-        raise UserError(f"{stage.name} has no method '{name}'{did_you_mean(name, known)}")
+        raise UserError(f"{stage.name} has no method '{brief(name)}'{did_you_mean(name, known)}")
     module = importlib.import_module(f"{stage.name}.{name.replace('-', '_')}.method")
     configs = REPOSITORY / stage.name / "config"
     names = (getattr(module, "DEFAULT_CONFIG", None), f"{name}.yaml", f"{name.replace('_', '-')}.yaml")
@@ -107,15 +112,15 @@ def _dispatch(stage: Stage, words: list[str]) -> None:
     flags = [word for word in words if word in ("--help", "-h", "--dry-run")]
     words = [word for word in words if word not in flags]
     if "--help" in flags or "-h" in flags or not (words or flags):
-        print(_help(stage, words))
+        say(_help(stage, words))
         return
     call, stage_keys, config_path = _parse(stage, words)
     stage.check(call)
     if "--dry-run" in flags:
-        print(f"# {stage.name} {call.method_name}: {' -> '.join(call.paths)} (keys from {config_path or 'defaults'})")
-        print(yaml.safe_dump(call.config, sort_keys=False, allow_unicode=True), end="")
-        if wanted():
-            print(f"# launch: {describe_launch(f'{stage.name}.entry', words)}")
+        paths = visible(" -> ".join(call.paths))
+        text = f"# {stage.name} {call.method_name}: {paths} (keys from {visible(config_path or 'defaults')})\n"
+        text += yaml.safe_dump(call.config, sort_keys=False, allow_unicode=True)
+        say(text + (f"# launch: {visible(describe_launch(f'{stage.name}.entry', words))}\n" if wanted() else ""))
         return
     for path in call.paths:
         recover(Path(path))
@@ -132,7 +137,7 @@ def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path |
     """Words to a checked call: method name first, then configuration path, keys, values."""
     unknown = [word for word in words if word.startswith("-")]
     if unknown:
-        raise UserError(f"unknown option {unknown[0]}: options are --help and --dry-run, all else is key=value")
+        raise UserError(f"unknown option {brief(unknown[0])}: options are --help and --dry-run, all else is key=value")
     count = len(stage.paths)
     if len(words) <= count:
         missing = (*stage.paths, "METHOD")[len(words)]
@@ -144,13 +149,14 @@ def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path |
     method, config_path = load_method(stage, name)
     if rest and "=" not in rest[0]:
         config_path, rest = Path(rest[0]), rest[1:]
-        if not config_path.is_file():
+        if not os.path.isfile(config_path):  # a Path raises where the name is too long
             raise UserError(f"no configuration file {config_path}")
     bare = [word for word in rest if "=" not in word]
     if bare:
         example = next(iter(keys_of(method) or keys_of(stage.run)))
-        raise UserError(f"unexpected word '{bare[0]}': after CONFIG only key=value, e.g. {example}={bare[0]}")
-    overrides = dict(word.split("=", 1) for word in rest)
+        word = brief(bare[0])
+        raise UserError(f"unexpected word '{word}': after CONFIG only key=value, e.g. {example}={word}")
+    overrides = pairs(rest)
     given = (load_yaml(config_path) if config_path else {}) | overrides
     stage_keys, method_keys = keys_for(stage, method, given)
     config = resolve(stage_keys | method_keys, config_path, overrides)
@@ -172,7 +178,7 @@ def _usage(stage: Stage) -> str:
 
 def _help(stage: Stage, words: list[str]) -> str:
     """Help of the stage, or of one method: `METHOD --help` and `PATHS... METHOD --help` both work."""
-    given = dict(word.split("=", 1) for word in words if "=" in word)
+    given = pairs([word for word in words if "=" in word])
     words = [word for word in words if "=" not in word]
     if not words:
         methods = "\n".join(f"  {name:<24} {_summary(stage.name, name)}" for name in method_names(stage.name))

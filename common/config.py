@@ -18,12 +18,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import yaml
 
 from common.errors import UserError
+from common.visible import brief
+from common.yaml_text import YamlFault, parse_yaml, read_yaml
 
 METADATA = ("name", "version", "description")  # accepted in every YAML, without effect
 REQUIRED = inspect.Parameter.empty
+LARGEST = 2**63  # integers below it fit into those of numpy and torch
+NO_TEXT = re.compile("[\0\ud800-\udfff]")
+NO_PATH = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")  # the other surrogates stand for bytes that are no UTF-8
+TEXTS = re.compile(r"fields?$|^(separator|language|arm|lower_is_better)$")  # keys; any other text may be a path
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seed = Annotated[int, msgspec.Meta(ge=0)]  # of a random generator
 
@@ -63,38 +68,25 @@ def columns_of(function: Callable) -> list[str]:
     return [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error, as the standard has it; PyYAML keeps the last."""
-
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        node, seen = super().compose_mapping_node(anchor), set()
-        for key, _ in node.value:
-            if (name := (key.tag, str(key.value))) in seen:
-                raise yaml.composer.ComposerError(None, None, f"{key.value} is set twice", key.start_mark)
-            seen.add(name)
-        return node
-
-
 def load_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping without the metadata keys. Raises UserError with the place of the fault."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
-    except FileNotFoundError:
-        raise UserError(f"no configuration file {path}") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text") from None
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{line}: broken YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: broken YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path)
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected `key: value` lines")
     return {key: value for key, value in content.items() if key not in METADATA}
+
+
+def pairs(words: Iterable[str]) -> dict[str, str]:
+    """`key=value` words by key. Raises: UserError for a key that is given twice, as in YAML."""
+    found: dict[str, str] = {}
+    for word in words:
+        key, value = word.split("=", 1)
+        if key in found:
+            raise UserError(f"{brief(key)} is set twice: {brief(found[key])}, then {brief(value)}")
+        found[key] = value
+    return found
 
 
 def resolve(keys: Mapping[str, Key], path: Path | None, overrides: Mapping[str, str]) -> dict[str, Any]:
@@ -107,7 +99,7 @@ def resolve(keys: Mapping[str, Key], path: Path | None, overrides: Mapping[str, 
         given[name] = (text, "")
     for name, (_, origin) in given.items():
         if name not in keys:
-            raise UserError(f"{origin}unknown key '{name}'{did_you_mean(str(name), keys)}")
+            raise UserError(f"{origin}unknown key '{brief(str(name))}'{did_you_mean(str(name), keys)}")
     values = {}
     for name, key in keys.items():
         if name in given:
@@ -160,21 +152,33 @@ def _checked(key: Key, value: Any, origin: str, is_text: bool) -> Any:
     """`value` as the type of `key`. Text of the command line is read as YAML first, then as it stands."""
     candidates = [value]
     if is_text:
-        with contextlib.suppress(yaml.YAMLError):
-            candidates = [yaml.safe_load(value), value]
+        with contextlib.suppress(YamlFault):
+            candidates = [parse_yaml(value), value]
     failure = ""
     for candidate in candidates:
         try:
             # strict=False: YAML 1.1 reads 6e-4 as text; numbers written that way must still be numbers.
             checked = msgspec.convert(candidate, key.type, strict=False)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
             failure = failure or str(error)
             continue
         if isinstance(checked, float) and math.isnan(checked):
             failure = "NaN is not a value"
-            continue
-        return checked
-    raise UserError(f"{origin}{key.name}: {_plain(value)} is not valid: {failure} (allowed: {type_text(key.type)})")
+        elif isinstance(checked, int) and not -LARGEST <= checked < LARGEST:
+            failure = "out of range"
+        elif _unwritable(key, checked):
+            failure = "it holds a character that is no Unicode text"
+        else:
+            return checked
+    shown = f"{brief(_plain(value))} is not valid: {brief(failure)}"
+    raise UserError(f"{origin}{key.name}: {shown} (allowed: {type_text(key.type)})")
+
+
+def _unwritable(key: Key, value: Any) -> bool:
+    """Whether a checked value holds a text that no file name can be, or no field of a row."""
+    pattern = NO_TEXT if TEXTS.search(key.name) else NO_PATH
+    parts = value if isinstance(value, list) else [value]
+    return any(isinstance(part, str) and pattern.search(part) for part in parts)
 
 
 def _plain(value: Any) -> str:

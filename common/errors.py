@@ -1,25 +1,54 @@
 """The one exception that a user is meant to see, and the exit code that follows from it."""
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from common.redaction import protect_secrets
+from common.terminal import CLOSED_PIPE, Unread, failure, guarded
+from common.visible import brief, visible
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+LONGEST = 4000  # characters of a line of a message; of a value in it fewer are shown
 SAID = "said"  # a file in the log folder of a process of torchrun: its error is on the screen
 
 
 class UserError(Exception):
-    """Something the user can cure: printed as one `error: ...` line, exit code 2, no traceback."""
+    """Something the user can cure: printed as one `error: ...` line, exit code 2, no traceback.
+
+    Further arguments are further lines. Hidden characters of all are spelled out.
+    """
+
+    def __str__(self) -> str:
+        return "\n  ".join(brief(visible(line), LONGEST) for line in self.args)
 
 
 def exit_code(work: Callable[[], None]) -> int:
-    """Run `work`: 0 where it went well, 2 with one line on stderr for what the user can cure, 130 for Ctrl-C."""
+    """Run `work`: 0 where it went well, 2 with one line on stderr for what the user can cure, 130 for Ctrl-C.
+
+    What it prints is guarded (common/terminal.py).
+    """
+    protect_secrets()
+    with guarded():
+        try:
+            return _exit_code(work)
+        except SystemExit as end:  # of argparse's --help
+            if not end.code and (error := failure()):
+                return _unread(error)
+            raise
+
+
+def _exit_code(work: Callable[[], None]) -> int:
     try:
         work()
     except UserError as error:
         _say(f"error: {error}")
         return 2
+    except Unread as unread:
+        return _unread(unread.args[0])
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -27,11 +56,24 @@ def exit_code(work: Callable[[], None]) -> int:
         _say(f"error: {error}: {sys.executable} -m pip install -r requirements.txt")
         return 2
     except Exception as error:
+        if isinstance(error, OSError) and (error.filename or error.errno in FULL):
+            place = f"{visible(os.fsdecode(error.filename))}: " if error.filename else ""
+            _say(f"error: {place}{error.strerror}")
+            return 2
         if type(error).__name__ not in ("OutOfMemoryError", "MemoryError"):  # torch's, without importing torch
             raise
         _say("error: out of memory: lower batch_size, batch_tokens or max_length")
         return 2
+    if (error := failure()) and error.errno != errno.EPIPE:
+        _say(f"warning: what was printed could not be written ({error.strerror}); the work is done")
     return 0
+
+
+def _unread(error: OSError) -> int:
+    if error.errno == errno.EPIPE:
+        return CLOSED_PIPE
+    _say(f"error: cannot write standard output: {error.strerror}")
+    return 2
 
 
 def _say(line: str) -> None:

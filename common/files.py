@@ -79,7 +79,7 @@ def _check_kind(path: Path) -> None:
 def write_text(path: str | os.PathLike, text: str) -> None:
     """A UTF-8 file, whole or not at all. Raises: UserError as `atomic_file`."""
     with atomic_file(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
 
 
 def save_array(path: Path, array: "np.ndarray") -> None:
@@ -107,7 +107,7 @@ def save_figure(path: Path, figure: "Figure", dpi: int = 120) -> None:
 
 def check_writable(path: Path) -> None:
     """Raises UserError where `path` cannot be written: better known before the work than after it."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
     _check_kind(path)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(f"cannot write {path}: {folder} is no folder that can be written")

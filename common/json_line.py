@@ -3,6 +3,7 @@
 import json
 import math
 import operator
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from common.errors import UserError
 
+ESCAPED = re.compile(r'[\x00-\x1f"\\]')  # characters that JSON spells in another way inside a string
 BEGIN, END = b"{}"
 Number = float
 Text = str | list[str]
@@ -46,8 +48,11 @@ class Decoder:
         # A top-level field with a dot in its own name is rare: it is refused here, and read by stdlib json.
         paths = [_attribute_path(tree, name) for name in self.fields]
         tree |= {name: msgspec.UnsetType for name in self.fields if "." in name}
-        decoder = msgspec.json.Decoder(_struct(tree))
-        self.decode, self.decode_lines = decoder.decode, decoder.decode_lines
+        if any(map(ESCAPED.search, self.fields)):  # msgspec knows no such name: each line is read by stdlib json
+            self.decode = self.decode_lines = _refuse
+        else:
+            decoder = msgspec.json.Decoder(_struct(tree))
+            self.decode, self.decode_lines = decoder.decode, decoder.decode_lines
         self.values = operator.attrgetter(*paths) if paths else lambda row: ()
 
     def __call__(self, line: bytes, valid_utf8: bool) -> Any:
@@ -102,6 +107,10 @@ class Decoder:
         except UnicodeEncodeError:
             raise BadRow(f"{name} holds a lone surrogate, which is no Unicode text") from None
         return _finite(value, name) if isinstance(value, float) else value
+
+
+def _refuse(content: bytes) -> Any:
+    raise msgspec.DecodeError
 
 
 def _put(tree: dict[str, Any], path: list[str], wanted: Any) -> None:

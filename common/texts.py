@@ -1,7 +1,7 @@
 """The texts of a JSONL source, checked once and then read from the file whenever they are needed."""
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ class Texts:
         text_field: str | list[str],
         on_bad_row: BadRowPolicy = "error",
         absent: Iterable[str] = (),
-        numbers: Iterable[str] = (),
+        numbers: Collection[str] = (),
     ):
         """Read and check every row.
 
@@ -30,6 +30,8 @@ class Texts:
         Raises: UserError at the first bad row (unless dropped), or where there is no row.
         """
         names = [text_field] if isinstance(text_field, str) else text_field
+        if twice := [name for name in names if names.count(name) > 1 or name in numbers]:
+            raise UserError(f"text_field: {twice[0]} is asked for twice, or as a number too")
         self.text_fields = len(names)
         self.fields: dict[str, Any] = {
             **dict.fromkeys(names, Text),

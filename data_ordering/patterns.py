@@ -32,6 +32,7 @@ def arrange_around_splits(
     """
     n, result, cursor = len(order), order.copy(), 0
     radius = round(as_written(folding_ratio) * n)
+    num_sections = min(num_sections, 2 * n + 1)  # from there on every position is a cut, and more change nothing
     for section in range(1, num_sections):
         split = round(n * section / num_sections)
         begin, cursor = max(cursor, split - radius), min(n, split + radius)
@@ -41,6 +42,7 @@ def arrange_around_splits(
 
 def shuffled_in_windows(order: np.ndarray, window_size: int, generator: np.random.Generator) -> np.ndarray:
     """Shuffle inside consecutive windows of `window_size` positions; 0 or 1 leaves the order as it is. (n,) -> (n,)."""
+    window_size = min(window_size, len(order) + 1)
     if window_size < 2:
         return order
     full = len(order) - len(order) % window_size

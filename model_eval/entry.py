@@ -58,7 +58,8 @@ def run(
     summary = {"tasks": tasks, "summary_average": average} | evaluation.notes
     content = {"model": model, "method": call.method_name} | facts | summary
     with draft_of(result) as draft:
-        draft.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")
         stage_run.check_inputs()
         stage_run.finish(draft, **summary)
     print(table(tasks))

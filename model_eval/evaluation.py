@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.errors import UserError
+from common.yaml_text import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -20,10 +19,10 @@ class Evaluation:
 def load_result(path: str) -> dict[str, Any]:
     """The content of RESULT.yaml, in which `model` and `tasks` are. Raises: UserError for a file that is no result."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, yaml.YAMLError):
+    except ValueError:  # YamlFault, no UTF-8
         content = None
     kinds = {"model": str, "tasks": dict}
     if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in kinds.items()):

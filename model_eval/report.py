@@ -15,6 +15,7 @@ from typing import Any
 from common.errors import UserError, exit_code
 from common.files import save_figure, write_text
 from common.manifest import manifest_path
+from common.terminal import detach_input
 from model_eval.accuracy import higher_is_better, in_words
 from model_eval.evaluation import load_result
 
@@ -114,8 +115,14 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("report", type=Path, metavar="REPORT.md")
     parser.add_argument("results", nargs="+", metavar="ARM=RESULT.yaml")
     parser.add_argument("--stages", nargs="*", default=[], metavar="NAME=OUTPUT")
-    arguments = parser.parse_args(words)
-    return exit_code(lambda: write_report(arguments.report, arguments.results, arguments.stages))
+
+    def work() -> None:
+        arguments = parser.parse_args(words)
+        write_report(arguments.report, arguments.results, arguments.stages)
+
+    if words is None:
+        detach_input(sys.argv[1:])
+    return exit_code(work)
 
 
 if __name__ == "__main__":

@@ -50,12 +50,8 @@ def differences(pairs: Sequence[tuple[str, str]], found: dict[str, Measure]) -> 
 
 def corrected(plan: Plan, found: dict[str, Measure]) -> str:
     """How many contrasts have an interval that excludes zero, and which would not if all were judged together."""
-    pairs = dict.fromkeys(
-        tuple(pair)
-        for name, group in plan.contrasts.items()
-        if name not in ("second", "bits", "domains")
-        for pair in group
-    )
+    groups = [group for name, group in plan.contrasts.items() if name not in ("second", "bits", "domains")]
+    pairs = dict.fromkeys(tuple(pair) for group in groups for pair in group)
     judged = [(name, pair, found[name].fit.difference(*pair)) for name in (TARGET, GENERAL) for pair in pairs]
     judged = [one for one in judged if one[2]]
     passed = holm([difference.p for *_, difference in judged])

@@ -1,4 +1,4 @@
-"""KenLM perplexity or bits: how surprising a document is to an n-gram model of good text; lower = more like that text.
+"""KenLM perplexity or bits: how surprising a document is to an n-gram model of good text (lower = more like it).
 
 The filter of CCNet (Wenzek et al., LREC 2020, https://aclanthology.org/2020.lrec-1.494), with models that KenLM loads
 (Heafield, WMT 2011, https://aclanthology.org/W11-2123) or with one trained here on a text of your own.

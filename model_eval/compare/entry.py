@@ -3,6 +3,7 @@
 bash model_eval/compare.sh RESULT.yaml RESULT.yaml ... [key=value ...]
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from common.config import Positive, Seed, describe, keys_of, resolve
+from common.config import Positive, Seed, describe, keys_of, pairs, resolve
 from common.errors import UserError, exit_code
+from common.terminal import detach_input, say
 
 USAGE = "usage: bash model_eval/compare.sh RESULT.yaml RESULT.yaml ... [key=value ...]"
 
@@ -57,16 +59,17 @@ def compare(
 def run(words: list[str]) -> None:
     """The command line. Raises: UserError."""
     if not words or "--help" in words or "-h" in words:
-        print(f"{USAGE}\n\n{compare.__doc__.split(chr(10))[0]}\n\nkeys:\n{describe(keys_of(compare))}")
+        say(f"{USAGE}\n\n{compare.__doc__.split(chr(10))[0]}\n\nkeys:\n{describe(keys_of(compare))}")
         return
     if unknown := [word for word in words if word.startswith("-")]:
         raise UserError(f"unknown option {unknown[0]}: the only option is --help, all else is RESULT.yaml or key=value")
-    paths = [word for word in words if "=" not in word or Path(word).exists()]
+    paths = [word for word in words if "=" not in word or os.path.exists(word)]
     if not paths:
         raise UserError(f"RESULT.yaml is missing; {USAGE}")
-    overrides = dict(word.split("=", 1) for word in words if word not in paths)
+    overrides = pairs(word for word in words if word not in paths)
     compare(paths, **resolve(keys_of(compare), None, overrides))
 
 
 if __name__ == "__main__":
+    detach_input(sys.argv[1:])
     sys.exit(exit_code(lambda: run(sys.argv[1:])))

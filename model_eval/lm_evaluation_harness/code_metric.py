@@ -13,6 +13,7 @@ from typing import Any
 
 import evaluate
 
+from common.errors import UserError
 from common.temporary import temporary_folder
 
 SECONDS = 5
@@ -22,6 +23,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
 resource.setrlimit(resource.RLIMIT_CPU, ({SECONDS}, {SECONDS}))
 del resource
 """
+
+
+_load = evaluate.load
 
 
 class CodeMetric:
@@ -68,11 +72,18 @@ def passes(program: str) -> bool:
         return process.returncode == 0 and output.read_bytes().endswith(proof.encode())
 
 
-def use_local_metric() -> None:
-    """Let `evaluate.load("code_eval")` give CodeMetric, and all else what it gives."""
-    load = evaluate.load
+def guard_metrics(allow_code: bool) -> None:
+    """Set how `evaluate.load` answers from here on: what comes from the hub as before.
 
-    def local(path: str, *arguments: Any, **options: Any) -> Any:
-        return CodeMetric() if path == "code_eval" else load(path, *arguments, **options)
+    allow_code: "code_eval" gives CodeMetric. Else a file or folder of a metric's name in the working folder, which
+    `evaluate` would run in place of the metric, is refused.
+    """
 
-    evaluate.load = local
+    def guarded(path: str, *arguments: Any, **options: Any) -> Any:
+        if allow_code and path == "code_eval":
+            return CodeMetric()
+        if not allow_code and Path(path).exists():
+            raise UserError(f"{path} of the working folder would run in place of the metric of that name")
+        return _load(path, *arguments, **options)
+
+    evaluate.load = guarded

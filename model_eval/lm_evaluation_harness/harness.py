@@ -15,23 +15,29 @@ import lm_eval
 import numpy as np
 import torch
 import yaml
+from lm_eval.api.registry import METRIC_REGISTRY
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
 from common import world
+from common.errors import UserError
 from common.files import write_text
+from common.redaction import redact
 from common.shards import open_output
 from model_eval.accuracy import ACCURACIES, main_metric
 from model_eval.items import digest, items_of, save_items
-from model_eval.lm_evaluation_harness.code_metric import use_local_metric
+from model_eval.lm_evaluation_harness.code_metric import guard_metrics
 from model_eval.lm_evaluation_harness.language_model import LanguageModel
 from model_eval.lm_evaluation_harness.preflight import CODE, TWICE
+from model_eval.lm_evaluation_harness.templates import use_sandbox
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 datasets.utils.logging.set_verbosity_error()
 datasets.disable_progress_bars()
+use_sandbox()
 os.environ.setdefault("DISABLE_MULTIPROC", "1")  # bootstrap in this process: a fork after torch has threads may hang
 
+METRICS = METRIC_REGISTRY  # by name, of all metrics that come with lm-eval
 RAW, SAMPLES = "lm_eval.json", "samples.jsonl.zst"  # in the folder of a task: all that lm-eval returned
 
 
@@ -53,14 +59,13 @@ def load_tasks(
 
     contents: task -> content of its YAML. others: tasks, groups or tags of lm-eval's own list. folder: for the YAMLs.
     """
-    if settings.allow_code_execution:
-        use_local_metric()
+    guard_metrics(settings.allow_code_execution)
     tasks: dict[str, Task] = {}
     if contents:
         specifications = folder / "tasks"
         specifications.mkdir()
         for number, content in enumerate(contents.values()):
-            text = yaml.safe_dump(content, allow_unicode=True)
+            text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)  # choices may be a mapping
             (specifications / f"{number}.yaml").write_text(text, encoding="utf-8")
         manager = TaskManager(include_path=str(specifications), include_defaults=False)
         for name in contents:
@@ -86,6 +91,9 @@ def _load(manager: TaskManager, name: str, settings: Settings, problems: dict[st
         set_seeds(settings.seed)  # some tasks shuffle their choices while they are loaded
         loaded = manager.load([name])["tasks"]
         counts = {leaf: len(task.eval_docs) for leaf, task in loaded.items()}
+    except UserError as error:
+        problems[name] = str(error)
+        return {}
     except Exception as error:  # whatever task files, their code, their data and the hub may raise
         problems[name] = f"cannot be loaded: {_reason(error)}"
         return {}
@@ -100,7 +108,7 @@ def _reason(error: BaseException) -> str:
     """The innermost cause in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:300]}"
 
 
 def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, folder: Path) -> dict[str, Any]:

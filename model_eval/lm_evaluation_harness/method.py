@@ -56,7 +56,8 @@ def evaluate(
         max_length: tokens of context and answer, cut from the left; null = as many as the model has
         batch_size: sequences of one forward pass; auto begins with many and halves on out-of-memory
         bootstrap_iterations: resamples for standard errors that have no formula; 0 = no standard errors
-        allow_code_execution: true runs tasks that execute what the model writes, on this machine
+        allow_code_execution: true runs tasks that execute what the model writes, and Python code that your own task
+            files name (`!function`, metrics), on this machine
         contamination_data: training data, in which each task's items are looked for; null = not looked for
         contamination_field: text field of a row of contamination_data, or a list of them
         seed: of the few-shot examples, and of sampling
@@ -74,7 +75,7 @@ def evaluate(
     preflight.refuse_code(plan, allow_code_execution)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(temporary_folder("tasks"))
-        contents = preflight.prepare(plan, folder)
+        contents = preflight.prepare(plan, folder, allow_code_execution)
         if not contents and not plan.others:
             preflight.settle_problems(plan.problems, on_missing_task, 0)
         settle(model, plan.needs_hub())  # before anything imports the libraries of the hub
@@ -84,6 +85,7 @@ def evaluate(
             language_model,
         )
 
+        preflight.refuse_metrics(plan, contents, harness.METRICS, allow_code_execution)
         settings = harness.Settings(num_fewshot, limit, bootstrap_iterations, allow_code_execution, seed)
         loaded = harness.load_tasks(contents, plan.others, folder, settings, plan.problems)
         preflight.settle_problems(plan.problems, on_missing_task, len(loaded))

@@ -1,7 +1,7 @@
 """Which tasks a call means, where each comes from, and all that stands in its way, before any model is loaded."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,19 +64,37 @@ def plan(wanted: str | Sequence[str], data_dir: str | None, num_fewshot: int | N
 
 
 def refuse_code(plan: Plan, allow_code_execution: bool) -> None:
-    """Note the tasks that execute what the model writes as problems, unless that is allowed."""
-    for name, task in plan.tasks.items():
-        if task.config.get("unsafe_code") and not allow_code_execution:
+    """Note as problems the tasks that execute what the model writes, or code that is not of lm-eval, unless allowed."""
+    for name, task in plan.tasks.items() if not allow_code_execution else ():
+        if task.specification.unsafe:
             plan.problems.setdefault(name, CODE)
+        elif found := task.code():
+            plan.problems.setdefault(name, _foreign(found))
 
 
-def prepare(plan: Plan, folder: Path) -> dict[str, dict]:
+def refuse_metrics(plan: Plan, contents: dict[str, dict], known: Container[str], allow_code_execution: bool) -> None:
+    """Note the tasks whose metrics are code from elsewhere as problems, and take their contents away, unless allowed.
+
+    known: names of the metrics that come with lm-eval.
+    """
+    for name in list(contents) if not allow_code_execution else ():
+        if found := plan.tasks[name].foreign_metrics(known):
+            plan.problems[name] = _foreign([f"the metric {metric}, which is not of lm-eval," for metric in found])
+            del contents[name]
+
+
+def _foreign(found: Sequence[str]) -> str:
+    more = f" (and {len(found) - 1} more like it)" if len(found) > 1 else ""
+    return f"{found[0]} runs Python code{more}; allow_code_execution=true if you trust it"
+
+
+def prepare(plan: Plan, folder: Path, allow_code_execution: bool = False) -> dict[str, dict]:
     """Task -> content of its task YAML, for those without a problem; data goes to `folder`, new problems are noted."""
     contents = {}
     for name, task in plan.tasks.items():
         if name not in plan.problems:
             try:
-                contents[name] = task.prepare(folder)
+                contents[name] = task.prepare(folder, allow_code_execution)
             except UserError as error:
                 plan.problems[name] = str(error)
     return contents
@@ -96,7 +114,7 @@ def settle_problems(problems: Mapping[str, str], on_missing_task: str, left: int
         raise UserError(lines[0])
     else:
         count = f"{len(lines)} of {len(lines) + left} tasks cannot be evaluated"
-        raise UserError("\n  ".join([f"{count} (on_missing_task=skip leaves them out):", *lines]))
+        raise UserError(f"{count} (on_missing_task=skip leaves them out):", *lines)
 
 
 def identity(task: Task | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Tasks that come with lm-eval, read from the hub or from files in a folder: found, checked, written as task YAMLs."""
 
-import importlib.util
 import json
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from common.errors import UserError
 from common.jsonl import Source, first_row, open_source, read_rows
 from common.shards import SUFFIXES, stem
 from model_eval.lm_evaluation_harness.converters import SHAPES, Shape
-from model_eval.lm_evaluation_harness.task_files import read_specification
+from model_eval.lm_evaluation_harness.task_files import Specification, read_specification, tasks_folder
 
 SPECIFICATIONS = {  # where the task YAML of a benchmark lies in the folder of lm-eval's tasks
     "hellaswag": "hellaswag/hellaswag.yaml",
@@ -47,18 +47,19 @@ class StockTask:
     data_dir: str | None  # its files are there; None: on the hub
     num_fewshot: int | None  # as asked for
 
-    @cached_property
+    @property
     def files(self) -> tuple[Path, ...]:
         """Its YAML, and those that it includes."""
-        return self._read[0]
+        return self.specification.files
 
-    @cached_property
+    @property
     def config(self) -> dict[str, Any]:
         """Its YAML with the includes merged."""
-        return self._read[1]
+        return self.specification.config
 
     @cached_property
-    def _read(self) -> tuple[tuple[Path, ...], dict[str, Any]]:
+    def specification(self) -> Specification:
+        """As lm-eval has it."""
         return read_specification(tasks_folder() / SPECIFICATIONS[self.name])
 
     def evaluated_split(self) -> str:
@@ -88,7 +89,15 @@ class StockTask:
         """None of the user's."""
         return []
 
-    def prepare(self, folder: Path) -> dict[str, Any]:
+    def code(self) -> list[str]:
+        """Nothing in it runs code that does not come with lm-eval."""
+        return []
+
+    def foreign_metrics(self, known: Container[str]) -> list[str]:
+        """As it comes with lm-eval, its metrics are trusted."""
+        return []
+
+    def prepare(self, folder: Path, allow_code: bool = False) -> dict[str, Any]:
         """The content of its task YAML; converted data goes to `folder`.
 
         Raises: UserError for a missing file or column, a bad row, an empty split.
@@ -106,14 +115,6 @@ class StockTask:
         return (
             content | {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": data} | splits | dict(changes[0])
         )
-
-
-def tasks_folder() -> Path:
-    """Where lm-eval keeps its task YAMLs, found without importing it. Raises: ModuleNotFoundError."""
-    found = importlib.util.find_spec("lm_eval")
-    if found is None or not found.submodule_search_locations:
-        raise ModuleNotFoundError("No module named 'lm_eval'")
-    return Path(found.submodule_search_locations[0]) / "tasks"
 
 
 def find_file(data_dir: str, task: str, split: str, is_evaluated: bool) -> str:

@@ -1,8 +1,14 @@
-"""Task YAMLs of the user: found, checked with their data, and made independent of the working folder."""
+"""Task YAMLs of the user: found, checked with their data, and made independent of the working folder.
 
+What in them could run code is listed, and the lm-eval of a call that allows none never reads these files: it gets their
+values, which hold no code.
+"""
+
+import functools
 import glob
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +22,36 @@ SPECIFICATIONS = (".yaml", ".yml")
 HIDDEN = ("__pycache__", ".ipynb_checkpoints")
 COLUMN_KEYS = ("doc_to_text", "doc_to_target", "doc_to_choice")  # their value may be the name of a column
 Value = str | int | float | bool | list | dict  # of a column: all that JSON has but null
+CODE_FORMATS = ("pandas", "iceberg")  # of data: pickles, and tables that name classes to import
+CODE_OPTIONS = ("custom_generate", "trust_remote_code")  # of generation_kwargs
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads task YAMLs without running their code: `!function` (and any other tag) gives None."""
+    """Reads task YAMLs without running their code: `!function` (and any other tag) gives None, and is listed."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.tags: list[str] = []  # "LINE: !TAG VALUE"
 
 
-_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+def _tag(loader: _Loader, suffix: str, node: yaml.Node) -> None:
+    value = f" {node.value}" if isinstance(node.value, str) else ""
+    loader.tags.append(f"{node.start_mark.line + 1}: !{suffix}{value}")
+
+
+_Loader.add_multi_constructor("!", _tag)
+
+
+@dataclass(frozen=True)
+class Specification:
+    """A task YAML, with what it includes."""
+
+    files: tuple[Path, ...]  # its own first
+    config: dict[str, Any]  # with the includes merged and data files absolute; own keys win, as in lm-eval
+    own: dict[str, Any] = field(default_factory=dict)  # what of that was set last by a file that is not lm-eval's
+    stock: tuple[Path, ...] = ()  # the files of lm-eval that it includes
+    code: tuple[str, ...] = ()  # what in files that are not lm-eval's could run Python code, with its place
+    unsafe: bool = False  # whether a file says that the task executes what the model writes
 
 
 @dataclass(frozen=True)
@@ -30,8 +59,17 @@ class LocalTask:
     """A task that a YAML of the user describes."""
 
     name: str
-    files: tuple[Path, ...]  # its YAML, and those that it includes
-    config: dict[str, Any]  # with the includes merged and data files absolute
+    specification: Specification
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its YAML, and those that it includes."""
+        return self.specification.files
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its YAML, with the includes merged and data files absolute."""
+        return self.specification.config
 
     @property
     def path(self) -> Path:
@@ -57,14 +95,41 @@ class LocalTask:
             files += found
         return files
 
-    def prepare(self, folder: Path) -> dict[str, Any]:
-        """The content of a task YAML that includes this one, with absolute data files; nothing goes to `folder`.
+    def code(self) -> list[str]:
+        """What in its files, or named there, could run Python code that does not come with lm-eval."""
+        config, found = self.config, list(self.specification.code)
+        if (place := config.get("dataset_path")) in CODE_FORMATS:
+            found.append(f"{self.path}: dataset_path: {place}")
+        if str(config.get("use_prompt")).startswith("promptsource"):  # renders templates itself
+            found.append(f"{self.path}: use_prompt: {config['use_prompt']}")
+        options = config.get("generation_kwargs")
+        named = [name for name in CODE_OPTIONS if isinstance(options, dict) and name in options]
+        return found + [f"{self.path}: generation_kwargs: {name}" for name in named]
 
-        lm-eval resolves relative data files against the working folder; `!function` entries of an included YAML
-        keep their place. Raises: UserError as `check_data`.
+    def foreign_metrics(self, known: Container[str]) -> list[str]:
+        """The metrics of its files that lm-eval would load as Python code from the hub, or from a folder here.
+
+        known: names of the metrics that come with lm-eval.
+        """
+        if "process_results" in self.config.keys() - self.specification.own.keys():
+            return []  # a function of lm-eval's gives the values, by whatever names
+        metrics = self.config.get("metric_list") or []
+        metrics = [metric for metric in metrics if isinstance(metric, dict) and isinstance(metric.get("metric"), str)]
+        return [one["metric"] for one in metrics if one.get("hf_evaluate") is True or one["metric"] not in known]
+
+    def prepare(self, folder: Path, allow_code: bool = False) -> dict[str, Any]:
+        """The content of a task YAML like this one, with absolute data files; nothing goes to `folder`.
+
+        lm-eval resolves relative data files against the working folder. allow_code: the YAML is included, so that
+        its `!function` entries keep their place; else only its values are given, and what it includes of lm-eval's own.
+        Raises: UserError as `check_data`.
         """
         self.check_data()
+        known = self.specification
         content: dict[str, Any] = {"include": str(self.path)}
+        if not allow_code:
+            content = {"include": list(map(str, known.stock))} if known.stock else {}
+            content |= {key: value for key, value in known.own.items() if key != "task_list"}
         return content | ({"dataset_kwargs": self.config["dataset_kwargs"]} if self.data_files() else {})
 
     def check_data(self) -> None:
@@ -94,7 +159,7 @@ def read_tasks(place: str) -> list[LocalTask]:
     Raises: UserError for a missing or broken file, and a folder without tasks.
     """
     read = [read_specification(path) for path in _specifications(Path(place))]
-    found = [LocalTask(config["task"], files, config) for files, config in read if isinstance(config.get("task"), str)]
+    found = [LocalTask(one.config["task"], one) for one in read if isinstance(one.config.get("task"), str)]
     if not found:
         raise UserError(f"{place} holds no task YAML (with a line `task: name`)")
     return found
@@ -107,16 +172,23 @@ def _specifications(place: Path) -> list[Path]:
     return sorted(path for path in found if not set(HIDDEN) & set(path.parts))
 
 
-def read_specification(path: Path, including: tuple[Path, ...] = ()) -> tuple[tuple[Path, ...], dict[str, Any]]:
-    """All files of a task YAML, its own first; its content, with what it includes (own keys win, as in lm-eval).
+@functools.cache
+def tasks_folder() -> Path:
+    """Where lm-eval keeps its task YAMLs, found without importing it. Raises: ModuleNotFoundError."""
+    found = importlib.util.find_spec("lm_eval")
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'lm_eval'")
+    return Path(found.submodule_search_locations[0]).resolve() / "tasks"
 
-    Raises: UserError for a missing or broken file.
-    """
+
+def read_specification(path: Path, including: tuple[Path, ...] = ()) -> Specification:
+    """A task YAML with all that it includes. Raises: UserError for a missing or broken file."""
     path = path.resolve()
     if path in including:
         raise UserError(f"{path} includes itself")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        content = loader.get_single_data()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"cannot read the task file {path}: {reason}") from None
@@ -125,11 +197,31 @@ def read_specification(path: Path, including: tuple[Path, ...] = ()) -> tuple[tu
     options = content.get("dataset_kwargs")
     if isinstance(options, dict) and "data_files" in options:
         options["data_files"] = _absolute(options["data_files"], path.parent)
-    files, merged = (path,), {}
-    for name in _strings(content.pop("include", None)):
-        included_files, included = read_specification(path.parent / name, (*including, path))
-        files, merged = files + included_files, merged | included
-    return files, merged | content
+    included = [
+        read_specification(path.parent / name, (*including, path)) for name in _strings(content.pop("include", None))
+    ]
+    is_stock = tasks_folder() in path.parents
+    tags = () if is_stock else tuple(f"{path}:{tag}" for tag in loader.tags)
+    return Specification(
+        files=(path, *(file for one in included for file in one.files)),
+        config=_merged([*(one.config for one in included), content]),
+        own={} if is_stock else _last_set(included) | content,
+        stock=(path,) if is_stock else tuple(file for one in included for file in one.stock),
+        code=tags + tuple(found for one in included for found in one.code),
+        unsafe=bool(content.get("unsafe_code")) or any(one.unsafe for one in included),
+    )
+
+
+def _merged(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {key: value for content in contents for key, value in content.items()}
+
+
+def _last_set(included: Sequence[Specification]) -> dict[str, Any]:
+    """The keys whose value, when all are merged in their order, is not from a file of lm-eval's."""
+    own: dict[str, Any] = {}
+    for one in included:
+        own = {key: value for key, value in own.items() if key not in one.config} | one.own
+    return own
 
 
 def _absolute(files: Any, folder: Path) -> Any:

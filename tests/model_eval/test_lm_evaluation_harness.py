@@ -136,7 +136,9 @@ def test_functions_and_includes_keep_their_place(tmp_path, model):
         "include: ../base/template\ntask: shouted\ndoc_to_target: !function helpers.target\n"
     )
     write_task(tmp_path / "plain")
-    ours = evaluate(model, tasks=str(tmp_path / "stock"))
+    with pytest.raises(UserError, match=r"^shouted: .*words\.yaml:3: !function helpers\.target runs Python code"):
+        evaluate("no-model", tasks=str(tmp_path / "stock"))
+    ours = evaluate(model, tasks=str(tmp_path / "stock"), allow_code_execution=True)
     plain = evaluate(model, tasks=str(tmp_path / "plain"))["words"]
     assert ours["shouted"] == plain | {"data": ours["shouted"]["data"]}
     keys = {"data_dir": None, "num_fewshot": None, "contamination_data": None}
