@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Call:
     method: Callable
     method_keys: dict[str, Any]
     config: dict[str, Any]  # stage keys and method keys together, as recorded in the manifest
-    defaults: dict[str, Any]  # of all keys, by their signatures
+    defaults: dict[str, Any] = field(default_factory=dict)  # of all keys, by their signatures
 
     @property
     def versions(self) -> dict[str, dict[int, str]]:

@@ -145,8 +145,9 @@ def test_what_the_user_can_cure_is_one_line(tmp_path, capsys, words, message):
 def test_options_reach_the_hub(tmp_path, monkeypatch):
     from common import datasets_source
 
-    calls = []
-    monkeypatch.setattr(datasets_source, "download_dataset", lambda *options: calls.append(options) or {"rows": 3})
+    calls, draft = [], tmp_path / ".out.jsonl.partial"
+    draft.write_text('{"text": "x"}\n')
+    monkeypatch.setattr(datasets_source, "download_dataset", lambda *given: calls.append(given) or (draft, {"rows": 1}))
     path = tmp_path / "out.jsonl"
     words = ["--content", "dataset", "--id", "some/data", "--save-dir", str(path), "--shuffle-seed", "0"]
     words += ["--data-name", "german", "--split-name", "test", "--sample-size", "3", "--revision", "v1"]
