@@ -7,6 +7,7 @@ values, which hold no code.
 import functools
 import glob
 import importlib.util
+import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ COLUMN_KEYS = ("doc_to_text", "doc_to_target", "doc_to_choice")  # their value m
 Value = str | int | float | bool | list | dict  # of a column: all that JSON has but null
 CODE_FORMATS = ("pandas", "iceberg")  # of data: pickles, and tables that name classes to import
 CODE_OPTIONS = ("custom_generate", "trust_remote_code")  # of generation_kwargs
+# What PyYAML raises for a broken file, and for values such as 2020-13-45 or !!bool x
+BROKEN = (OSError, yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 
 
 class _Loader(yaml.SafeLoader):
@@ -189,7 +192,8 @@ def read_specification(path: Path, including: tuple[Path, ...] = ()) -> Specific
     try:
         loader = _Loader(path.read_text(encoding="utf-8"))
         content = loader.get_single_data()
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        json.dumps(content, default=str)  # a value may hold itself
+    except BROKEN as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"cannot read the task file {path}: {reason}") from None
     if not isinstance(content, dict):

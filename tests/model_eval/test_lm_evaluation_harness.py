@@ -57,6 +57,12 @@ def write_task(folder: Path, name: str = "words", rows: list[dict] | None = None
     return folder / f"{name}.yaml"
 
 
+def write_raw(folder: Path, value: str) -> None:
+    """The description of a task, as YAML that is broken in one way or another."""
+    path = folder / "words.yaml"
+    path.write_text(f"description: {value}\n{path.read_text()}")
+
+
 def direct(folder: Path, model: str, name: str = "words", **options) -> dict:
     """lm-eval's own reading of the model and the task, with an absolute data file."""
     from lm_eval import simple_evaluate
@@ -169,6 +175,10 @@ def test_texts_start_with_bos(tmp_path, model):
         (lambda folder: write_task(folder, test_split="dev"), "words: cannot be loaded: .*dev"),
         (lambda folder: write_task(folder, doc_to_text="{{ pasage }}"), "words: cannot be loaded: .*pasage"),
         (lambda folder: (folder / "words.yaml").write_text("task: [\n"), r"cannot read the task file .*words\.yaml"),
+        *(
+            (lambda folder, value=value: write_raw(folder, value), r"cannot read the task file .*words\.yaml: \S")
+            for value in ("2020-13-45", "5" * 5000, "&a [*a]", "[" * 3000, "!!bool x")
+        ),
         (lambda folder: (folder / "words.yaml").write_text("- task\n"), r"words\.yaml: expected `key: value`"),
         (lambda folder: (folder / "words.yaml").write_text("include: words.yaml\n"), "includes itself"),
         (lambda folder: (folder / "words.yaml").write_text("group: words\n"), "holds no task YAML"),
