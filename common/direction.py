@@ -1,25 +1,39 @@
-"""Whether a higher or a lower score is better: said, declared by a manifest, or taken as higher with a warning."""
+"""Whether a higher or a lower score is better: said, declared by a manifest, known of a method here; never guessed."""
 
-import re
-import sys
+import importlib
 from collections.abc import Mapping
+from typing import Literal
 
+from common.cli import method_names
 from common.errors import UserError
 
-LOSS_LIKE = re.compile(r"(^|[^a-z])(ppl|perplexity|nll|loss|bpb)([^a-z]|$)", re.IGNORECASE)
+Direction = Literal["higher", "lower"]
+
+
+def known_direction(field: str, direction: str, directions: Mapping[str, str]) -> str | None:
+    """Which is better, "higher" or "lower"; None where nothing tells.
+
+    direction: as said by the user, auto = as the manifest of the input declares, else that of the scoring method which
+    the field (or its last part) is named after. directions: field -> "higher" or "lower", as declared.
+    """
+    if direction != "auto":
+        return direction
+    return directions.get(field) or _of_method(field.rpartition(".")[2].replace("_", "-"))
 
 
 def higher_is_better(field: str, direction: str, directions: Mapping[str, str], cure: str) -> bool:
-    """Resolve `direction` (auto, higher or lower): as said, else as the manifest of the input declares.
+    """`known_direction`, where it must be known. cure: what the user sets.
 
-    directions: field -> "higher" or "lower", as declared. cure: what the user can set where nothing tells.
-    Raises: UserError where nothing is declared and the field is named like a loss or perplexity.
+    Raises: UserError where nothing tells.
     """
-    if direction == "auto" and field in directions:
-        direction = directions[field]
-    elif direction == "auto":
-        if LOSS_LIKE.search(field):
-            raise UserError(f"is a higher or a lower {field} better? The input has no manifest: set {cure}")
-        print(f"warning: no manifest tells the direction of '{field}': taking higher as better", file=sys.stderr)
-        direction = "higher"
-    return direction == "higher"
+    found = known_direction(field, direction, directions)
+    if found is None:
+        raise UserError(f"is a higher or a lower {field} better? No manifest beside the input tells: set {cure}")
+    return found == "higher"
+
+
+def _of_method(name: str) -> str | None:
+    if name not in method_names("data_scoring"):
+        return None
+    method = importlib.import_module(f"data_scoring.{name.replace('-', '_')}.method")
+    return "higher" if method.Scorer.higher_is_better else "lower"

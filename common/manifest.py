@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from common.errors import UserError
 from common.files import partial_path, write_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+ENDING, WORK = ".manifest.json", ".work"  # of the names of what stages put beside their outputs
 WHOLE = "whole"  # in a fingerprint: files above 64 MiB are hashed whole too; older records have samples of them
 Versions = Mapping[str, Mapping[int, str]]  # method -> version from 2 on -> what changed in its results
 
@@ -24,7 +25,7 @@ Versions = Mapping[str, Mapping[int, str]]  # method -> version from 2 on -> wha
 def manifest_path(output: str | Path) -> Path:
     """Where the manifest of `output` (a file, or a folder such as a model) stands."""
     output = Path(output)
-    return output.with_name(output.name + ".manifest.json")
+    return output.with_name(output.name + ENDING)
 
 
 def pending_path(output: str | Path) -> Path:
@@ -48,10 +49,26 @@ def fingerprint(path: str | Path, settled: bool = False) -> dict[str, Any]:
 def _files_of(path: Path) -> Named | None:
     """(name, path) of what a fingerprint is of; None for an id."""
     if path.exists():
-        found = [path] if path.is_file() else path.rglob("*")
+        found = [path] if path.is_file() else _own_files(path)
         return [(str(file.relative_to(path)), file) for file in sorted(found) if file.is_file()]
     found = [Path(file) for file in sorted(glob.glob(str(path), recursive=True))]
     return [(file.name, file) for file in found if file.is_file()] or None
+
+
+def _own_files(folder: Path) -> Iterable[Path]:
+    """All below a folder; of a model only what it consists of, not results that stages have put into its folder."""
+    if not (folder / "config.json").is_file():
+        return folder.rglob("*")
+    made = {path.name.removesuffix(ENDING) for path in folder.glob(f"*{ENDING}")}
+    made |= {path.name.removesuffix(WORK) for path in folder.glob(f"*{WORK}")}
+
+    def is_own(path: Path) -> bool:
+        name = path.relative_to(folder).parts[0]
+        if name.startswith(".") and name.endswith((".partial", ".pending", ".lock")):
+            return False
+        return not any(name == result or name.startswith(f"{result}.") for result in made)
+
+    return filter(is_own, folder.rglob("*"))
 
 
 def _stamps(path: str) -> list[tuple[int, ...]]:
@@ -168,6 +185,10 @@ class Run:
                 [known] = [one for one in self._fingerprints() if one.get("path") == path][:1]
                 if not same_content(known, fingerprint(path)):
                     raise UserError(f"{path} was changed while it was read: run again when nothing writes to it")
+
+    def input_paths(self) -> list[str]:
+        """All that is read: files, and folders such as models."""
+        return list(self.stamps)
 
     def _fingerprints(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []

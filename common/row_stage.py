@@ -17,15 +17,17 @@ from common.errors import UserError
 from common.files import draft_of
 from common.gather import check_target, write_lines
 from common.manifest import Run, Versions, declared_directions
+from common.replacing import check_replaceable
 from common.shards import check_apart
 from common.statistics import quantiles
 
 SHOWN_GROUPS = 8
+WITHOUT_EFFECT = ("cache", "overwrite_out")  # keys that change nothing in the result
 
 
 def check_keys(method: Callable, keys: Mapping[str, Any]) -> None:
     """Raises UserError where the method refuses its keys: it is asked to pick or to order no rows."""
-    nothing = {"n": 0, "higher_is_better": True}
+    nothing = {"n": 0, "higher_is_better": True, "direction": "higher"}
     method(*(nothing.get(name, np.empty(0)) for name in columns_of(method)), **keys)
 
 
@@ -46,6 +48,7 @@ def copy_rows(
     on_bad_row: jsonl.BadRowPolicy,
     rows_per_shard: int | None,
     cache: bool,
+    overwrite_out: bool,
     verb: str,
     rejects: str | None = None,
     versions: Versions | None = None,
@@ -57,6 +60,7 @@ def copy_rows(
     arrange: (source, table, directions of the input's manifest) -> (row numbers in their new order, facts for the
         manifest); it may raise UserError.
     score_field: its quantiles are reported, where it is among the columns.
+    overwrite_out: whether OUT may replace what no stage made, and what IN was made from.
     verb: what happened to the rows, for the summary ("kept", "ordered").
     rejects: a path for all other rows, in input order.
     versions: of further methods that the rows depend on, as `Run` has them.
@@ -70,7 +74,7 @@ def copy_rows(
     with jsonl.open_source(source_path) as source:
         shards = [shard.name for shard in source.shards]
         directions = declared_directions(source_path, shards)
-        config = {key: value for key, value in call.config.items() if key != "cache"}
+        config = {key: value for key, value in call.config.items() if key not in WITHOUT_EFFECT}
         run = Run(
             call.stage,
             call.method_name,
@@ -84,8 +88,10 @@ def copy_rows(
         runs = [run, *_of_rejects(run, rejects)]
         if all(one.is_done() for one in reversed(runs)):
             return
-        for one in runs:
+        for one, name in zip(runs, ("OUT", "rejects"), strict=False):
             check_target(str(one.output), rows_per_shard)
+            if not overwrite_out:
+                check_replaceable(one.output, source_path, run.input_paths(), name)
         columns = list(dict.fromkeys(columns))
         fingerprints = run.identity["inputs"]["data"]
         table = cached_scan(source, columns, on_bad_row, fingerprints) if cache else scan(source, columns, on_bad_row)
@@ -125,6 +131,8 @@ def _of_rejects(run: Run, rejects: str | None) -> list[Run]:
 def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source, run: Run) -> None:
     share = facts["rows_out"] / facts["rows_in"]
     print(f"{call.method_name}: {verb} {facts['rows_out']:,} of {facts['rows_in']:,} rows ({share:.1%})")
+    if band := facts.get("band"):
+        print(f"  kept: {band}")
     if source.dropped:
         print(f"  dropped {sum(source.dropped.values()):,} bad rows: {dict(source.dropped)}")
     if groups := facts.get("groups"):

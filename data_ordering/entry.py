@@ -31,6 +31,7 @@ def run(
     on_bad_row: BadRowPolicy = "error",
     rows_per_shard: Positive | None = None,
     cache: bool = True,
+    overwrite_out: bool = False,
     **selecting: Any,
 ) -> None:
     """Write the rows in the order of the method. selecting: the keys `select.KEY`.
@@ -44,6 +45,7 @@ def run(
         on_bad_row: a row without a usable score stops the run, or is dropped and counted
         rows_per_shard: OUT is a folder of files with so many rows each; null = OUT is one file
         cache: keep the columns of a large file on disk, so that another call on the same file need not scan it
+        overwrite_out: true lets OUT replace a file that none of these stages made, or that IN was made from
     """
     fields = {name: number(score_field if name == "score" else name) for name in columns_of(call.method) if name != "n"}
     columns = [*fields.values(), *([number(score_field)] if plot else [])]
@@ -72,6 +74,7 @@ def run(
         on_bad_row=on_bad_row,
         rows_per_shard=rows_per_shard,
         cache=cache,
+        overwrite_out=overwrite_out,
         verb="ordered",
         versions=versions_of(select, choice.method) if choice else {},
     )

@@ -17,6 +17,7 @@ from common.files import check_writable, draft_of
 from common.json_line import add_field, long_integer, replace_field
 from common.jsonl import BadRowPolicy
 from common.manifest import Run, declared_directions
+from common.replacing import check_replaceable
 from common.shards import check_apart, compressed
 from common.statistics import quantiles
 from common.texts import Texts
@@ -24,6 +25,7 @@ from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
 from data_scoring.report import write_report
 
+WITHOUT_EFFECT = ("work_dir", "overwrite_out")  # keys that change nothing in the result
 ShortPolicy = Literal["error", "worst", "drop"]
 
 
@@ -36,6 +38,7 @@ def run(
     on_bad_row: BadRowPolicy = "error",
     overwrite: bool = False,
     work_dir: str | None = None,
+    overwrite_out: bool = False,
 ) -> None:
     """Score every row of IN.
 
@@ -46,6 +49,7 @@ def run(
         on_bad_row: a broken row or one without text field stops the run, or is dropped and counted
         overwrite: true replaces the value where score_field is there already; else that is an error
         work_dir: folder of the report, and of what long work can be gone on from; null = OUT.work
+        overwrite_out: true lets OUT replace a file that none of these stages made, or that IN was made from
     """
     scorer = call.build()
     source_path, target = call.paths
@@ -57,12 +61,14 @@ def run(
         shards = [shard.name for shard in source.shards]
         carried = declared_directions(source_path, shards)
         inputs = {"data": shards} | scorer.inputs()
-        config = {key: value for key, value in call.config.items() if key != "work_dir"}
+        config = {key: value for key, value in call.config.items() if key not in WITHOUT_EFFECT}
         history = {"defaults": call.defaults, "versions": call.versions}
         stage_run = Run(call.stage, call.method_name, config, inputs, target, carried | directions, **history)
         if stage_run.is_done():
             return
         check_writable(Path(target))
+        if not overwrite_out:
+            check_replaceable(Path(target), source_path, stage_run.input_paths())
         contents = stage_run.contents() | {"reading": [text_field, on_bad_row]}
         texts = Texts(source, text_field, on_bad_row, absent, numbers=scorer.number_fields)
         counts = {"rows_in": len(texts.rows)} | source.counts()

@@ -12,7 +12,7 @@ import numpy as np
 from common.cli import Stage, keys_for, load_method
 from common.columns import Column, Table, number
 from common.config import Key, columns_of, keys_of, load_yaml
-from common.direction import higher_is_better
+from common.direction import higher_is_better, known_direction
 from common.json_line import Decoder, Label
 from common.jsonl import Source, raw_lines
 from common.row_stage import row_numbers
@@ -26,7 +26,8 @@ class Choice:
 
     Args:
         score_field: field of the score; a dot steps into an object, as in meta.score
-        direction: which scores are better; auto takes it from the manifest that scoring wrote
+        direction: which scores are better; auto takes it from the manifest that scoring wrote, or from the method that
+            score_field is named after
         group_field: field with a text, number or boolean, e.g. a source or language: the method is applied to the
             rows of each group on their own; null = all rows are one group
     """
@@ -55,7 +56,7 @@ class Choice:
 
     def columns(self) -> list[Column]:
         """What is to be read of the file."""
-        special = {"n": [], "higher_is_better": [], "row_number": []}
+        special = {"n": [], "higher_is_better": [], "direction": [], "row_number": []}
         special |= {name: [number(self.score_field)] for name in ("score", "raw_score")}
         special["token_count"] = [self.tokens.column] if self.tokens else []
         columns = [column for name in self.names for column in special.get(name, [number(name)])]
@@ -67,6 +68,12 @@ class Choice:
         directions: score field -> "higher" or "lower", as the input's manifest declares.
         """
         columns = self._given(source, table, directions)
+        kept, facts = self._picked(source, table, columns)
+        if "raw_score" in self.names:
+            facts |= {"band": self._band(table.columns[number(self.score_field)], kept, directions)}
+        return kept, facts
+
+    def _picked(self, source: Source, table: Table, columns: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
         if self.group is None:
             return self._apply(columns, None, len(table)), {}
         code = table.columns[self.group]
@@ -74,20 +81,33 @@ class Choice:
         kept = np.sort(np.concatenate([rows[self._apply(columns, rows, len(rows))] for rows in members]))
         return kept, self._group_facts(source, table, code, kept)
 
+    def _band(self, score: np.ndarray, kept: np.ndarray, directions: Mapping[str, str]) -> str:
+        """Which end of the raw scores was kept, in words."""
+        if not len(kept) or len(kept) == len(score):
+            return "none" if not len(kept) else "all"
+        lowest, highest = score[kept].min() == score.min(), score[kept].max() == score.max()
+        if lowest == highest:
+            return "neither the lowest nor the highest scores alone"
+        end = "lowest" if lowest else "highest"
+        better = known_direction(self.score_field, self.direction, directions)
+        quality = "" if better is None else ", the best ones" if (better == "lower") == lowest else ", the worst ones"
+        return f"the {end} scores{quality}"
+
     def _given(self, source: Source, table: Table, directions: Mapping[str, str]) -> dict[str, Any]:
         """What the method asks for, by name; all but `n`."""
         columns: dict[str, Any] = {}
         for name in self.names:
             if name == "score":
-                higher = higher_is_better(
-                    self.score_field, self.direction, directions, f"{self.prefix}direction=higher|lower"
-                )
+                cure = f"{self.prefix}direction=higher (the highest are kept) or {self.prefix}direction=lower"
+                higher = higher_is_better(self.score_field, self.direction, directions, cure)
                 # A method that does not ask for the direction gets scores turned so that higher is better.
                 turn = not higher and "higher_is_better" not in self.names
                 score = table.columns[number(self.score_field)]
                 columns |= {"score": -score if turn else score, "higher_is_better": higher}
             elif name == "raw_score":
                 columns[name] = table.columns[number(self.score_field)]
+            elif name == "direction":
+                columns[name] = known_direction(self.score_field, self.direction, directions)
             elif name == "row_number":
                 columns[name] = np.arange(len(table))
             elif name == "token_count":

@@ -18,6 +18,7 @@ def run(
     rejects: str | None = None,
     rows_per_shard: Positive | None = None,
     cache: bool = True,
+    overwrite_out: bool = False,
     **choosing: Any,
 ) -> None:
     """Keep the rows that the method picks. choosing: the keys of `choice_keys`.
@@ -27,6 +28,7 @@ def run(
         rejects: file for the rows that are not kept, in the order of the input; null = none
         rows_per_shard: OUT is a folder of files with so many rows each; null = OUT is one file
         cache: keep the columns of a large file on disk, so that another call on the same file need not scan it
+        overwrite_out: true lets OUT replace a file that none of these stages made, or that IN was made from
     """
     choice = Choice(call.method, call.method_keys, **choosing)
     copy_rows(
@@ -38,6 +40,7 @@ def run(
         on_bad_row=on_bad_row,
         rows_per_shard=rows_per_shard,
         cache=cache,
+        overwrite_out=overwrite_out,
         verb="kept",
         rejects=rejects,
     )

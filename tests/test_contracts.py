@@ -39,7 +39,8 @@ def values_of(stage, method, config):
 
 def apply(stage, name, score):
     method, config = load_method(stage, name)
-    columns = {"score": np.array(score), "raw_score": np.array(score), "n": len(score), "higher_is_better": True}
+    columns = {"score": np.array(score), "raw_score": np.array(score), "n": len(score)}
+    columns |= {"higher_is_better": True, "direction": "higher"}
     columns |= {"row_number": np.arange(len(score)), "token_count": np.arange(len(score)) + 1}
     given = [columns.get(column, np.array(score)) for column in columns_of(method)]  # any other is a numeric field
     return np.asarray(method(*given, **values_of(stage, method, config)), dtype=np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Meta
 
 from common.columns import number, scan
-from common.direction import higher_is_better
+from common.direction import higher_is_better, known_direction
 from common.errors import UserError
 from common.manifest import declared_directions
 from common.statistics import z_scores
@@ -28,7 +28,8 @@ class Scorer(BaseScorer):
         fields: the fields to combine; which way is better is read from the manifest of IN
         weights: weight of each field, in their order; null = all equal
         normalize: rank = share of the rows that are worse; z-score = standard deviations from the mean
-        lower_is_better: fields whose lower values are better, where no manifest tells
+        lower_is_better: fields whose lower values are better; of the others, those that no manifest tells of are taken
+            as better when higher; null = every direction must be known
     """
 
     def __init__(
@@ -40,13 +41,13 @@ class Scorer(BaseScorer):
         lower_is_better: list[str] | None = None,
     ):
         super().__init__()
-        self.number_fields, self.normalize, self.lower = fields, normalize, lower_is_better or []
+        self.number_fields, self.normalize, self.lower = fields, normalize, lower_is_better
         self.weights = [1.0] * len(fields) if weights is None else weights
         if not fields or len(set(fields)) < len(fields):
             raise UserError("fields: name each field to combine once")
         if len(self.weights) != len(fields) or not sum(self.weights) > 0:
             raise UserError(f"weights: {len(fields)} numbers are needed, one for each field, not all of them 0")
-        if unknown := [field for field in self.lower if field not in fields]:
+        if unknown := [field for field in lower_is_better or () if field not in fields]:
             raise UserError(f"lower_is_better: {unknown[0]} is none of the fields")
 
     def score(self, texts: Texts, work: WorkFolder) -> np.ndarray:
@@ -57,10 +58,16 @@ class Scorer(BaseScorer):
         rows = np.searchsorted(table.rows.start, texts.rows.start[~texts.blank])
         scores = {}
         for field in self.number_fields:
-            direction = "lower" if field in self.lower else "auto"
-            sign = 1 if higher_is_better(field, direction, directions, f"lower_is_better=[{field}]") else -1
+            direction = "lower" if field in (self.lower or ()) else "auto"
+            sign = 1 if self._is_higher_better(field, direction, directions) else -1
             scores[field] = sign * table.columns[number(field)][rows]
         return combined(scores, self.weights, self.normalize)
+
+    def _is_higher_better(self, field: str, direction: str, directions: Mapping[str, str]) -> bool:
+        if self.lower is not None and known_direction(field, direction, directions) is None:
+            return True
+        cure = f"lower_is_better=[{field}], or lower_is_better=[] where higher is better"
+        return higher_is_better(field, direction, directions, cure)
 
 
 def combined(scores: Mapping[str, np.ndarray], weights: Sequence[float], normalize: Normalization) -> np.ndarray:

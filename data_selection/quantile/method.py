@@ -1,10 +1,10 @@
-"""Keep a band of the scores between two quantiles.
+"""Keep a band of the scores between two quantiles: head, middle or tail by quality, or raw bounds.
 
-The buckets of CCNet (arXiv 1911.00359): head, middle and tail of the raw scores, cut at quantiles 0.3 and 0.6.
+The buckets of CCNet (arXiv 1911.00359), cut at quantiles 0.3 and 0.6 of the perplexity.
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from msgspec import Meta
@@ -12,26 +12,45 @@ from msgspec import Meta
 from common.decimals import as_written
 from common.errors import UserError
 
+VERSIONS = {2: "without bounds it keeps the best 30 %, whichever scores are better; it was the lowest 30 %"}
+BANDS = {"head": (0.0, 0.3), "middle": (0.3, 0.6), "tail": (0.6, 1.0)}  # from the best on
+
 Quantile = Annotated[float, Meta(ge=0, le=1)]
 
 
 def select(
     raw_score: np.ndarray,
+    direction: str | None,
     *,
-    lower_quantile: Quantile = 0.0,
-    upper_quantile: Quantile = 0.3,
+    band: Literal["head", "middle", "tail"] | None = None,
+    lower_quantile: Quantile | None = None,
+    upper_quantile: Quantile | None = None,
 ) -> np.ndarray:
-    """Row numbers whose rank is floor(lower n) <= rank < floor(upper n), rank 0 the lowest. raw_score: (n,).
+    """Row numbers whose rank is floor(lower n) <= rank < floor(upper n), rank 0 the first. raw_score: (n,).
 
-    Adjacent bands share no row and leave none out; equal scores rank in the order of the input.
+    Adjacent bands share no row and leave none out; equal scores rank in the order of the input. direction: "higher" or
+    "lower", which is better; None = not known.
 
     Args:
-        lower_quantile: the band begins here; 0 is the lowest raw score
-        upper_quantile: the band ends before here; 1 is the highest raw score
+        band: head = the best 30 %, middle = the next 30 %, tail = the rest; null = head, unless bounds are given
+        lower_quantile: the band begins here; 0 is the lowest raw score, whichever are better; null = 0 beside the other
+        upper_quantile: the band ends before here; 1 is the highest raw score; null = 1 beside the other
 
-    Raises: UserError where the band ends before it begins.
+    Raises: UserError where the band ends before it begins, where band and bounds are given, and where a band is wanted
+        of scores of which nothing tells which are better.
     """
-    if lower_quantile > upper_quantile:
-        raise UserError(f"lower_quantile={lower_quantile:g} is above upper_quantile={upper_quantile:g}")
-    begin, end = (math.floor(as_written(quantile) * len(raw_score)) for quantile in (lower_quantile, upper_quantile))
-    return np.argsort(raw_score, kind="stable")[begin:end]
+    bounded = lower_quantile is not None or upper_quantile is not None
+    if bounded and band is not None:
+        raise UserError(f"band={band} is by quality, lower_quantile and upper_quantile are of raw scores: drop one")
+    lower, upper = (
+        (lower_quantile or 0.0, 1.0 if upper_quantile is None else upper_quantile)
+        if bounded
+        else (BANDS[band or "head"])
+    )
+    if lower > upper:
+        raise UserError(f"lower_quantile={lower:g} is above upper_quantile={upper:g}")
+    if not bounded and direction is None:
+        raise UserError("which scores are better? Set direction=higher or lower, or raw bounds by lower_quantile")
+    turned = -raw_score if not bounded and direction == "higher" else raw_score
+    begin, end = (math.floor(as_written(quantile) * len(turned)) for quantile in (lower, upper))
+    return np.argsort(turned, kind="stable")[begin:end]

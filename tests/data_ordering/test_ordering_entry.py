@@ -8,6 +8,7 @@ import pytest
 from common.cli import main, method_names
 from data_ordering.entry import STAGE
 from data_selection.entry import STAGE as SELECTION
+from tests.records import declare
 
 N = 40
 RNG = np.random.default_rng(0)
@@ -73,9 +74,8 @@ def test_one_call_is_the_chain_of_two(folder, ordering, selection):
 
 
 def test_selecting_honours_the_direction_that_scoring_declared(folder):
-    from common.manifest import Run
 
-    Run("data_scoring", "fake", {}, {}, str(folder / "in.jsonl"), {"score": "lower"}).finish()
+    declare(folder / "in.jsonl", {"score": "lower"})
     out = call(STAGE, folder, "in.jsonl", "out.jsonl", "sorting", "select=top-k", "select.k=5")
     assert [json.loads(line)["score"] for line in out.split(b"\n")[:-1]] == sorted(row["score"] for row in ROWS)[:5]
     facts = json.loads((folder / "out.jsonl.manifest.json").read_text())

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from common.cli import main
-from common.manifest import Run
 from data_ordering.entry import STAGE as ORDERING
+from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE
+from tests.records import declare
 
 
 @pytest.fixture
@@ -23,61 +24,105 @@ def kept(rows, *extra, name="top-k", expected=0):
     return [json.loads(line)["score"] for line in target.read_text().split("\n")[:-1]] if not expected else None
 
 
-def declare(rows, field, direction):
-    Run("data_scoring", "fake", {}, {}, str(rows), {field: direction}).finish()
-
-
 def test_manifest_decides(rows):
-    declare(rows, "ppl", "lower")
+    declare(rows, {"ppl": "lower"})
     assert kept(rows, "k=2", "score_field=ppl") == [1, 3]
     assert kept(rows, "k=2", "score_field=ppl", "direction=higher") == [5, 3]
     assert kept(rows, "threshold=3", "score_field=ppl", name="threshold") == [1, 3]
 
 
 def test_the_direction_travels_onward(rows):
-    declare(rows, "ppl", "lower")
+    declare(rows, {"ppl": "lower"})
     middle = rows.with_name("middle.jsonl")
     assert main(ORDERING, [str(rows), str(middle), "sorting", "score_field=ppl"]) == 0
     assert [json.loads(line)["ppl"] for line in middle.read_text().split("\n")[:-1]] == [1, 3, 5]
     assert kept(middle, "k=1", "score_field=ppl") == [1]
 
 
-def test_without_manifest_higher_with_a_warning(rows, capsys):
-    assert kept(rows, "k=1") == [5]
-    assert capsys.readouterr().err.count("warning: no manifest tells the direction of 'score'") == 1
-    assert kept(rows, "threshold=3", name="threshold") == [5, 3]
-    assert capsys.readouterr().err.count("warning: no manifest tells the direction of 'score'") == 1
+CURE = "set direction=higher (the highest are kept) or direction=lower"
 
 
-@pytest.mark.parametrize("field", ["ppl", "perplexity", "nll", "mean_loss", "bpb", "kenlm-ppl"])
-def test_without_manifest_a_loss_is_refused(rows, capsys, field):
-    rows.write_text(json.dumps({field: 1, "score": 1}) + "\n")
-    kept(rows, "k=1", f"score_field={field}", expected=2)
-    assert "set direction=higher|lower" in capsys.readouterr().err
-    kept(rows, "k=1", f"score_field={field}", "direction=lower")
+@pytest.mark.parametrize("field", ["score", "ppl", "perplexity_of_mine", "glossary", "meta.score"])
+@pytest.mark.parametrize("words", [["k=1"], ["threshold=3"]])
+def test_without_manifest_nothing_is_guessed(rows, capsys, field, words):
+    rows.write_text(json.dumps({field: 4, "score": 1, "meta": {"score": 4}}) + "\n")
+    name = "top-k" if words == ["k=1"] else "threshold"
+    kept(rows, *words, f"score_field={field}", name=name, expected=2)
+    error = capsys.readouterr().err
+    assert f"is a higher or a lower {field} better?" in error and CURE in error and error.count("\n") == 1
+    kept(rows, *words, f"score_field={field}", "direction=higher", name=name)
 
 
-def test_a_word_that_only_contains_a_loss_is_no_loss(rows):
-    rows.write_text('{"glossary": 1, "score": 1}\n')
-    kept(rows, "k=1", "score_field=glossary")
+def test_the_direction_may_stand_in_the_yaml(rows):
+    config = rows.with_name("mine.yaml")
+    config.write_text("k: 1\ndirection: lower\n")
+    target = rows.with_name("out.jsonl")
+    assert main(STAGE, [str(rows), str(target), "top-k", str(config)]) == 0
+    assert json.loads(target.read_text())["score"] == 1
+
+
+METHODS = {
+    "kenlm": "lower",
+    "perplexity": "lower",
+    "lqs": "higher",
+    "pds": "higher",
+    "min_k": "higher",
+    "min-k": "higher",
+}
+
+
+@pytest.mark.parametrize("field", [*METHODS, "scores.kenlm"])
+def test_a_field_that_is_named_after_a_method_has_its_direction(rows, field):
+    value = (lambda n: {"scores": {"kenlm": n}}) if "." in field else (lambda n: {field: n})
+    rows.write_text("".join(json.dumps(value(n) | {"score": n}) + "\n" for n in (5, 1, 3)))
+    better = METHODS[field.split(".")[-1]]
+    assert kept(rows, "k=1", f"score_field={field}") == [5 if better == "higher" else 1]
+
+
+def test_joined_shards_of_a_scorer_lose_their_direction_and_are_refused(rows, capsys):
+    """kenlm writes to `score`, too; the lowest are the best, and nothing but the manifest says so."""
+    declare(rows, {"score": "lower"})
+    assert kept(rows, "k=1") == [1]
+    joined = rows.with_name("all.jsonl")
+    joined.write_text(rows.read_text())
+    kept(joined, "k=1", expected=2)
+    words = [str(joined), str(rows.with_name("ordered.jsonl")), "sorting", "select=top-k", "select.k=1"]
+    assert main(ORDERING, words) == 2
+    assert "set select.direction=higher" in capsys.readouterr().err
+    assert main(ORDERING, [*words, "select.direction=lower"]) == 0
+
+
+def test_combining_needs_every_direction(rows, capsys):
+    rows.write_text("".join(json.dumps({"text": "x", "kenlm": n, "mine": n}) + "\n" for n in (5, 1, 3)))
+    words = [str(rows), str(rows.with_name("out.jsonl")), "combine", "score_field=new"]
+
+    def best():
+        lines = rows.with_name("out.jsonl").read_text().split("\n")[:-1]
+        return max(map(json.loads, lines), key=lambda row: row["new"])["mine"]
+
+    assert main(SCORING, [*words, "fields=[kenlm]"]) == 0 and best() == 1  # a lower perplexity is better
+    assert main(SCORING, [*words, "fields=[kenlm,mine]"]) == 2
+    assert "set lower_is_better=[mine], or lower_is_better=[] where higher is better" in capsys.readouterr().err
+    assert main(SCORING, [*words, "fields=[mine]", "lower_is_better=[]"]) == 0 and best() == 5
+    assert main(SCORING, [*words, "fields=[mine]", "lower_is_better=[mine]"]) == 0 and best() == 1
 
 
 def test_manifest_of_another_file_content_is_not_trusted(rows):
-    declare(rows, "score", "lower")
+    declare(rows, {"score": "lower"})
     rows.write_text(rows.read_text() + '{"ppl": 9, "score": 9}\n')
-    assert kept(rows, "k=1") == [9]
+    kept(rows, "k=1", expected=2)
 
 
 def test_shards_declare_for_themselves_and_must_agree(rows, capsys):
     other = rows.with_name("in2.jsonl")
     other.write_text('{"ppl": 0, "score": 0}\n')
-    declare(rows, "ppl", "lower")
-    declare(other, "ppl", "lower")
+    declare(rows, {"ppl": "lower"})
+    declare(other, {"ppl": "lower"})
     target = rows.with_name("out.jsonl")
     words = [str(rows.with_name("in*.jsonl")), str(target), "top-k", "k=1", "score_field=ppl"]
     assert main(STAGE, words) == 0
     assert target.read_text() == other.read_text()
     assert json.loads(target.with_name("out.jsonl.manifest.json").read_text())["directions"] == {"ppl": "lower"}
-    declare(other, "ppl", "higher")
+    declare(other, {"ppl": "higher"})
     assert main(STAGE, words) == 2
     assert "disagree on whether a higher ppl is better" in capsys.readouterr().err
