@@ -121,6 +121,7 @@ def new_model(path: str, tokenizer, seed: int, trust_remote_code: bool = False, 
         model = AutoModelForCausalLM.from_config(config, **trust, **options)
     _tell_code(path, model, vars(model.config))
     check_vocabulary(model, tokenizer, path)
+    use_known_products(model)
     return model
 
 
@@ -134,6 +135,12 @@ def check_vocabulary(model: torch.nn.Module, tokenizer, path: str) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
     if id_count(tokenizer) > rows:
         raise UserError(f"tokenizer and model of {path} do not fit: {id_count(tokenizer)} tokens, {rows} embeddings")
+
+
+def use_known_products(model: torch.nn.Module) -> None:
+    """In float64 take experts one after the other: torch's product of groups of rows does not know that type."""
+    if model.dtype == torch.float64:
+        model.set_experts_implementation("eager")  # without effect on a model that has no experts
 
 
 def check_positions(model: torch.nn.Module, max_length: int, key: str = "max_length") -> None:
@@ -187,6 +194,7 @@ def _load_weights(architecture: type, path: str, tokenizer, options: dict[str, A
         raise UserError(f"the weights of {path} do not fit its configuration: {len(random)} are missing ({random[0]})")
     _tell_code(path, model, vars(model.config))
     check_vocabulary(model, tokenizer, path)
+    use_known_products(model)
     return model.eval()
 
 

@@ -80,6 +80,7 @@ def build(path: Path, tokenizer, seed: int, options: dict[str, Any]) -> torch.nn
     except (ImportError, ValueError) as error:  # of the attention, or values that do not go together
         raise UserError(f"cannot build {path}: {str(error).split(chr(10))[0]}") from error
     models.check_vocabulary(model, tokenizer, str(path))
+    models.use_known_products(model)
     return model
 
 
