@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from common.visible import brief, visible
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LONGEST = 4000  # characters of a line of a message; of a value in it fewer are shown
+MEMORY_KEYS = "batch_size, batch_tokens, max_length, workers or NPROC"
 SAID = "said"  # a file in the log folder of a process of torchrun: its error is on the screen
 
 
@@ -56,17 +58,33 @@ def _exit_code(work: Callable[[], None]) -> int:
         _say(f"error: {error}: {sys.executable} -m pip install -r requirements.txt")
         return 2
     except Exception as error:
+        if _is_of_memory(error):
+            _say(f"error: out of memory{_memory_limit()}: lower {MEMORY_KEYS}, as far as the call has them")
+            return 2
         if isinstance(error, OSError) and (error.filename or error.errno in FULL):
             place = f"{visible(os.fsdecode(error.filename))}: " if error.filename else ""
             _say(f"error: {place}{error.strerror}")
             return 2
-        if type(error).__name__ not in ("OutOfMemoryError", "MemoryError"):  # torch's, without importing torch
-            raise
-        _say("error: out of memory: lower batch_size, batch_tokens or max_length")
-        return 2
+        raise
     if (error := failure()) and error.errno != errno.EPIPE:
         _say(f"warning: what was printed could not be written ({error.strerror}); the work is done")
     return 0
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    """Whether memory could not be had; libraries say so in many ways."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    signs = ("can't allocate memory", "not enough memory", "can't start new thread")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def _memory_limit() -> str:
+    """What limits this process, where it is not the machine."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return "" if limit == resource.RLIM_INFINITY else f" (ulimit -v allows {limit / 1e9:.2f} GB)"
 
 
 def _unread(error: OSError) -> int:

@@ -1,6 +1,7 @@
 """Output that appears whole or not at all: written beside its place, brought to the disk, renamed."""
 
 import contextlib
+import errno
 import glob
 import os
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ def draft_of(path: str | os.PathLike, folder: bool = False) -> Iterator[Path]:
                     with contextlib.suppress(OSError):
                         discard(draft)
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise
         if error.filename is not None and str(error.filename) not in map(str, (place, draft, place.parent)):
             raise
         raise UserError(f"cannot write {given}: {error.strerror or error}") from error

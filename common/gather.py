@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import resource
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -130,7 +131,9 @@ def _read_block(files: list[int], spans: Spans) -> bytes:
 
 
 def free_memory() -> float:
-    """Bytes of memory that this process may still fill, cached files not counted: of the machine, or of its cgroup."""
+    """Bytes that this process may still fill, cached files not counted: of the machine, its cgroup, or `ulimit -v`."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    limit = float("inf") if limit == resource.RLIM_INFINITY else limit
     with contextlib.suppress(OSError, StopIteration):
         with open("/proc/meminfo", encoding="ascii") as lines:
             free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
@@ -138,5 +141,5 @@ def free_memory() -> float:
             with open("/proc/self/cgroup", encoding="utf-8") as lines:
                 group = next(line.strip()[4:] for line in lines if line.startswith("0::/"))
             free = min(free, int(Path("/sys/fs/cgroup", group, "memory.max").read_text(encoding="ascii")))
-        return free
-    return float("inf")
+        return min(free, limit)
+    return limit

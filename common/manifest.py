@@ -90,7 +90,10 @@ def same_content(recorded: Mapping, current: Mapping) -> bool:
     if "id" in recorded or recorded.get("bytes") != current.get("bytes"):
         return recorded.get("id", "") == current.get("id")
     if current.get(WHOLE) and not recorded.get(WHOLE):
-        return recorded.get("xxh3") == as_once(current)["xxh3"]
+        same = recorded.get("xxh3") == as_once(current)["xxh3"]
+        if same:
+            say_sampled(current["path"])
+        return same
     return recorded.get("xxh3") == current.get("xxh3")
 
 
@@ -98,7 +101,6 @@ def as_once(current: Mapping[str, Any]) -> dict[str, Any]:
     """The fingerprint that older versions gave: large files were hashed by samples."""
     if not current.get(WHOLE):
         return dict(current)
-    _say_sampled(current["path"])
     return {**_without(current, WHOLE), "xxh3": _sampled(current["path"])}
 
 
@@ -108,7 +110,8 @@ def _sampled(path: str) -> str:
 
 
 @cache
-def _say_sampled(path: str) -> None:
+def say_sampled(path: str) -> None:
+    """Once for each."""
     print(f"note: {path} is compared by 64 samples a file, as an older version recorded it")
 
 

@@ -43,9 +43,8 @@ class WorkFolder:
         from records of older versions. unchanged: raises UserError where an input was changed while it was read.
         """
         self.path, self.run, self.unchanged = path, run, unchanged
-        self.identities: dict[str, Any] = _plain(inputs)
-        once = run.contents_once() if run else None
-        self.identities_once = None if once is None else self.identities | _plain(once)
+        self.inputs: dict[str, Any] = _plain(inputs)
+        self.steps: dict[str, tuple[dict[str, Any], Sequence[str]]] = {}  # name -> keys, what it comes after
         self.version = {"method_versions": run.identity["method_versions"]} if run and run.versions else {}
 
     @contextlib.contextmanager
@@ -76,13 +75,15 @@ class WorkFolder:
         what a killed run left. alone: one process does it while the others wait.
         Raises: UserError where the folder holds files that are not ours.
         """
-        assert self.identities.keys() >= set(after), f"{name} reads {after}; there are only {list(self.identities)}"
-        identity, known = self._identify(name, keys, after)
-        folder = self.path / name
+        there = [*self.inputs, *self.steps]
+        assert set(there) >= set(after), f"{name} reads {after}; there are only {there}"
+        self.steps[name] = _plain(keys), after
+        identity, folder = self._identity(name, self.inputs), self.path / name
         record = read_record(folder)
-        lost = _lost(folder, record) if record.get("identity") in known else []
+        known = self._is_known(name, record, identity)
+        lost = _lost(folder, record) if known else []
         world.wait()  # until every process has read it
-        if record.get("complete") and record["identity"] in known and not lost:
+        if record.get("complete") and known and not lost:
             print(f"{name}: up to date ({folder})")
             return record["facts"]
         if world.is_main():
@@ -109,18 +110,26 @@ class WorkFolder:
         world.wait()
         return read_record(folder)["facts"]
 
-    def _identify(self, name: str, keys: Mapping[str, Any], after: Sequence[str]) -> tuple[Any, list[Any]]:
-        """-> (the identity of the step, all under which older records may know it)."""
-        known = []
-        for identities in (self.identities, self.identities_once):
-            if identities is not None:
-                digests = {before: _digest(identities[before]) for before in after}
-                identities[name] = {"keys": _plain(keys), "after": digests} | self.version
-                known.append(identities[name])
-        return known[0], known
+    def _identity(self, name: str, inputs: Mapping[str, Any]) -> Any:
+        """Of an input, or of a step and so of all that it builds on."""
+        if name in inputs:
+            return inputs[name]
+        keys, after = self.steps[name]
+        digests = {before: _digest(self._identity(before, inputs)) for before in after}
+        return {"keys": keys, "after": digests} | self.version
+
+    def _is_known(self, name: str, record: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+        """Whether the record is of this step, as it is known now or as older versions knew its inputs."""
+        if not record or record["identity"] == identity:
+            return bool(record)
+        once = self.run.contents_once() if self.run else None
+        if once is None or record["identity"] != self._identity(name, self.inputs | _plain(once)):
+            return False
+        print(f"{name}: known by samples of its large inputs, as an older version recorded them")
+        return True
 
     def _make_room(
-        self, folder: Path, name: str, record: Mapping[str, Any], identity: Mapping[str, Any], known: Sequence[Any]
+        self, folder: Path, name: str, record: Mapping[str, Any], identity: Mapping[str, Any], known: bool
     ) -> None:
         """An empty folder for the step, or what a killed run of the same identity left in it."""
         unfinished = partial_path(folder / RECORD)  # of a run that was killed at its very first file
@@ -131,7 +140,7 @@ class WorkFolder:
             aside = next(path for n in count(1) if not (path := self.path / f"{name}.damaged-{n}").exists())
             os.rename(folder, aside)
             print(f"{name}: made anew, its {RECORD} is damaged (what was there is now {aside})")
-        elif record and record["identity"] not in known:
+        elif record and not known:
             print(f"{name}: made anew, {self._difference(record['identity'], identity)}")
             remove(folder)
         elif record:

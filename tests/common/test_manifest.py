@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in.jsonl").write_text(ROWS)
     manifest._sampled.cache_clear()
-    manifest._say_sampled.cache_clear()
+    manifest.say_sampled.cache_clear()
     return tmp_path
 
 
