@@ -176,6 +176,12 @@ def recover(place: Path) -> None:
         print(f"note: {place} is back: a run was killed while it replaced it")
 
 
+def forget_old(place: Path) -> None:
+    """Remove the folder that was replaced by what is in its place, if a run was killed before it did."""
+    if place.exists():
+        discard(_old(place))
+
+
 def _old(place: Path) -> Path:
     return place.with_name(f".{place.name}.old")
 

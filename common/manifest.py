@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.contents import LARGE, Named, digest_of, sampled_digest, stamp_of
-from common.durable import discard, publish, recover
+from common.durable import discard, flush, forget_old, publish, recover
 from common.errors import UserError
 from common.files import partial_path, write_text
 
@@ -217,11 +218,17 @@ class Run:
             print(f"{self.output} is made anew: {news}")
             return False
         if pending_path(self.output).exists() and _describing(manifest_path(self.output), self.output) is None:
-            publish(pending_path(self.output), manifest_path(self.output))
-        with contextlib.suppress(OSError):  # of a run of the same call that was killed at its last file
+            self._publish_manifest()
+        with contextlib.suppress(OSError):  # of a run of the same call that was killed at its last steps
+            forget_old(self.output)
             partial_path(manifest_path(self.output)).unlink()
         print(f"{self.output} is up to date (same input, method and configuration); delete it to run again")
         return True
+
+    def _publish_manifest(self) -> None:
+        """It is on the disk already."""
+        os.replace(pending_path(self.output), manifest_path(self.output))
+        flush(manifest_path(self.output).parent)
 
     def _is_same(self, before: Mapping[str, Any]) -> bool:
         """Whether the record is of this call, its method's version aside; a moved input is still the same input."""
@@ -259,7 +266,7 @@ class Run:
         except BaseException:
             pending.unlink(missing_ok=True)
             raise
-        publish(pending, manifest_path(self.output))
+        self._publish_manifest()
 
 
 def same_inputs(recorded: Any, current: Mapping[str, Any]) -> bool:

@@ -90,12 +90,10 @@ class _Guard:
 
     @contextlib.contextmanager
     def _tolerant(self) -> Iterator[None]:
-        if self.failure:
-            return
         try:
             yield
         except OSError as error:
-            self.failure = error
+            self.failure = self.failure or error
             with contextlib.suppress(OSError, ValueError):  # what is left in buffers goes nowhere
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self.stream.fileno())

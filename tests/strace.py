@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 CALLS = "openat,creat,write,pwrite64,writev,ftruncate,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,mkdir"
+FAULTY = "write,fsync,rename,renameat2,unlink,unlinkat"
 LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += +(-?\d+)")
 OF_DESCRIPTOR = re.compile(r"^\d+<([^>]*?)(?:\(deleted\))?>")
 NAMES = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -38,6 +39,43 @@ def trace(command: list[str], log: Path, **options) -> tuple[subprocess.Complete
     words = ["strace", "-f", "-qq", "-y", "-s", "4096", "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(log)]
     done = subprocess.run([*words, *command], capture_output=True, text=True, **options)
     return done, list(_events(log.read_text(errors="replace")))
+
+
+class Place(NamedTuple):
+    """One system call of a command, as strace counts them: the n-th of its name in its process or thread."""
+
+    call: str
+    number: int
+    path: Path
+
+
+def places(command: list[str], log: Path, folder: Path, **options) -> list[Place]:
+    """The writes, fsyncs, renames and unlinks of a command that have to do with what lies below a folder."""
+    words = ["strace", "-f", "--seccomp-bpf", "-qq", "-y", "-s", "4096", "-e", f"trace={FAULTY}", "-e", "signal=none"]
+    done = subprocess.run([*words, "-o", str(log), *command], capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stderr
+    counts: dict[tuple[str, str], int] = {}
+    found = {}
+    for line in log.read_text(errors="replace").split("\n"):
+        if not (begin := re.match(r"(\d+) +(\w+)\((.*)", line)):
+            continue
+        process, call, rest = begin.groups()
+        counts[process, call] = counts.get((process, call), 0) + 1
+        described = OF_DESCRIPTOR.match(rest)
+        names = NAMES.findall(rest) if call.startswith(("rename", "unlink")) else [described[1]] if described else []
+        path = Path(names[0]) if names else Path("/")
+        if call == "unlinkat" and described:
+            path = Path(described[1], path)
+        if ":[" not in path.name and folder in (folder / path).parents:  # no pipe
+            found[call, counts[process, call]] = Place(call, counts[process, call], folder / path)
+    return list(found.values())
+
+
+def fail(command: list[str], place: Place, fault: str, **options) -> subprocess.CompletedProcess:
+    """Run a command in which one call fails. fault: error=ENOSPC, error=EIO or signal=KILL."""
+    inject = f"inject={place.call}:{fault}:when={place.number}"
+    words = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", f"trace={place.call}", "-e", inject]
+    return subprocess.run([*words, *command], capture_output=True, text=True, **options)
 
 
 def _events(log: str) -> Iterator[Event]:

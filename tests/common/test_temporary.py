@@ -54,9 +54,9 @@ def test_one_that_another_process_holds_stays(place):
 
 
 def test_a_full_one_is_named_with_what_moves_it(place):
-    with pytest.raises(UserError, match=rf"temporary folder {place}: No space left on device \(TMPDIR moves it\)"):
-        with told_of_temporary():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    message = rf"temporary folder {place}: No space left on device \(TMPDIR moves it\)"
+    with pytest.raises(UserError, match=message), told_of_temporary():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(OSError, match="Input/output"), told_of_temporary():
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
