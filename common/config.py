@@ -26,6 +26,7 @@ from common.yaml_text import YamlFault, parse_yaml, read_yaml
 METADATA = ("name", "version", "description")  # accepted in every YAML, without effect
 REQUIRED = inspect.Parameter.empty
 LARGEST = 2**63  # integers below it fit into those of numpy and torch
+NO_UNICODE = "it holds a character that is no Unicode text"
 NO_TEXT = re.compile("[\0\ud800-\udfff]")
 NO_PATH = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")  # the other surrogates stand for bytes that are no UTF-8
 TEXTS = re.compile(r"fields?$|^(separator|language|arm|lower_is_better)$")  # keys; any other text may be a path
@@ -68,13 +69,17 @@ def columns_of(function: Callable) -> list[str]:
     return [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping without the metadata keys. Raises UserError with the place of the fault."""
-    content = read_yaml(path)
+def load_yaml(path: Path, key: str | None = None) -> dict[str, Any]:
+    """A YAML mapping without the metadata keys. key: that names the file, where one does.
+
+    Raises UserError with the place of the fault.
+    """
+    origin = f"{key}: " if key else ""
+    content = read_yaml(path, origin)
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected `key: value` lines")
+        raise UserError(f"{origin}{path}: expected `key: value` lines")
     return {key: value for key, value in content.items() if key not in METADATA}
 
 
@@ -159,15 +164,18 @@ def _checked(key: Key, value: Any, origin: str, is_text: bool) -> Any:
         try:
             # strict=False: YAML 1.1 reads 6e-4 as text; numbers written that way must still be numbers.
             checked = msgspec.convert(candidate, key.type, strict=False)
-        except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        except msgspec.ValidationError as error:
             failure = failure or str(error)
+            continue
+        except UnicodeEncodeError:  # of a lone surrogate that was to be a number
+            failure = NO_UNICODE
             continue
         if isinstance(checked, float) and math.isnan(checked):
             failure = "NaN is not a value"
         elif isinstance(checked, int) and not -LARGEST <= checked < LARGEST:
             failure = "out of range"
         elif _unwritable(key, checked):
-            failure = "it holds a character that is no Unicode text"
+            failure = NO_UNICODE
         else:
             return checked
     shown = f"{brief(_plain(value))} is not valid: {brief(failure)}"

@@ -34,19 +34,19 @@ def parse_yaml(text: str) -> Any:
         raise YamlFault(str(error)) from None
 
 
-def read_yaml(path: Path) -> Any:
-    """The value of a YAML file. Raises: UserError with the place of the fault."""
+def read_yaml(path: Path, origin: str = "") -> Any:
+    """The value of a YAML file. Raises: UserError with the place of the fault, which begins with `origin`."""
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"no configuration file {path}") from None
+        raise UserError(f"{origin}no configuration file {path}") from None
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError(f"{origin}cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text") from None
+        raise UserError(f"{origin}{path}: not UTF-8 text") from None
     except YamlFault as fault:
         line = f":{fault.line}" if fault.line else ""
-        raise UserError(f"{path}{line}: broken YAML: {fault}") from None
+        raise UserError(f"{origin}{path}{line}: broken YAML: {fault}") from None
 
 
 class _Loader(yaml.SafeLoader):

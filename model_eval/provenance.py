@@ -36,5 +36,5 @@ def _of_data(manifest: dict[str, Any]) -> dict[str, Any] | None:
     shards = [one["path"] for one in manifest.get("inputs", {}).get("data", []) if "path" in one]
     if len(shards) == 1 and (found := read_manifest(shards[0])):
         return found
-    folders = {Path(shard).parent for shard in shards}
+    folders = {Path(shard).absolute().parent for shard in shards}
     return read_manifest(folders.pop()) if len(folders) == 1 else None

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from msgspec import Meta
 
-from common.config import Positive, Seed, load_yaml
+from common.config import Positive, load_yaml
 from common.errors import UserError
 from common.jsonl import BadRowPolicy, Source
 
@@ -70,13 +70,13 @@ class BaseTraining(ABC):
 
     max_length: Annotated[int, Meta(ge=2)] = 1024
     max_tokens: Positive | None = None
-    epochs: Annotated[float, Meta(gt=0)] = 1.0
+    epochs: Annotated[float, Meta(gt=0, lt=2**31)] = 1.0
     batch_size: Positive = 8
-    gradient_accumulation_steps: Positive = 4
+    gradient_accumulation_steps: Annotated[int, Meta(ge=1, lt=2**31)] = 4
     learning_rate: Annotated[float, Meta(gt=0)] | None = 6e-4
     min_learning_rate: Rate | None = None
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_steps: Rate = 2000
+    warmup_steps: Annotated[float, Meta(ge=0, lt=2**31)] = 2000
     adam_beta1: Decay = 0.9
     adam_beta2: Decay = 0.98
     adam_epsilon: Annotated[float, Meta(gt=0)] = 1e-6
@@ -97,7 +97,7 @@ class BaseTraining(ABC):
     heldout_steps: Positive = 1000
     report_to: str | list[str] = "none"
     project: str = "delt"
-    seed: Seed = 10
+    seed: Annotated[int, Meta(ge=0, lt=2**32)] = 10
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
     trust_remote_code: bool = False
@@ -112,7 +112,7 @@ class BaseTraining(ABC):
             if self.chunked_loss and getattr(self, name) is not None:
                 raise UserError(f"{name} spreads the output layer, which chunked_loss needs whole: drop one of them")
             if (path := getattr(self, name)) is not None:
-                load_yaml(Path(path))  # broken, it is better known now
+                load_yaml(Path(path), name)  # broken, it is better known now
         if self.deepspeed and importlib.util.find_spec("deepspeed") is None:
             raise UserError(f"deepspeed={self.deepspeed}: it is not installed (pip install deepspeed)")
 

@@ -35,11 +35,11 @@ def test_help_from_anywhere_beside_a_foreign_utils_py(stage, tmp_path):
 @pytest.mark.parametrize("stage", ["data_selection", "data_ordering"])
 def test_row_stages_never_import_torch(stage, tmp_path):
     (tmp_path / "in.jsonl").write_text('{"score": 1}\n')
-    method = {"data_selection": "top-r", "data_ordering": "folding"}[stage]
+    words = {"data_selection": ["top-r", "direction=higher"], "data_ordering": ["folding"]}[stage]
     code = f"""import sys
 from {stage}.entry import STAGE
 from common.cli import main
-assert main(STAGE, ["in.jsonl", "out.jsonl", "{method}"]) == 0
+assert main(STAGE, ["in.jsonl", "out.jsonl", *{words}]) == 0
 assert main(STAGE, ["--help"]) == 0
 print(sorted({{"torch", "transformers", "datasets", "matplotlib", "scipy"}} & sys.modules.keys()))"""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}

@@ -1,6 +1,7 @@
 """Finding and loading an n-gram model, and the probability of documents under it."""
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,8 +70,8 @@ def load_model(path: str):
     config = kenlm.Config()
     config.show_progress, config.arpa_complain = False, kenlm.ARPALoadComplain.NONE
     try:
-        return kenlm.Model(path, config)
-    except (OSError, RuntimeError) as error:
+        return kenlm.Model(os.fsencode(path), config)  # a name need not be UTF-8
+    except (OSError, RuntimeError, UnicodeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"cannot load the n-gram model {path}: {reason}") from error
 

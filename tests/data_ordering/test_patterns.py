@@ -59,6 +59,15 @@ def test_windows_are_reversed_and_all_else_is_copied(n, sections, ratio):
     assert arranged.tolist() == expected + left
 
 
+def test_numbers_beyond_the_rows_change_nothing_and_cost_nothing():
+    rows = np.arange(5)
+    for ratio in (0.0, 0.2, 1.0):
+        many = arrange_around_splits(rows, 1000, ratio, lambda window: window[::-1])
+        assert (arrange_around_splits(rows, 2**62, ratio, lambda window: window[::-1]) == many).all()
+    shuffled = [shuffled_in_windows(rows, size, np.random.default_rng(0)) for size in (6, 2**62)]
+    assert (shuffled[0] == shuffled[1]).all()
+
+
 def test_the_radius_is_that_of_the_ratio_as_written():
     # 0.35 of 90 rows is 31.5, which rounds to the even 32; 90 * 0.35 is 31.499... in binary
     arranged = arrange_around_splits(np.arange(90), 2, 0.35, lambda window: window[::-1])
