@@ -118,7 +118,7 @@ def test_a_fault_at_any_point_costs_nothing_but_time(inputs, tmp_path, name):
     old = content(start)
     found = chosen(places(command([*words, *after]), tmp_path / "log", done, **options(done)), name)
     new = content(done)
-    assert new and new != old and len(found) > 3
+    assert new and new != old and found
     for place in found:
         for fault in FAULTS:
             folder = tmp_path / "try"
