@@ -7,9 +7,11 @@ tokens depend on.
 """
 
 import contextlib
+import inspect
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,6 +85,8 @@ def tokenizer_identity(tokenizer) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     text = backend.to_str() if backend is not None else json.dumps([type(tokenizer).__name__, tokenizer.get_vocab()])
     special = [tokens.special_tokens(tokenizer), getattr(tokenizer, "chat_template", None)]
+    if (module := type(tokenizer).__module__).startswith("transformers_modules"):  # code of its own, by its digest
+        special.append([module, inspect.getsource(sys.modules[module])])
     return xxhash.xxh3_128((text + json.dumps(special)).encode()).hexdigest()
 
 
