@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import json
+import re
 import subprocess
 import sys
 import time
@@ -18,7 +19,9 @@ from common.files import partial_path, write_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ENDING, WORK = ".manifest.json", ".work"  # of the names of what stages put beside their outputs
+RESULT = re.compile(r"(.+)\.manifest\.json|(.+)\.work|\.(.+)\.partial|\.(.+)\.manifest\.json\.pending")
 WHOLE = "whole"  # in a fingerprint: files above 64 MiB are hashed whole too; older records have samples of them
+OWN = "own"  # in a fingerprint: results in the folder of a model are left out; older records have them
 Versions = Mapping[str, Mapping[int, str]]  # method -> version from 2 on -> what changed in its results
 
 
@@ -43,32 +46,35 @@ def fingerprint(path: str | Path, settled: bool = False) -> dict[str, Any]:
     if files is None:
         return {"id": str(path)}
     size, digest = digest_of(files, settled)
-    return {"path": str(path), "bytes": size, "xxh3": digest} | ({WHOLE: True} if _has_large(files) else {})
+    marks = {WHOLE: _has_large(files), OWN: _is_model(Path(path)) and files != _files_of(Path(path), own=False)}
+    return {"path": str(path), "bytes": size, "xxh3": digest} | {name: True for name, found in marks.items() if found}
 
 
-def _files_of(path: Path) -> Named | None:
-    """(name, path) of what a fingerprint is of; None for an id."""
+def _files_of(path: Path, own: bool = True) -> Named | None:
+    """(name, path) of what a fingerprint is of; None for an id. own: without results in the folder of a model."""
     if path.exists():
-        found = [path] if path.is_file() else _own_files(path)
+        found = [path] if path.is_file() else list(path.rglob("*"))
+        if own and _is_model(path):
+            results = _results(found)
+            found = [file for file in found if results.isdisjoint((file, *file.parents))]
         return [(str(file.relative_to(path)), file) for file in sorted(found) if file.is_file()]
     found = [Path(file) for file in sorted(glob.glob(str(path), recursive=True))]
     return [(file.name, file) for file in found if file.is_file()] or None
 
 
-def _own_files(folder: Path) -> Iterable[Path]:
-    """All below a folder; of a model only what it consists of, not results that stages have put into its folder."""
-    if not (folder / "config.json").is_file():
-        return folder.rglob("*")
-    made = {path.name.removesuffix(ENDING) for path in folder.glob(f"*{ENDING}")}
-    made |= {path.name.removesuffix(WORK) for path in folder.glob(f"*{WORK}")}
+def _is_model(path: Path) -> bool:
+    return (path / "config.json").is_file()
 
-    def is_own(path: Path) -> bool:
-        name = path.relative_to(folder).parts[0]
-        if name.startswith(".") and name.endswith((".partial", ".pending", ".lock")):
-            return False
-        return not any(name == result or name.startswith(f"{result}.") for result in made)
 
-    return filter(is_own, folder.rglob("*"))
+def _results(found: Iterable[Path]) -> set[Path]:
+    """What stages have put among the files, or are putting there: their outputs, and what belongs to these."""
+    paths = set()
+    for path in found:
+        if match := RESULT.fullmatch(path.name):
+            output = path.with_name(match[match.lastindex])
+            beside = [Path(f"{output}{WORK}"), Path(f"{output}.png"), path.with_name(f".{output.name}.lock")]
+            paths.update([output, manifest_path(output), pending_path(output), *beside])
+    return paths | set(map(partial_path, paths))
 
 
 def _stamps(path: str) -> list[tuple[int, ...]]:
@@ -85,26 +91,35 @@ def _has_large(files: Named) -> bool:
 def same_content(recorded: Mapping, current: Mapping) -> bool:
     """Whether a fingerprint in a record is of the content that `current` is of, wherever it lies.
 
-    A record from before large files were hashed whole is compared by the samples that it has.
+    A record from before large files were hashed whole is compared by the samples that it has, one from before results
+    were left out with those.
     """
-    if "id" in recorded or recorded.get("bytes") != current.get("bytes"):
-        return recorded.get("id", "") == current.get("id")
-    if current.get(WHOLE) and not recorded.get(WHOLE):
-        return recorded.get("xxh3") == as_once(current)["xxh3"]
-    return recorded.get("xxh3") == current.get("xxh3")
+    if "id" in recorded or "id" in current:
+        return recorded.get("id") == current.get("id")
+    if recorded.get("bytes") == current["bytes"] and recorded.get("xxh3") == current["xxh3"]:
+        return True
+    if recorded.keys() & {WHOLE, OWN} or not (current.get(OWN) or recorded.get("bytes") == current["bytes"]):
+        return False
+    olds = [as_once(current, own) for own in (True, False)]
+    found = any(recorded.get("bytes") == old["bytes"] and recorded.get("xxh3") == old["xxh3"] for old in olds)
+    if found and current.get(WHOLE):
+        _say_sampled(current["path"])
+    return found
 
 
-def as_once(current: Mapping[str, Any]) -> dict[str, Any]:
-    """The fingerprint that older versions gave: large files were hashed by samples."""
-    if not current.get(WHOLE):
-        return dict(current)
-    _say_sampled(current["path"])
-    return {**_without(current, WHOLE), "xxh3": _sampled(current["path"])}
+def as_once(current: Mapping[str, Any], own: bool = True) -> dict[str, Any]:
+    """The fingerprint that older versions gave: large files by samples. own: without results, as `_files_of`."""
+    own = own or not current.get(OWN)
+    if own and not current.get(WHOLE):
+        return _without(current, OWN)
+    size, digest = _sampled(current["path"], own)
+    return {"path": current["path"], "bytes": size, "xxh3": digest}
 
 
 @cache
-def _sampled(path: str) -> str:
-    return sampled_digest(_files_of(Path(path)))
+def _sampled(path: str, own: bool) -> tuple[int, str]:
+    files = _files_of(Path(path), own)
+    return sum(file.stat().st_size for _, file in files), sampled_digest(files)
 
 
 @cache
@@ -186,9 +201,9 @@ class Run:
                 if not same_content(known, fingerprint(path)):
                     raise UserError(f"{path} was changed while it was read: run again when nothing writes to it")
 
-    def input_paths(self) -> list[str]:
-        """All that is read: files, and folders such as models."""
-        return list(self.stamps)
+    def input_files(self) -> list[Path]:
+        """All that are read, those in folders such as models too."""
+        return [file for path in self.stamps for _, file in _files_of(Path(path)) or ()]
 
     def _fingerprints(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -197,13 +212,15 @@ class Run:
 
     def contents(self) -> dict[str, Any]:
         """Name -> fingerprint of each input, wherever it lies."""
-        return _map_inputs(self.identity["inputs"], lambda one: _without(one, "path"))
+        return _map_inputs(self.identity["inputs"], lambda one: _without(one, "path", OWN))
 
-    def contents_once(self) -> dict[str, Any] | None:
+    def contents_once(self) -> list[dict[str, Any]]:
         """`contents` as older versions had them, where those differ."""
-        if not any(one.get(WHOLE) for one in self._fingerprints()):
-            return None
-        return _map_inputs(self.identity["inputs"], lambda one: _without(as_once(one), "path"))
+        now, found = self.contents(), []
+        for own in (True, False):
+            once = _map_inputs(self.identity["inputs"], lambda one, own=own: _without(as_once(one, own), "path"))
+            found += [once] if once not in (now, *found) else []
+        return found
 
     def is_done(self) -> bool:
         """Whether OUT is the complete result of this very call; says so if it is."""
@@ -295,8 +312,8 @@ def _map_inputs(inputs: Mapping[str, Any], change: Callable[[Mapping[str, Any]],
     }
 
 
-def _without(content: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in content.items() if key != name}
+def _without(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in names}
 
 
 def _plain(value: Any) -> Any:

@@ -25,6 +25,7 @@ from common.manifest import Run, version_news
 
 RECORD = "step.json"  # in the folder of a step: its identity, whether it is complete, its files, its facts
 TRASH = ".trash"
+OLDER = "; its inputs are compared as an older version recorded them"
 
 
 class WorkFolder:
@@ -44,8 +45,8 @@ class WorkFolder:
         """
         self.path, self.run, self.unchanged = path, run, unchanged
         self.identities: dict[str, Any] = _plain(inputs)
-        once = run.contents_once() if run else None
-        self.identities_once = None if once is None else self.identities | _plain(once)
+        older = run.contents_once() if run and any(path.glob(f"*/{RECORD}")) else []
+        self.identities_once = [self.identities | _plain(once) for once in older]
         self.version = {"method_versions": run.identity["method_versions"]} if run and run.versions else {}
 
     @contextlib.contextmanager
@@ -83,7 +84,7 @@ class WorkFolder:
         lost = _lost(folder, record) if record.get("identity") in known else []
         world.wait()  # until every process has read it
         if record.get("complete") and record["identity"] in known and not lost:
-            print(f"{name}: up to date ({folder})")
+            print(f"{name}: up to date ({folder}{'' if record['identity'] == identity else OLDER})")
             return record["facts"]
         if world.is_main():
             for file in lost:
@@ -112,11 +113,10 @@ class WorkFolder:
     def _identify(self, name: str, keys: Mapping[str, Any], after: Sequence[str]) -> tuple[Any, list[Any]]:
         """-> (the identity of the step, all under which older records may know it)."""
         known = []
-        for identities in (self.identities, self.identities_once):
-            if identities is not None:
-                digests = {before: _digest(identities[before]) for before in after}
-                identities[name] = {"keys": _plain(keys), "after": digests} | self.version
-                known.append(identities[name])
+        for identities in (self.identities, *self.identities_once):
+            digests = {before: _digest(identities[before]) for before in after}
+            identities[name] = {"keys": _plain(keys), "after": digests} | self.version
+            known.append(identities[name])
         return known[0], known
 
     def _make_room(
