@@ -18,7 +18,7 @@ def known_direction(field: str, direction: str, directions: Mapping[str, str]) -
     """
     if direction != "auto":
         return direction
-    return directions.get(field) or _of_method(field.rpartition(".")[2].replace("_", "-"))
+    return directions.get(field) or _of_method(field.rpartition(".")[2])
 
 
 def higher_is_better(field: str, direction: str, directions: Mapping[str, str], cure: str) -> bool:
@@ -33,7 +33,8 @@ def higher_is_better(field: str, direction: str, directions: Mapping[str, str], 
 
 
 def _of_method(name: str) -> str | None:
-    if name not in method_names("data_scoring"):
+    folder = name.replace("-", "_")
+    if folder not in [method.replace("-", "_") for method in method_names("data_scoring")]:
         return None
-    method = importlib.import_module(f"data_scoring.{name.replace('-', '_')}.method")
+    method = importlib.import_module(f"data_scoring.{folder}.method")
     return "higher" if method.Scorer.higher_is_better else "lower"

@@ -16,10 +16,24 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+MANIFEST, WORK = ".manifest.json", ".work"  # of the names of what stages put beside their outputs
+
 
 def partial_path(path: Path) -> Path:
     """Where `path` is written before it is complete (same folder, so that the rename is atomic)."""
     return path.with_name(f".{path.name}.partial")
+
+
+def manifest_path(output: str | Path) -> Path:
+    """Where the manifest of `output` (a file, or a folder such as a model) stands."""
+    output = Path(output)
+    return output.parent / f"{output.name}{MANIFEST}"
+
+
+def pending_path(output: str | Path) -> Path:
+    """Where a manifest waits until its output is in its place."""
+    manifest = manifest_path(output)
+    return manifest.with_name(f".{manifest.name}.pending")
 
 
 @contextlib.contextmanager

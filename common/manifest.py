@@ -1,119 +1,22 @@
-"""Fingerprints and the completion record: `OUT.manifest.json`, written last, means that OUT is complete."""
+"""The completion record: `OUT.manifest.json`, written last, means that OUT is complete."""
 
 import contextlib
-import glob
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.contents import LARGE, Named, digest_of, sampled_digest, stamp_of
 from common.durable import discard, flush, forget_old, publish, recover
 from common.errors import UserError
-from common.files import partial_path, write_text
+from common.files import manifest_path, partial_path, pending_path, write_text
+from common.fingerprint import OWN, as_once, files_of, fingerprint, same_content, same_content_of_all, stamps
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-ENDING, WORK = ".manifest.json", ".work"  # of the names of what stages put beside their outputs
-WHOLE = "whole"  # in a fingerprint: files above 64 MiB are hashed whole too; older records have samples of them
 Versions = Mapping[str, Mapping[int, str]]  # method -> version from 2 on -> what changed in its results
-
-
-def manifest_path(output: str | Path) -> Path:
-    """Where the manifest of `output` (a file, or a folder such as a model) stands."""
-    output = Path(output)
-    return output.with_name(output.name + ENDING)
-
-
-def pending_path(output: str | Path) -> Path:
-    """Where a manifest waits until its output is in its place."""
-    return manifest_path(output).with_name(f".{manifest_path(output).name}.pending")
-
-
-def fingerprint(path: str | Path, settled: bool = False) -> dict[str, Any]:
-    """Size in bytes and xxh3 hash of a file, of all files below a folder, or of those that match a glob.
-
-    An id that is no path stands for itself. Contents are hashed whole; the digest of more than 64 MiB is remembered in
-    the cache folder by the inodes, sizes and times of change of the files. settled: as in `digest_of`.
-    """
-    files = _files_of(Path(path))
-    if files is None:
-        return {"id": str(path)}
-    size, digest = digest_of(files, settled)
-    return {"path": str(path), "bytes": size, "xxh3": digest} | ({WHOLE: True} if _has_large(files) else {})
-
-
-def _files_of(path: Path) -> Named | None:
-    """(name, path) of what a fingerprint is of; None for an id."""
-    if path.exists():
-        found = [path] if path.is_file() else _own_files(path)
-        return [(str(file.relative_to(path)), file) for file in sorted(found) if file.is_file()]
-    found = [Path(file) for file in sorted(glob.glob(str(path), recursive=True))]
-    return [(file.name, file) for file in found if file.is_file()] or None
-
-
-def _own_files(folder: Path) -> Iterable[Path]:
-    """All below a folder; of a model only what it consists of, not results that stages have put into its folder."""
-    if not (folder / "config.json").is_file():
-        return folder.rglob("*")
-    made = {path.name.removesuffix(ENDING) for path in folder.glob(f"*{ENDING}")}
-    made |= {path.name.removesuffix(WORK) for path in folder.glob(f"*{WORK}")}
-
-    def is_own(path: Path) -> bool:
-        name = path.relative_to(folder).parts[0]
-        if name.startswith(".") and name.endswith((".partial", ".pending", ".lock")):
-            return False
-        return not any(name == result or name.startswith(f"{result}.") for result in made)
-
-    return filter(is_own, folder.rglob("*"))
-
-
-def _stamps(path: str) -> list[tuple[int, ...]]:
-    """Of all files that a fingerprint is of."""
-    with contextlib.suppress(OSError):
-        return [stamp_of(file) for _, file in _files_of(Path(path)) or ()]
-    return []
-
-
-def _has_large(files: Named) -> bool:
-    return any(file.stat().st_size > LARGE for _, file in files)
-
-
-def same_content(recorded: Mapping, current: Mapping) -> bool:
-    """Whether a fingerprint in a record is of the content that `current` is of, wherever it lies.
-
-    A record from before large files were hashed whole is compared by the samples that it has.
-    """
-    if "id" in recorded or recorded.get("bytes") != current.get("bytes"):
-        return recorded.get("id", "") == current.get("id")
-    if current.get(WHOLE) and not recorded.get(WHOLE):
-        same = recorded.get("xxh3") == as_once(current)["xxh3"]
-        if same:
-            say_sampled(current["path"])
-        return same
-    return recorded.get("xxh3") == current.get("xxh3")
-
-
-def as_once(current: Mapping[str, Any]) -> dict[str, Any]:
-    """The fingerprint that older versions gave: large files were hashed by samples."""
-    if not current.get(WHOLE):
-        return dict(current)
-    return {**_without(current, WHOLE), "xxh3": _sampled(current["path"])}
-
-
-@cache
-def _sampled(path: str) -> str:
-    return sampled_digest(_files_of(Path(path)))
-
-
-@cache
-def say_sampled(path: str) -> None:
-    """Once for each."""
-    print(f"note: {path} is compared by 64 samples a file, as an older version recorded it")
 
 
 def read_manifest(output: str | Path) -> dict[str, Any] | None:
@@ -180,19 +83,19 @@ class Run:
             "directions": dict(directions or {}),
             "method_versions": {name: max(changes) for name, changes in self.versions.items() if changes},
         }
-        self.stamps = {path: _stamps(path) for one in self._fingerprints() if (path := one.get("path"))}
+        self.stamps = {path: stamps(path) for one in self._fingerprints() if (path := one.get("path"))}
 
     def check_inputs(self) -> None:
         """Raises UserError where an input was changed since the beginning: what was read of it may be torn."""
-        for path, stamps in self.stamps.items():
-            if _stamps(path) != stamps:
+        for path, known_stamps in self.stamps.items():
+            if stamps(path) != known_stamps:
                 [known] = [one for one in self._fingerprints() if one.get("path") == path][:1]
                 if not same_content(known, fingerprint(path)):
                     raise UserError(f"{path} was changed while it was read: run again when nothing writes to it")
 
-    def input_paths(self) -> list[str]:
-        """All that is read: files, and folders such as models."""
-        return list(self.stamps)
+    def input_files(self) -> list[Path]:
+        """All that are read, those in folders such as models too."""
+        return [file for path in self.stamps for _, file in files_of(Path(path)) or ()]
 
     def _fingerprints(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -201,13 +104,15 @@ class Run:
 
     def contents(self) -> dict[str, Any]:
         """Name -> fingerprint of each input, wherever it lies."""
-        return _map_inputs(self.identity["inputs"], lambda one: _without(one, "path"))
+        return _map_inputs(self.identity["inputs"], lambda one: _without(one, "path", OWN))
 
-    def contents_once(self) -> dict[str, Any] | None:
+    def contents_once(self) -> list[dict[str, Any]]:
         """`contents` as older versions had them, where those differ."""
-        if not any(one.get(WHOLE) for one in self._fingerprints()):
-            return None
-        return _map_inputs(self.identity["inputs"], lambda one: _without(as_once(one), "path"))
+        now, found = self.contents(), []
+        for own in (True, False):
+            once = _map_inputs(self.identity["inputs"], lambda one, own=own: _without(as_once(one, own), "path"))
+            found += [once] if once not in (now, *found) else []
+        return found
 
     def is_done(self) -> bool:
         """Whether OUT is the complete result of this very call; says so if it is."""
@@ -276,12 +181,6 @@ def same_inputs(recorded: Any, current: Mapping[str, Any]) -> bool:
     return all(same_content_of_all(recorded[name], current[name]) for name in current)
 
 
-def same_content_of_all(recorded: Any, current: Any) -> bool:
-    """`same_content` for a fingerprint or a list of them."""
-    one, other = (prints if isinstance(prints, list) else [prints] for prints in (recorded, current))
-    return len(one) == len(other) and all(map(same_content, one, other))
-
-
 def with_defaults(recorded: Any, current: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a record, with the defaults of those keys of today that it does not know."""
     recorded = recorded if isinstance(recorded, dict) else {}
@@ -305,8 +204,8 @@ def _map_inputs(inputs: Mapping[str, Any], change: Callable[[Mapping[str, Any]],
     }
 
 
-def _without(content: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in content.items() if key != name}
+def _without(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in names}
 
 
 def _plain(value: Any) -> Any:

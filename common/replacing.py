@@ -2,28 +2,30 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.manifest import manifest_path, read_manifest
+from common.manifest import manifest_path, pending_path, read_manifest
 
 MADE_BY = ("data_scoring", "data_selection", "data_ordering")
 CURE = "overwrite_out=true replaces it"
 
 
-def check_replaceable(output: Path, source: str, inputs: Iterable[str], name: str = "OUT") -> None:
-    """Raises UserError where `output` would replace what no stage made, or what IN was made from.
+def check_replaceable(
+    output: Path, source: str, shards: Iterable[str], read: Iterable[Path], name: str = "OUT"
+) -> None:
+    """Raises UserError where `output` would replace what no stage made, what is read, or what IN was made from.
 
-    source: IN, which may be replaced. inputs: the files of IN, and all else that is read.
+    source: IN, which may be replaced. shards: its files. read: all files that the call reads.
     """
-    if not _holds_something(output) or _same(output, source):
+    if not _holds_something(output) or _real(output) == _real(source):
         return
-    inputs = list(inputs)
-    if any(_same(output, path) for path in inputs):
+    if any(_lies_in(path, output) for path in read):
         raise UserError(f"{name}={output} is an input of this call: {CURE}")
-    if maker := next((path for path, origin in _origins(inputs) if _same(output, origin)), None):
+    if maker := next((path for path, origin in _origins(shards) if _lies_in(origin, output)), None):
         raise UserError(f"{name}={output} is what {maker} was made from (IN and {name} swapped?): {CURE}")
     made = read_manifest(output)
     if made is None or made.get("stage") not in MADE_BY:
@@ -39,10 +41,16 @@ def _holds_something(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _same(one: str | Path, other: str | Path) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(one).resolve() == Path(other).resolve()
-    return False
+def _real(path: str | Path) -> Path:
+    with contextlib.suppress(OSError):  # a link to itself
+        return Path(path).resolve()
+    return Path(path)
+
+
+def _lies_in(path: str | Path, output: Path) -> bool:
+    """Whether `path` is the file or folder `output`, or a shard in it."""
+    real = _real(path)
+    return _real(output) in (real, *real.parents)
 
 
 def _origins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -54,16 +62,26 @@ def _origins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
         for made in (path, str(Path(path).parent)):
             if made not in seen:
                 seen.add(made)
-                for origin in _inputs(made):
+                for origin in _inputs(Path(os.path.abspath(made))):
                     yield made, origin
                     waiting.append(origin)
 
 
-def _inputs(made: str) -> list[str]:
+def _inputs(made: Path) -> Iterator[str]:
     """Paths of what a manifest says that something was made from; its content is not compared."""
-    try:
-        inputs: Mapping[str, Any] = json.loads(manifest_path(made).read_text(encoding="utf-8"))["inputs"]
-        prints = [one for entry in inputs.values() for one in (entry if isinstance(entry, list) else [entry])]
-        return [one["path"] for one in prints if "path" in one]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return []
+    for path_of in (manifest_path, pending_path):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            content: Mapping[str, Any] = json.loads(path_of(made).read_text(encoding="utf-8"))
+            folder = _folder_of_call(made, Path(content["output"]["path"]))
+            for entry in content["inputs"].values():
+                for one in entry if isinstance(entry, list) else [entry]:
+                    if "path" in one:
+                        yield str(folder / one["path"])
+
+
+def _folder_of_call(made: Path, recorded: Path) -> Path:
+    """Where the call ran that wrote `made`, to the path `recorded`; the folder of this call where that is not known."""
+    depth = len(recorded.parts)
+    if recorded.is_absolute() or made.parts[-depth:] != recorded.parts:
+        return Path()
+    return made.parents[depth - 1]

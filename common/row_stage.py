@@ -91,7 +91,7 @@ def copy_rows(
         for one, name in zip(runs, ("OUT", "rejects"), strict=False):
             check_target(str(one.output), rows_per_shard)
             if not overwrite_out:
-                check_replaceable(one.output, source_path, run.input_paths(), name)
+                check_replaceable(one.output, source_path, shards, run.input_files(), name)
         columns = list(dict.fromkeys(columns))
         fingerprints = run.identity["inputs"]["data"]
         table = cached_scan(source, columns, on_bad_row, fingerprints) if cache else scan(source, columns, on_bad_row)

@@ -25,6 +25,7 @@ from common.manifest import Run, version_news
 
 RECORD = "step.json"  # in the folder of a step: its identity, whether it is complete, its files, its facts
 TRASH = ".trash"
+OLDER = "; its inputs are compared as an older version recorded them"
 
 
 class WorkFolder:
@@ -84,7 +85,7 @@ class WorkFolder:
         lost = _lost(folder, record) if known else []
         world.wait()  # until every process has read it
         if record.get("complete") and known and not lost:
-            print(f"{name}: up to date ({folder})")
+            print(f"{name}: up to date ({folder}{'' if record['identity'] == identity else OLDER})")
             return record["facts"]
         if world.is_main():
             for file in lost:
@@ -122,11 +123,8 @@ class WorkFolder:
         """Whether the record is of this step, as it is known now or as older versions knew its inputs."""
         if not record or record["identity"] == identity:
             return bool(record)
-        once = self.run.contents_once() if self.run else None
-        if once is None or record["identity"] != self._identity(name, self.inputs | _plain(once)):
-            return False
-        print(f"{name}: known by samples of its large inputs, as an older version recorded them")
-        return True
+        older = self.run.contents_once() if self.run else []
+        return any(record["identity"] == self._identity(name, self.inputs | _plain(once)) for once in older)
 
     def _make_room(
         self, folder: Path, name: str, record: Mapping[str, Any], identity: Mapping[str, Any], known: bool

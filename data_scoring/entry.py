@@ -68,7 +68,7 @@ def run(
             return
         check_writable(Path(target))
         if not overwrite_out:
-            check_replaceable(Path(target), source_path, stage_run.input_paths())
+            check_replaceable(Path(target), source_path, shards, stage_run.input_files())
         contents = stage_run.contents() | {"reading": [text_field, on_bad_row]}
         texts = Texts(source, text_field, on_bad_row, absent, numbers=scorer.number_fields)
         counts = {"rows_in": len(texts.rows)} | source.counts()

@@ -84,14 +84,13 @@ class Choice:
     def _band(self, score: np.ndarray, kept: np.ndarray, directions: Mapping[str, str]) -> str:
         """Which end of the raw scores was kept, in words."""
         if not len(kept) or len(kept) == len(score):
-            return "none" if not len(kept) else "all"
+            return "all rows" if len(kept) else "no row"
         lowest, highest = score[kept].min() == score.min(), score[kept].max() == score.max()
         if lowest == highest:
-            return "neither the lowest nor the highest scores alone"
-        end = "lowest" if lowest else "highest"
+            return "of the lowest and of the highest scores" if lowest else "scores between the lowest and the highest"
         better = known_direction(self.score_field, self.direction, directions)
         quality = "" if better is None else ", the best ones" if (better == "lower") == lowest else ", the worst ones"
-        return f"the {end} scores{quality}"
+        return f"the {'lowest' if lowest else 'highest'} scores{quality}"
 
     def _given(self, source: Source, table: Table, directions: Mapping[str, str]) -> dict[str, Any]:
         """What the method asks for, by name; all but `n`."""

@@ -131,7 +131,7 @@ def test_bad_scores_never_reach_a_method(stage, name, bad, tmp_path, capsys):
     source = tmp_path / "in.jsonl"
     good = '{"text": "x", "score": 1}\n'
     source.write_text(f'{good * 4}{{"text": "x", "score": {bad}}}\n{good}')
-    words = [str(source), str(tmp_path / "out.jsonl"), name]
+    words = [str(source), str(tmp_path / "out.jsonl"), name, *(["direction=higher"] if stage is SELECTION else [])]
     assert main(stage, words) == 2
     assert "in.jsonl:5: score is" in capsys.readouterr().err.split("\n")[-2]
     assert main(stage, [*words, "on_bad_row=drop"]) == 0

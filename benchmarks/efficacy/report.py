@@ -184,7 +184,7 @@ def tables(data: str) -> dict[str, Callable[[], str]]:
         "ratios": lambda: contrasts(plan, measured, "ratios"),
         "second": lambda: contrasts(plan, measured, "second"),
         "ideas": lambda: contrasts(plan, measured, "ideas"),
-        "bits": lambda: contrasts(plan, measured, "bits"),
+        "bits": lambda: contrasts(plan, records.measures(plan, records.read("bits")), "bits"),
         "domains": lambda: by_domain(plan, measured, records.domains(plan, found)),
         "corrected": lambda: corrected(plan, measured),
         "paper": lambda: paper(plan, measured),

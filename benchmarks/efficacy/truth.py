@@ -99,15 +99,17 @@ def added(recorded: dict, found: dict) -> dict:
 
     Raises: SystemExit where it is of another number of rows.
     """
-    if recorded.get("rows", found["rows"]) != found["rows"]:
+    if recorded["rows"] != found["rows"]:
         sys.exit(f"error: the record is of {recorded['rows']:,} rows, not of {found['rows']:,}")
-    result = found | recorded
-    for name in ("costs", "scores"):
-        result[name] = found[name] | recorded.get(name, {})
-    known = recorded.get("spearman", {})
-    names = [*known, *(name for name in found["spearman"] if name not in known)]
-    pairs = {name: found["spearman"].get(name, {}) | known.get(name, {}) for name in names}
-    return result | {"spearman": pairs}
+    new = [name for name in found["scores"] if name not in recorded["scores"]]
+    result = dict(recorded)
+    for part in ("costs", "scores", "spearman"):
+        result[part] = recorded[part] | {name: found[part][name] for name in new if name in found[part]}
+    for name, others in recorded["spearman"].items():
+        result["spearman"][name] = others | {
+            one: found["spearman"][one][name] for one in new if name in found["scores"]
+        }
+    return result
 
 
 def main() -> None:

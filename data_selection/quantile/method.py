@@ -14,6 +14,11 @@ from common.errors import UserError
 
 VERSIONS = {2: "without bounds it keeps the best 30 %, whichever scores are better; it was the lowest 30 %"}
 BANDS = {"head": (0.0, 0.3), "middle": (0.3, 0.6), "tail": (0.6, 1.0)}  # from the best on
+UNKNOWN = (
+    "which scores are better? Set direction=higher or direction=lower (beside select=quantile, select.direction), or "
+    "bounds of the raw scores: lower_quantile and upper_quantile"
+)
+LOWER, UPPER = 0.0, 0.3  # of raw scores, where only the other bound is given
 
 Quantile = Annotated[float, Meta(ge=0, le=1)]
 
@@ -26,31 +31,33 @@ def select(
     lower_quantile: Quantile | None = None,
     upper_quantile: Quantile | None = None,
 ) -> np.ndarray:
-    """Row numbers whose rank is floor(lower n) <= rank < floor(upper n), rank 0 the first. raw_score: (n,).
+    """Row numbers whose rank is floor(lower n) <= rank < floor(upper n). raw_score: (n,).
 
-    Adjacent bands share no row and leave none out; equal scores rank in the order of the input. direction: "higher" or
-    "lower", which is better; None = not known.
+    Rank 0 is the best score of a band by quality, the lowest one of raw bounds; equal scores rank in the order of the
+    input. Adjacent bands share no row and leave none out. direction: "higher" or "lower", which is better; None = not
+    known.
 
     Args:
         band: head = the best 30 %, middle = the next 30 %, tail = the rest; null = head, unless bounds are given
         lower_quantile: the band begins here; 0 is the lowest raw score, whichever are better; null = 0 beside the other
-        upper_quantile: the band ends before here; 1 is the highest raw score; null = 1 beside the other
+        upper_quantile: the band ends before here; 1 is the highest raw score; null = 0.3 beside the other
 
     Raises: UserError where the band ends before it begins, where band and bounds are given, and where a band is wanted
         of scores of which nothing tells which are better.
     """
-    bounded = lower_quantile is not None or upper_quantile is not None
-    if bounded and band is not None:
+    if lower_quantile is None and upper_quantile is None:
+        if direction is None:
+            raise UserError(UNKNOWN)
+        return _ranked(-raw_score if direction == "higher" else raw_score, *BANDS[band or "head"])
+    if band is not None:
         raise UserError(f"band={band} is by quality, lower_quantile and upper_quantile are of raw scores: drop one")
-    lower, upper = (
-        (lower_quantile or 0.0, 1.0 if upper_quantile is None else upper_quantile)
-        if bounded
-        else (BANDS[band or "head"])
-    )
+    lower = LOWER if lower_quantile is None else lower_quantile
+    upper = UPPER if upper_quantile is None else upper_quantile
     if lower > upper:
         raise UserError(f"lower_quantile={lower:g} is above upper_quantile={upper:g}")
-    if not bounded and direction is None:
-        raise UserError("which scores are better? Set direction=higher or lower, or raw bounds by lower_quantile")
-    turned = -raw_score if not bounded and direction == "higher" else raw_score
-    begin, end = (math.floor(as_written(quantile) * len(turned)) for quantile in (lower, upper))
-    return np.argsort(turned, kind="stable")[begin:end]
+    return _ranked(raw_score, lower, upper)
+
+
+def _ranked(score: np.ndarray, lower: float, upper: float) -> np.ndarray:
+    begin, end = (math.floor(as_written(quantile) * len(score)) for quantile in (lower, upper))
+    return np.argsort(score, kind="stable")[begin:end]

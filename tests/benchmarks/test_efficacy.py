@@ -390,7 +390,7 @@ def test_scores_are_added_to_a_record_that_stays_as_it_is():
     found = {
         "rows": 9,
         "scores": {"a": {"auc": 2}, "b": {"auc": 3}},
-        "costs": {"b": {"wall": 4}},
+        "costs": {"a": {"wall": 9}, "b": {"wall": 4}},
         "spearman": {"a": {"a": 0.9, "b": 0.5}, "b": {"a": 0.5, "b": 1.0}},
         "factors": {"x": 2},
     }

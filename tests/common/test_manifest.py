@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from common import contents, manifest
+from common import contents
+from common import fingerprint as fingerprint_module
 from common.cli import main
 from common.contents import sampled_digest
 from common.manifest import Run, fingerprint, manifest_path, pending_path, read_manifest, same_content, version_news
@@ -20,8 +21,8 @@ ROWS = "".join(f'{{"score": {n}, "text": "{n:05}"}}\n' for n in range(300))
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in.jsonl").write_text(ROWS)
-    manifest._sampled.cache_clear()
-    manifest.say_sampled.cache_clear()
+    fingerprint_module._sampled.cache_clear()
+    fingerprint_module._say_sampled.cache_clear()
     return tmp_path
 
 
@@ -53,7 +54,7 @@ def edit_one_score(path, old=b'"score": 150', new=b'"score": 999'):
 def large(folder, monkeypatch):
     """Every file counts as one of more than 64 MiB."""
     monkeypatch.setattr(contents, "LARGE", 100)
-    monkeypatch.setattr(manifest, "LARGE", 100)
+    monkeypatch.setattr(fingerprint_module, "LARGE", 100)
     monkeypatch.setattr(contents, "BLOCK", 16)
     monkeypatch.setattr(contents, "SAMPLES", 4)
     monkeypatch.setenv("DELT_CACHE", str(folder / "cache"))
@@ -102,7 +103,7 @@ def test_a_record_of_an_older_version_is_compared_as_it_was(large, capsys):
     assert "up to date" in out
     assert out.count("is compared by 64 samples a file, as an older version recorded it") == 2  # IN and OUT
     edit_one_score(large / "in.jsonl", b'"score": 0,', b'"score": 7,')  # in the first sample
-    manifest._sampled.cache_clear()
+    fingerprint_module._sampled.cache_clear()
     assert select() == 0 and "up to date" not in capsys.readouterr().out
 
 
@@ -158,15 +159,11 @@ def test_a_damaged_manifest_is_as_if_it_were_not_there(folder, capsys, damage):
 
 def test_a_run_that_was_killed_before_its_manifest_is_done(folder, capsys, monkeypatch):
     """Behind the rename of OUT: its manifest waits beside it."""
-    real, calls = manifest.publish, []
 
-    def killed(draft, place):
-        calls.append(place)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        real(draft, place)
+    def killed(run):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(manifest, "publish", killed)
+    monkeypatch.setattr(Run, "_publish_manifest", killed)
     assert select() == 130
     monkeypatch.undo()
     os.chdir(folder)

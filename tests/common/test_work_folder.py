@@ -236,7 +236,7 @@ def test_a_record_without_its_files_is_one_of_an_older_version(tmp_path):
 class Call:
     """What a work folder asks of the call: versions of its method, and how older records knew its inputs."""
 
-    def __init__(self, versions=None, once=None):
+    def __init__(self, versions=None, once=()):
         self.versions, self.once = {"m": versions} if versions else {}, once
         self.identity = {"method_versions": {"m": max(versions)} if versions else {}}
 
@@ -263,11 +263,11 @@ def test_steps_of_an_older_version_are_known_by_its_fingerprints(tmp_path):
                 work.step(name, {}, [after], lambda folder, name=name: calls.append(name) or {})
 
     steps({"data": "samples"}, None, "one", "two")
-    steps({"data": "whole"}, Call(once={"data": "samples"}), "one", "two", "three")
+    steps({"data": "whole"}, Call(once=[{"data": "samples"}]), "one", "two", "three")
     assert calls == ["one", "two", "three"]
-    steps({"data": "whole"}, Call(once={"data": "samples"}), "one", "two", "three")
+    steps({"data": "whole"}, Call(once=[{"data": "samples"}]), "one", "two", "three")
     assert calls == ["one", "two", "three"]
-    steps({"data": "other"}, Call(once={"data": "other samples"}), "one", "two", "three")
+    steps({"data": "other"}, Call(once=[{"data": "other samples"}]), "one", "two", "three")
     assert calls == ["one", "two", "three"] * 2
 
 

@@ -23,12 +23,12 @@ ROWS = [
     )
 ]
 CHOICES = {
-    "top-r": ["r=0.5"],
+    "top-r": ["r=0.5", "direction=higher"],
     "top-k": ["k=17", "direction=lower"],
     "threshold": ["threshold=0.4", "score_field=ppl", "direction=higher"],
-    "gumbel": ["seed=3", "group_field=meta.source"],
+    "gumbel": ["seed=3", "group_field=meta.source", "direction=higher"],
     "quantile": ["lower_quantile=0.2"],
-    "token-budget": ["tokens=120", "tokens_field=meta.tokens"],
+    "token-budget": ["tokens=120", "tokens_field=meta.tokens", "direction=higher"],
 }
 
 
@@ -74,7 +74,6 @@ def test_one_call_is_the_chain_of_two(folder, ordering, selection):
 
 
 def test_selecting_honours_the_direction_that_scoring_declared(folder):
-
     declare(folder / "in.jsonl", {"score": "lower"})
     out = call(STAGE, folder, "in.jsonl", "out.jsonl", "sorting", "select=top-k", "select.k=5")
     assert [json.loads(line)["score"] for line in out.split(b"\n")[:-1]] == sorted(row["score"] for row in ROWS)[:5]
@@ -112,7 +111,8 @@ def test_mistakes_are_found_before_the_input_is_looked_for(words, message, capsy
 
 
 def test_nothing_kept_is_nothing_to_order(folder, capsys):
-    call(STAGE, folder, "in.jsonl", "out.jsonl", "sorting", "select=top-k", "select.k=0", expected=2)
+    keys = ["select=top-k", "select.k=0", "select.direction=higher"]
+    call(STAGE, folder, "in.jsonl", "out.jsonl", "sorting", *keys, expected=2)
     assert "top-k keeps no row: there is nothing to order" in capsys.readouterr().err
 
 
@@ -123,9 +123,10 @@ def test_help_shows_the_keys_of_the_selection(capsys):
 
 
 def test_selecting_keys_may_stand_in_the_configuration(folder):
-    (folder / "my.yaml").write_text("folding_layer: 2\nselect: top-k\nselect.k: 4\n")
+    (folder / "my.yaml").write_text("folding_layer: 2\nselect: top-k\nselect.k: 4\nselect.direction: lower\n")
     out = call(STAGE, folder, "in.jsonl", "out.jsonl", "folding", str(folder / "my.yaml"))
-    assert out.count(b"\n") == 4
+    kept = sorted(json.loads(line)["score"] for line in out.split(b"\n")[:-1])
+    assert kept == sorted(row["score"] for row in ROWS)[:4]
 
 
 @pytest.mark.parametrize("ordering", ["folding", "shuffle"])
@@ -160,5 +161,8 @@ def test_the_cure_for_an_unknown_direction_is_the_key_of_this_call(tmp_path, cap
     (tmp_path / "in.jsonl").write_text('{"ppl": 3}\n{"ppl": 4}\n')
     words = [str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "folding", "score_field=ppl", "select=top-r"]
     assert main(STAGE, words) == 2
-    assert "set select.direction=higher|lower" in capsys.readouterr().err
+    cure = "set select.direction=higher (the highest are kept) or select.direction=lower\n"
+    assert cure in capsys.readouterr().err
+    assert main(STAGE, [*words[:-1], "select=quantile"]) == 2
+    assert "beside select=quantile, select.direction" in capsys.readouterr().err
     assert main(STAGE, [*words, "select.direction=lower"]) == 0

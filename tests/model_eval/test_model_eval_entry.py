@@ -2,15 +2,16 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import yaml
 
 from common.cli import main
-from common.manifest import Run
 from model_eval.entry import STAGE
 from model_eval.provenance import provenance
 from tests.models import byte_tokenizer, save_model
+from tests.records import declare
 
 
 @pytest.fixture(scope="module")
@@ -191,8 +192,7 @@ def test_provenance_from_manifests(here, model):
         "in.jsonl": {},
     }
     for name, facts in expected.items():
-        run = Run("model_train", "pretrain", {"seed": 3}, {"data": [name], "model": model}, "trained")
         (here / "trained").mkdir(exist_ok=True)
-        run.finish()
+        declare(Path("trained"), stage="model_train", config={"seed": 3}, data=[name], model=model)
         assert provenance("trained") == {"training_seed": 3} | facts
     assert provenance(model) == {}
