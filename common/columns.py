@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from common.errors import UserError
 from common.json_line import Label, Number, Text, document_text
 from common.jsonl import BadRowPolicy, Part, Rows, Source, read_part
 from common.parallel import cores, forked_map
+from common.progress import Progress
 
 
 class Column(NamedTuple):
@@ -59,7 +59,7 @@ def scan(source: Source, columns: Sequence[Column], on_bad_row: BadRowPolicy = "
     parts, workers = source.parts(PART), max(1, min(cores(), source.bytes // PART))
     found, groups = _Found(columns), [{} for _ in columns]
     source.blank, source.dropped = 0, Counter()
-    with tqdm(total=source.bytes, unit="B", unit_scale=True, desc="reading", disable=None) as bar:
+    with Progress(desc="reading", total=source.bytes, unit="B", unit_scale=True) as bar:
         scanned = forked_map(partial(_scan_part, source, columns, types, on_bad_row), parts, workers)
         for part, (more, labels, blank, dropped) in zip(parts, scanned, strict=True):
             for known, new, codes in zip(groups, labels, more.values, strict=True):

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-from tqdm import tqdm
 
 from common.durable import open_own
 from common.errors import UserError
 from common.files import partial_path, write_text
+from common.progress import Progress
 from common.shards import compressed
 
 SAVE_EVERY = 1000  # rows between two places to go on from
@@ -65,7 +65,7 @@ def save(
     unfinished = _Unfinished(target, {**stream.identity, "sample_size": sample_size})
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished, tqdm(total=sample_size, unit="row", desc=stream.name, disable=None) as bar:
+        with unfinished, Progress(desc=stream.name, total=sample_size, unit="row") as bar:
             failures = 0
             while True:
                 before = unfinished.rows
@@ -80,7 +80,7 @@ def save(
                     failures = 1 if unfinished.rows > before else failures + 1
                     if not is_connection_error(error) or failures > len(PATIENCE):
                         raise
-                    tqdm.write(f"note: the connection broke after {unfinished.rows:,} rows: trying again")
+                    Progress.write(f"note: the connection broke after {unfinished.rows:,} rows: trying again")
                     time.sleep(PATIENCE[failures - 1])
             draft = unfinished.finish()
     except OSError as error:

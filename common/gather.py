@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from tqdm import tqdm
 
 from common.errors import UserError
 from common.files import check_writable
 from common.jsonl import Rows, Source, keep_freed_memory
 from common.manifest import manifest_path
 from common.parallel import threaded_map
+from common.progress import Progress
 from common.shards import compressed, mapped
 
 WRITE_BLOCK = 2**18  # bytes joined into one write: less costs more calls, 4 MB joins cost twice as much
@@ -36,7 +36,7 @@ def write_lines(
     rows_per_shard: `draft` is an empty folder, for parts with so many rows each (the last one has the rest).
     """
     with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=len(index), unit="row", unit_scale=True, desc="writing", disable=None))
+        bar = stack.enter_context(Progress(desc="writing", total=len(index), unit="row", unit_scale=True))
         blocks = stack.enter_context(_reader(source))
         if rows_per_shard is None:
             parts = [(draft, index)]
@@ -91,7 +91,7 @@ def _write(out: BinaryIO, blocks: Iterable[bytes]) -> None:
             stored.result()
 
 
-def _spans(source: Source, rows: Rows, index: np.ndarray, bar: tqdm) -> Iterator[Spans]:
+def _spans(source: Source, rows: Rows, index: np.ndarray, bar: Progress) -> Iterator[Spans]:
     """Where the lines of `index` lie, about a block at a time."""
     bases = np.array([shard.base for shard in source.shards], dtype=np.int64)
     mean = (int(rows.end[-1]) - int(rows.start[0])) / len(rows) if len(rows) else 1

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from common.contents import digest_of, stamp_of
 from common.errors import UserError
 from common.json_line import BadRow, Decoder, FieldExists, long_integer
+from common.progress import Progress
 from common.shards import Shard, mapped, open_shards
 
 BadRowPolicy = Literal["error", "drop"]
@@ -125,7 +125,7 @@ def read_blocks(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, list]]:
     """`read_rows` for some hundred kilobytes at a time: (starts, ends, list of values), all of one length."""
     source.blank, source.dropped = 0, Counter()
-    with tqdm(total=source.bytes, unit="B", unit_scale=True, desc=progress, disable=None if progress else True) as bar:
+    with Progress(desc=progress, total=source.bytes, unit="B", unit_scale=True, disable=progress is None) as bar:
         for part in source.parts(max(1, source.bytes)):
             for start, end, values in read_part(source, part, fields, on_bad_row):
                 yield start, end, values

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
 from common.errors import UserError
+from common.progress import Progress
 from common.tokens import IGNORED, TokenStore, pad, token_budget_batches, windows
 
 LOGITS = {"cpu": 2**22, "cuda": 2**26}  # formed at a time: a GPU needs more to be busy
@@ -80,7 +80,7 @@ def document_log_probabilities(
     documents: TokenStore,
     max_length: int,
     batch_tokens: int,
-    progress: tqdm,
+    progress: Progress,
     stride: int | None = None,
 ) -> np.ndarray:
     """log p of every token but the first of each document, (predicted tokens,), one document after the other.

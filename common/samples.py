@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from common.errors import UserError
+from common.progress import Progress
 from common.tokens import ENCODE_BATCH, TokenStore, batched, memory_mapped, special_tokens, token_type
 
 COLUMNS = 5
@@ -52,7 +52,7 @@ def write_samples(
     try:
         folder.mkdir(exist_ok=True)
         row, position = _keep_whole_rows(folder, np.dtype(kind).itemsize)
-        progress = tqdm(total=total, initial=row, unit="text", desc=name, disable=None)
+        progress = Progress(desc=name, total=total, initial=row, unit="text")
         with open(folder / "tokens.bin", "ab") as tokens, open(folder / "index.bin", "ab") as index, progress:
             for batch in batched(islice(texts, row, None), ENCODE_BATCH):
                 for ids, spans in _encode(batch, tokenizer, max_length, long_rows):

@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from common.progress import Progress
 from common.temporary import told_of_temporary
 
 IGNORED = -100  # label of a position that is not trained or scored
@@ -47,7 +47,7 @@ def tokenize(texts: Iterable[str], tokenizer, name: str = "tokenizing") -> Token
     """Encode `texts` into an unnamed temporary file. name: of the progress bar."""
     dtype = token_type(tokenizer)
     lengths: list[int] = []
-    with told_of_temporary(), tqdm(unit="text", desc=name, disable=None) as bar:
+    with told_of_temporary(), Progress(desc=name, unit="text") as bar:
         file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the mapping)
         for batch in batched(texts, ENCODE_BATCH):
             for document in encode(batch, tokenizer):

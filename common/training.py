@@ -1,12 +1,13 @@
 """What every use of the Hugging Face Trainer shares."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
+
+from common.progress import Progress
 
 
 def trainer_arguments(
@@ -25,9 +26,43 @@ def trainer_arguments(
         remove_unused_columns=False,
         use_cpu=device.type == "cpu",
         bf16=precision == torch.bfloat16,
-        disable_tqdm=not sys.stderr.isatty(),
+        disable_tqdm=True,  # progress is shown by callbacks of our own
         logging_nan_inf_filter=False,
         **options,
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one process is one device: no silent DataParallel
     return arguments
+
+
+class TrainingBar(TrainerCallback):
+    """Shows how many steps of a training are done."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def on_train_begin(self, args, state, control, **_: Any) -> None:
+        self.bar = Progress(desc=self.name, total=state.max_steps, initial=state.global_step, unit="step")
+
+    def on_step_end(self, args, state, control, **_: Any) -> None:
+        self.bar.update()
+
+    def on_train_end(self, args, state, control, **_: Any) -> None:
+        self.bar.close()
+
+
+class EvaluationBar(TrainerCallback):
+    """Shows how far a pass over held-out samples is."""
+
+    def __init__(self, name: str):
+        self.name, self.bar = name, None
+
+    def on_prediction_step(self, args, state, control, eval_dataloader=None, **_: Any) -> None:
+        if self.bar is None:
+            self.bar = Progress(desc=self.name, total=len(eval_dataloader), unit="step", leave=False)
+        self.bar.update()
+
+    def on_evaluate(self, args, state, control, **_: Any) -> None:
+        self.bar = self.bar.close()
+
+    def on_predict(self, args, state, control, metrics=None, **_: Any) -> None:
+        self.bar = self.bar.close()

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
+
+import msgspec
 
 from common.errors import UserError
+from common.visible import brief
 from common.yaml_text import parse_yaml
 
 
@@ -16,18 +19,36 @@ class Evaluation:
     notes: dict[str, Any] = field(default_factory=dict)  # further fields of RESULT.yaml
 
 
+class _Task(TypedDict):
+    metric: str
+    value: float
+    stderr: Annotated[float, msgspec.Meta(ge=0)] | None
+    n: Annotated[int, msgspec.Meta(ge=0)]
+    items: NotRequired[str | None]
+
+
+class _Result(TypedDict):
+    """What other code takes from RESULT.yaml; there may be more."""
+
+    model: str
+    tasks: dict[str, _Task]
+    scoring: NotRequired[str | None]
+    selection: NotRequired[str | None]
+    ordering: NotRequired[str | None]
+    selection_ratio: NotRequired[float | None]
+
+
 def load_result(path: str) -> dict[str, Any]:
     """The content of RESULT.yaml, in which `model` and `tasks` are. Raises: UserError for a file that is no result."""
     try:
         content = parse_yaml(Path(path).read_text(encoding="utf-8"))
+        checked = msgspec.convert(content, _Result)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:  # YamlFault, no UTF-8
-        content = None
-    kinds = {"model": str, "tasks": dict}
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in kinds.items()):
-        raise UserError(f"{path} is no result of model_eval")
-    return content
+    except ValueError as error:  # YamlFault, no UTF-8, another content
+        raise UserError(f"{path} is no result of model_eval ({brief(str(error))})") from None
+    tasks = {name: content["tasks"][name] | task for name, task in checked["tasks"].items()}
+    return content | checked | {"tasks": tasks}
 
 
 def traces(result: str | Path) -> Path:

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers import EvalPrediction, PrinterCallback, Trainer, TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from common import world
 from common.config import did_you_mean, load_yaml
 from common.errors import UserError
 from common.tokens import IGNORED
-from common.training import trainer_arguments
+from common.training import EvaluationBar, trainer_arguments
 from model_train.base import BaseTraining
 from model_train.checkpoints import PICKLED, WRITING, AtomicCheckpoints, check_space, forget_unfinished
 from model_train.output_layer import chunk_the_loss
@@ -89,11 +89,14 @@ def fit(
         eval_dataset=None if heldout is None else WholeBatches(heldout, 1),
         preprocess_logits_for_metrics=token_losses,
         compute_metrics=mean_loss,
-        callbacks=[watch, AtomicCheckpoints(place.folder, place.identity, training.save_total_limit, tokenizer)],
+        callbacks=[
+            watch,
+            EvaluationBar("held-out loss"),
+            AtomicCheckpoints(place.folder, place.identity, training.save_total_limit, tokenizer),
+        ],
     )
     trainer.watch = watch
-    for unwanted in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(unwanted)
+    trainer.remove_callback(PrinterCallback)
     if not trainer.model_accepts_loss_kwargs:
         raise UserError(f"{type(model).__name__} cannot take its loss over all tokens of an optimizer step")
     try:

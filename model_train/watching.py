@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from transformers import TrainerCallback
 
 from common import world
 from common.errors import UserError
 from common.files import save_figure
+from common.progress import Progress
 from model_train.sequences import Sequences
 
 LOG, CURVE = "train_log.jsonl", "curve.png"
@@ -49,9 +49,8 @@ class Watch(TrainerCallback):
         entries = [entry for kept in state.log_history if (entry := entry_of(kept))]
         self.tokens = max((entry.get("tokens", 0) for entry in entries), default=0)
         self._reset()
-        off = None if world.is_main() else True  # None = where stderr is no terminal
-        name, total = "training", self.sequences.budget
-        self.bar = tqdm(total=total, initial=self.tokens, unit="tok", unit_scale=True, desc=name, disable=off)
+        total = self.sequences.budget
+        self.bar = Progress(desc="training", total=total, initial=self.tokens, unit="token", unit_scale=True)
         if world.is_main():
             lines = "".join(json.dumps(entry) + "\n" for entry in entries)
             (self.folder / LOG).write_text(lines, encoding="utf-8")
@@ -105,7 +104,7 @@ class Watch(TrainerCallback):
             with open(self.folder / LOG, "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
             left = (self.sequences.budget - self.tokens) / max(entry.get("tokens_per_second", 0), 1e-9)
-            tqdm.write(describe(entry, state.max_steps, left))
+            Progress.write(describe(entry, state.max_steps, left))
         if "loss" in logs:
             self.bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
             self._reset()
@@ -136,7 +135,7 @@ def describe(entry: Mapping[str, float], steps: int, left: float) -> str:
     forms = {"loss": "loss {:.4f}", "learning_rate": "lr {:.2e}", "grad_norm": "grad {:.2f}", "score": "score {:.4g}"}
     forms |= {"tokens": "{:,} tokens", "tokens_per_second": "{:,.0f} tok/s"}
     parts = [form.format(entry[name]) for name, form in forms.items() if name in entry]
-    return f"  step {entry['step']:,} of {steps:,}: {', '.join(parts)}, {tqdm.format_interval(left)} left"
+    return f"  step {entry['step']:,} of {steps:,}: {', '.join(parts)}, {Progress.format_interval(left)} left"
 
 
 def plot(path: Path, entries: Sequence[Mapping[str, float]]) -> None:

@@ -14,7 +14,7 @@ from common import world
 from common.errors import UserError
 from common.files import atomic_file
 from common.tokens import TokenStore
-from data_scoring.influence import trajectory
+from data_scoring.influence import forecast, trajectory
 from data_scoring.influence.per_sample_gradients import PerSampleGradients
 from data_scoring.influence.scorer import Annotate, InfluenceScorer
 from data_scoring.influence.tracking import tracked
@@ -41,6 +41,8 @@ def annotate(
         states = plan.states(folder / "states")
         autocast = torch.bfloat16 if keys.dtype == "bfloat16" else None
         reader = PerSampleGradients(model, [samples[0], samples[len(samples) - 1]], autocast)
+        visits = sum(not _of_step(folder / "sweep", step).exists() for step in keys.steps_read())
+        forecast.tell(plan, model, reader, states, corpus, samples, target, visits)
         plan.forward(model, corpus, states)
         sweep = _sweep(plan, model, reader, states, corpus, samples, target, folder / "sweep")
         gamma = keys.gamma(sweep, len(samples))
@@ -63,7 +65,7 @@ def _sweep(
     folder.mkdir(exist_ok=True)
 
     def reading(step: int, co_state: trajectory.Tensors | None) -> Annotate:
-        path = folder / f"step-{step:06}.npz"
+        path = _of_step(folder, step)
 
         def read() -> tuple[np.ndarray, np.ndarray]:
             if not path.exists():
@@ -86,3 +88,7 @@ def _sweep(
         yield step, reading(step, None)
     for step, co_state in plan.co_states(model, states, corpus, target):
         yield step, reading(step, co_state)
+
+
+def _of_step(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:06}.npz"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from tqdm import tqdm
 
 from common import models, remote_code
 from common.errors import UserError
 from common.files import atomic_file
+from common.progress import Progress
 from common.tokens import ENCODE_BATCH, batched, special_tokens
 from common.work_folder import WorkFolder
 from data_scoring.influence import data_scorer
@@ -54,7 +54,7 @@ def write_chunks(
     documents: none of them blank. total: number of documents, for the progress bar only.
     -> number of chunks. Raises: UserError, as `cut_chunks`.
     """
-    progress = tqdm(documents, total=total, unit="text", desc="chunking", disable=None)
+    progress = Progress(documents, "chunking", total, unit="text")
     encoder, count = msgspec.json.Encoder(), 0
     with progress, atomic_file(path) as partial, open(partial, "wb") as file:
         for source_ids, text in cut_chunks(progress, tokenizer, max_length):

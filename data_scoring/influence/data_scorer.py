@@ -14,7 +14,6 @@ import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import RemoteEntryNotFoundError
 from safetensors.torch import load_file, save_file
-from tqdm import tqdm
 
 from common import models
 from common.durable import publish
@@ -22,6 +21,7 @@ from common.errors import UserError
 from common.files import draft_of
 from common.hub import MODEL_FILES, UNWANTED_FILES
 from common.network import hub_token
+from common.progress import Progress
 from common.tokens import IGNORED, TokenStore, pad, token_budget_batches
 
 FACTS, HEAD = "data_scorer.json", "head.safetensors"
@@ -167,20 +167,21 @@ def predict(
     store: TokenStore,
     batch_tokens: int,
     autocast: torch.dtype | None = None,
-    name: str = "scoring",
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """The prediction for every document of the store, none of which is empty; (n,) float32.
 
     batch_tokens: padded tokens of one forward pass. autocast: None computes in the weights' own precision.
-    name: of the progress bar. The batches, and with them every bit of the result, depend on the store alone.
+    progress: told of the tokens of each batch. The batches, and with them every bit of the result, depend on the store
+    alone.
     """
     scorer.eval()
     device = scorer.head.weight.device
     predictions = np.empty(len(store), np.float32)
-    progress = tqdm(total=int(store.lengths.sum()), unit="token", unit_scale=True, desc=name, disable=None)
-    with progress, torch.autocast(device.type, autocast, enabled=autocast is not None):
+    with torch.autocast(device.type, autocast, enabled=autocast is not None):
         for rows in token_budget_batches(store.lengths, batch_tokens):
             batch = to_batch([store[row] for row in rows])
             predictions[rows] = scorer(**{key: part.to(device) for key, part in batch.items()})["logits"].cpu().numpy()
-            progress.update(int(store.lengths[rows].sum()))
+            if progress is not None:
+                progress.update(int(store.lengths[rows].sum()))
     return predictions

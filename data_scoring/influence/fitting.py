@@ -18,9 +18,10 @@ from common import world
 from common.contents import SEAL, broken, seal, unreadable
 from common.errors import UserError
 from common.files import save_figure, write_text
+from common.progress import Progress
 from common.samples import Samples
 from common.tokens import TokenStore
-from common.training import trainer_arguments
+from common.training import EvaluationBar, TrainingBar, trainer_arguments
 from data_scoring.influence.data_scorer import DataScorer, to_batch
 
 CLIP = 3.0  # standard deviations
@@ -49,7 +50,7 @@ class EpochLines(TrainerCallback):
         epoch = state.global_step // args.eval_steps
         if world.is_main():
             spearman, loss = metrics["eval_spearman"], metrics["eval_loss"]
-            print(f"  epoch {epoch}: Spearman {spearman:.3f}, loss {loss:.4f} on the validation documents")
+            Progress.write(f"  epoch {epoch}: Spearman {spearman:.3f}, loss {loss:.4f} on the validation documents")
 
 
 class SealCheckpoints(TrainerCallback):
@@ -152,6 +153,7 @@ def _train(
     scorer: DataScorer, arguments: TrainingArguments, training: Annotated, validation: Annotated
 ) -> tuple[np.ndarray, TrainerState]:
     """The scorer gets the weights of the best epoch. -> its predictions for `validation`, the history."""
+    bars = TrainingBar("fitting the data scorer"), EvaluationBar("validating the data scorer")
     trainer = Trainer(
         scorer,
         arguments,
@@ -159,7 +161,7 @@ def _train(
         train_dataset=training,
         eval_dataset=validation,
         compute_metrics=lambda evaluation: agreement(evaluation.predictions, evaluation.label_ids),
-        callbacks=[StopOnNaN("scorer_learning_rate"), EpochLines(), SealCheckpoints()],
+        callbacks=[StopOnNaN("scorer_learning_rate"), *bars, EpochLines(), SealCheckpoints()],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(arguments.output_dir)))

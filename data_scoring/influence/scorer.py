@@ -121,6 +121,10 @@ class InfluenceScorer(BaseScorer):
         """The score of each of `count` samples, (count,): the method's formula."""
         raise TypeError(f"{type(self).__name__} has no formula")
 
+    def steps_read(self) -> list[int]:
+        """The steps at which the samples' gradients are read: those that count, and those that have the later norms."""
+        return sorted({*self.visited, *(step + self.lag for step in self.visited if self.lag is not None)})
+
     def formula(self) -> dict[str, int]:
         """The keys of the method's own that the formula depends on."""
         return {}

@@ -21,6 +21,7 @@ from common.errors import UserError
 from common.files import save_array
 from common.json_line import Text, document_text
 from common.jsonl import open_source, read_rows
+from common.progress import Progress
 from common.samples import Samples, load_samples, write_samples
 from common.work_folder import WorkFolder, remove
 from data_scoring.influence import data_scorer
@@ -265,12 +266,12 @@ class Steps:
         def compute(folder: Path) -> dict[str, Any]:
             autocast = precision if precision.itemsize == 2 else None
             network = scorer.to(device)
-            for first in parts[world.rank() :: world.size()]:
-                path = _part(folder, first)
-                if not path.exists():
+            missing = [first for first in parts[world.rank() :: world.size()] if not _part(folder, first).exists()]
+            total = sum(int(samples.lengths[first : first + PART].sum()) for first in missing)
+            with Progress(desc="scoring", total=total, unit="token", unit_scale=True) as bar:
+                for first in missing:
                     part = samples.take(np.arange(first, min(first + PART, len(samples))))
-                    name = f"scoring part {first // PART + 1} of {len(parts)}"
-                    save_array(path, data_scorer.predict(network, part, batch_tokens, autocast, name))
+                    save_array(_part(folder, first), data_scorer.predict(network, part, batch_tokens, autocast, bar))
             return {"samples": len(samples)}
 
         self.work.step("score", {"batch_tokens": batch_tokens, "dtype": str(precision)}, after, compute)

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm import tqdm
 
 from common import world
 from common.errors import UserError
 from common.files import atomic_file
+from common.progress import Progress
 from common.tokens import TokenStore, token_budget_batches
 from data_scoring.influence.per_sample_gradients import PerSampleGradients, sample_losses
 
@@ -66,7 +66,7 @@ class Trajectory:
         first = states.last(STATE, default=0)
         if first:
             states.put(first, model)
-        for step in tqdm(range(first, self.steps), "forward", self.steps, initial=first, unit="step", disable=None):
+        for step in Progress(range(first, self.steps), "forward", self.steps, initial=first, unit="step"):
             if step % states.every == 0:
                 states.save(STATE, step, copy(model))
             self.log({"loss": self.train_step(model, corpus, step)}, step)
@@ -88,7 +88,7 @@ class Trajectory:
             last = self.steps
             loss, co_state = mean_loss_gradient(model, samples, self.batch_tokens)
             self.log({"target_loss": loss, "co_state_norm": norm(co_state)}, 2 * self.steps - last)
-        bar = tqdm(range(last - 1, -1, -1), "reverse", self.steps, initial=self.steps - last, unit="step", disable=None)
+        bar = Progress(range(last - 1, -1, -1), "reverse", self.steps, initial=self.steps - last, unit="step")
         for step in bar:
             if (step + 1) % states.every == 0 or step == self.steps - 1:
                 states.save(CO_STATE, step + 1, co_state)
@@ -98,11 +98,10 @@ class Trajectory:
             yield step, co_state
             if step == 0:
                 return
-            if self.hessian != "none":
-                product = exact_product if self.hessian == "exact" else finite_difference_product
-                curvature = product(model, self.batch(corpus, step), co_state, self.batch_tokens)
+            curvature = self.product(model, self.batch(corpus, step), co_state)
+            if curvature is not None:
                 accumulate(co_state, curvature, -self.learning_rate)
-                del curvature  # before the next gradient: each of them is as large as the model
+            del curvature  # before the next gradient: each of them is as large as the model
             loss, slope = mean_loss_gradient(model, samples, self.batch_tokens)
             accumulate(slope, co_state)
             co_state = slope
@@ -125,6 +124,13 @@ class Trajectory:
             raise UserError(f"the loss is {loss} at step {step}: lower learning_rate ({self.learning_rate:g})")
         shift(model, gradient, -self.learning_rate)
         return loss
+
+    def product(self, model: torch.nn.Module, samples: Sequence[np.ndarray], vector: Tensors) -> Tensors | None:
+        """H v for the Hessian H of the mean loss of `samples`; None where it is left out."""
+        if self.hessian == "none":
+            return None
+        by = exact_product if self.hessian == "exact" else finite_difference_product
+        return by(model, samples, vector, self.batch_tokens)
 
     def batch(self, corpus: TokenStore, step: int) -> list[np.ndarray]:
         """The samples of step t: rows t b .. t b + b - 1 of the file, starting over at its end."""
@@ -191,7 +197,7 @@ def annotate(
     """Dot product with `direction` and norm of the gradient of every sample, with the model as it is. -> (n,) x 2."""
     dots, norms = np.zeros(len(samples)), np.zeros(len(samples))
     mine = token_budget_batches(samples.lengths, batch_tokens)[world.rank() :: world.size()]
-    with reader, tqdm(total=sum(map(len, mine)), desc=name, unit="sample", disable=None) as bar:
+    with reader, Progress(desc=name, total=sum(map(len, mine)), unit="sample") as bar:
         for batch in mine:
             dots[batch], norms[batch] = reader.dots_and_norms([samples[number] for number in batch], direction)
             bar.update(len(batch))

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from msgspec import Meta
-from tqdm import tqdm
 
 from common.config import Positive, Seed
 from common.errors import UserError
 from common.files import save_array
 from common.parallel import cores, forked_map
+from common.progress import Progress
 from common.tokens import batched
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
@@ -95,7 +95,7 @@ class Scorer(BaseScorer):
         lines: Lines = "document",
         min_tokens: Positive = 1,
         worst_line_field: str | None = None,
-        workers: Annotated[int, Meta(ge=0)] = 0,
+        workers: Annotated[int, Meta(ge=0, le=1024)] = 0,
         seed: Seed = 0,
     ):
         super().__init__()
@@ -206,7 +206,7 @@ class Scorer(BaseScorer):
         def scored(part: tuple[Path, list[str]]) -> tuple[Path, np.ndarray]:
             return part[0], scores(part[1])
 
-        with tqdm(total=len(texts), desc="scoring", unit="text", disable=None) as progress:
+        with Progress(desc="scoring", total=len(texts), unit="text") as progress:
             missing = _missing_parts(texts, folder, columns, progress)
             for path, values in forked_map(scored, missing, self.workers):
                 save_array(path, values)
@@ -214,7 +214,7 @@ class Scorer(BaseScorer):
 
 
 def _missing_parts(
-    texts: Sequence[str], folder: Path, columns: int, progress: tqdm
+    texts: Sequence[str], folder: Path, columns: int, progress: Progress
 ) -> Iterator[tuple[Path, list[str]]]:
     for number, part in enumerate(batched(texts, PART)):
         path = _part(folder, number * PART)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from common.errors import UserError
 from common.jsonl import open_source
 from common.parallel import forked_map
+from common.progress import Progress
 from common.texts import Texts
 from common.tokens import batched
 from common.work_folder import WorkFolder
@@ -40,8 +40,8 @@ def train(keys, work: WorkFolder) -> Files:
     def estimate_model(folder: Path) -> dict[str, Any]:
         sentences = keys.sentences(sentencepiece(pieces) if keys.tokenizer == "sentencepiece" else words)
         with open_source(keys.train_data) as source:
-            texts = Texts(source, keys.train_field)
-            tokens, vocabulary = read_tokens(tqdm(texts, "reading train_data", disable=None), sentences, keys.workers)
+            texts = Progress(Texts(source, keys.train_field), "reading train_data", unit="text")
+            tokens, vocabulary = read_tokens(texts, sentences, keys.workers)
         if len(vocabulary) == len(SPECIAL):
             raise UserError(f"train_data {keys.train_data} holds no text")
         orders = estimate(tokens, keys.order, len(vocabulary))

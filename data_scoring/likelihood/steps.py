@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from common import models, remote_code, world
 from common.errors import UserError
 from common.files import save_array
 from common.likelihood import TokenLogProbabilities, document_log_probabilities
+from common.progress import Progress
 from common.samples import load_samples, write_samples
 from common.tokens import special_tokens, without_end
 from common.work_folder import WorkFolder
@@ -88,7 +88,7 @@ class RowLikelihood:
             missing = [(part, rows) for part, rows in mine if not part.exists()]
             network = self._network(device, dtype)
             total = sum(int(self.predicted[rows].sum()) for _, rows in missing)
-            with tqdm(total=total, unit="token", unit_scale=True, desc=f"reading by {self.name}", disable=None) as bar:
+            with Progress(desc=f"reading by {self.name}", total=total, unit="token", unit_scale=True) as bar:
                 for part, rows in missing:
                     documents = self.documents.take(rows)
                     save_array(part, document_log_probabilities(network, documents, progress=bar, **windows))

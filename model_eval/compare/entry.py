@@ -42,6 +42,8 @@ def compare(
 
     comparison = results.read_results(paths)
     arms = results.arm_names(comparison)
+    if not arms:
+        raise UserError(f"none of the results has a task: {', '.join(paths)}")
     baseline = arms[0] if baseline is None else baseline
     if baseline not in arms:
         raise UserError(f"baseline={baseline} is none of the arms {', '.join(arms)}")

@@ -15,13 +15,17 @@ import lm_eval
 import numpy as np
 import torch
 import yaml
+from lm_eval.api import model as lm_eval_model
+from lm_eval.api import task as lm_eval_task
 from lm_eval.api.registry import METRIC_REGISTRY
 from lm_eval.api.task import Task
+from lm_eval.models import huggingface
 from lm_eval.tasks import TaskManager
 
 from common import world
 from common.errors import UserError
 from common.files import write_text
+from common.progress import Progress
 from common.redaction import redact
 from common.shards import open_output
 from model_eval.accuracy import ACCURACIES, main_metric
@@ -34,6 +38,8 @@ from model_eval.lm_evaluation_harness.templates import use_sandbox
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 datasets.utils.logging.set_verbosity_error()
 datasets.disable_progress_bars()
+for module in (lm_eval_model, lm_eval_task, huggingface):
+    module.tqdm = Progress
 use_sandbox()
 os.environ.setdefault("DISABLE_MULTIPROC", "1")  # bootstrap in this process: a fork after torch has threads may hang
 

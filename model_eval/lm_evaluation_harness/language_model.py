@@ -1,6 +1,5 @@
 """The model as lm-eval wants it: shared by the processes of NPROC, with batches that are halved until they fit."""
 
-import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -49,8 +48,7 @@ class LanguageModel(HFLM):
         """Neighbours stay together: the choices of one item share a context, which is then read once."""
         first, stop = (len(requests) * rank // world.size() for rank in (world.rank(), world.rank() + 1))
         mine = requests[first:stop]
-        silent = disable_tqdm or not (world.is_main() and sys.stderr.isatty())
-        found = self._fit(lambda: answer(mine, silent)) if mine else []
+        found = self._fit(lambda: answer(mine, disable_tqdm)) if mine else []
         return gathered(found)
 
     def _fit(self, work: Callable[[], list]) -> list:

@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from common import world
 from common.errors import UserError
 from common.likelihood import TokenLogProbabilities, document_log_probabilities
+from common.progress import Progress
 from common.texts import Texts
 from common.tokens import tokenize, without_end
 from model_eval.bootstrap import interval, resampled_sums
@@ -29,7 +29,7 @@ class Corpus:
         """The loss of each document, (n,), summed over its tokens; the processes of a run share the documents."""
         mine = np.arange(len(self.documents))[world.rank() :: world.size()]
         documents, counts = self.documents.take(mine), self.predicted[mine]
-        with tqdm(total=int(counts.sum()), unit="token", unit_scale=True, desc=self.name, disable=None) as progress:
+        with Progress(desc=self.name, total=int(counts.sum()), unit="token", unit_scale=True) as progress:
             found = document_log_probabilities(network, documents, max_length, batch_tokens, progress)
         nats = np.zeros(len(self.documents))
         nats[mine] = -np.bincount(np.repeat(np.arange(len(mine)), counts), found, minlength=len(mine))
