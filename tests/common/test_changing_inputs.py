@@ -20,7 +20,7 @@ CALLS = {
     "rejects": (SELECTION, ["top-r", "r=0.5", "direction=higher", "rejects=rejects.jsonl"]),
     "ordering": (ORDERING, ["sorting"]),
     "shards": (ORDERING, ["sorting", "rows_per_shard=20"]),
-    "scoring": (SCORING, ["combine", "fields=[score]", "score_field=new"]),
+    "scoring": (SCORING, ["combine", "fields=[score]", "lower_is_better=[]", "score_field=new"]),
 }
 
 
@@ -86,8 +86,6 @@ def test_new_permissions_and_a_second_name_are_no_change(folder, monkeypatch, ca
 
 
 def test_another_input_that_changes_is_an_error_too(folder, capsys, monkeypatch):
-    from data_selection.token_budget import method  # noqa: F401 (it is there)
-
     byte_tokenizer().save_pretrained("tokenizer")
     real = gather._spans
 
