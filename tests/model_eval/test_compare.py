@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from model_eval.compare.results import arm_name, read_results, shared_accuracies
 from model_eval.compare.table import average_cell, cells, markdown
 from model_eval.evaluation import traces
 from model_eval.items import digest, items_of, save_items
+from tests.common.test_yaml_text import FAULTS
 
 N = 400
 
@@ -251,6 +253,49 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, words, message):
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
     assert not (tmp_path / "comparison.csv").exists()
+
+
+ODD = [None, True, [], [1], {}, {"a": 1}, "x", -1.0, "DELETED"]
+CHECKED = {"model": ["x"], "tasks": [], "scoring": [None, "x", "DELETED"], "selection_ratio": [None, -1.0, "DELETED"]}
+CHECKED |= {
+    "t.metric": ["x"],
+    "t.value": [-1.0],
+    "t.stderr": [None],
+    "t.n": [],
+    "t.items": [None, "x", "DELETED"],
+    "t": [],
+}
+
+
+@pytest.mark.parametrize("place", CHECKED)
+def test_what_is_not_as_the_stage_writes_it_is_no_result(tmp_path, monkeypatch, capsys, place):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, file, **options: None)  # slow
+    write(tmp_path, "good", "m/good", t=outcome(coin(0)))
+    for value in ODD:
+        path = write(tmp_path, "odd", "m/odd", t=outcome(coin(1)), facts={"scoring": "lqs"})
+        content = yaml.safe_load(Path(path).read_text())
+        *parents, key = place.split(".")
+        holder = content["tasks"] if place == "t" else content["tasks"]["t"] if parents else content
+        holder[key] = value
+        if value == "DELETED":
+            del holder[key]
+        (tmp_path / "odd.yaml").write_text(yaml.safe_dump(content))
+        for call in (
+            lambda: exit_code(lambda: run(["good.yaml", "odd.yaml", "bootstrap_iterations=2"])),
+            lambda: report.main(["report.md", "good=good.yaml", "odd=odd.yaml"]),
+        ):
+            allowed = (0, 2) if value in CHECKED[place] or (place, value) in (("tasks", {}), ("t", "DELETED")) else (2,)
+            assert call() in allowed, (place, value)
+            assert capsys.readouterr().err.count("\n") <= 1
+
+
+@pytest.mark.parametrize("text", [text for text, _ in FAULTS if "\udcff" not in text], ids=lambda text: text[:12])
+def test_yaml_that_is_none_is_no_result(tmp_path, capsys, text):
+    (tmp_path / "odd.yaml").write_text(text)
+    assert exit_code(lambda: run([str(tmp_path / "odd.yaml")])) == 2
+    error = capsys.readouterr().err
+    assert "odd.yaml is no result of model_eval (" in error and error.count("\n") == 1
 
 
 def test_arms_without_a_common_task(tmp_path, monkeypatch, capsys):
