@@ -144,6 +144,7 @@ class WorkFolder:
         elif record:
             print(f"{name}: going on with what an interrupted run left")
         folder.mkdir(exist_ok=True)
+        discard(folder / TRASH)
         flush(self.path)
         _write_record(folder, {"identity": identity, "complete": False})
 

@@ -281,9 +281,14 @@ def test_what_was_made_of_an_input_that_changed_is_removed(tmp_path):
 
 
 def test_trash_of_a_killed_run_is_removed(tmp_path):
-    (tmp_path / ".trash/first").mkdir(parents=True)
     Run(tmp_path)()
-    assert not (tmp_path / ".trash").exists()
+    record = tmp_path / "first" / RECORD
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"complete": False}))
+    for folder in (tmp_path, tmp_path / "first"):
+        (folder / ".trash/states").mkdir(parents=True)
+    run = Run(tmp_path)
+    run.check(run())
+    assert not list(tmp_path.rglob(".trash"))
 
 
 def test_a_planted_lock_is_not_followed(tmp_path):
