@@ -30,8 +30,8 @@ def tell(
     forward = 0 if states.steps(CO_STATE) else plan.steps - states.last(STATE, default=0)
     back = states.first(CO_STATE, default=plan.steps)
     print(
-        f"annotate: {forward:,} steps forward and {back:,} back (batches of {plan.batch_size} samples; on the way back "
-        f"{len(target):,} target samples each), then the gradients of {len(samples):,} samples at {visits:,} steps"
+        f"annotate: {forward:,} steps of {plan.batch_size:,} samples forward and {back:,} back, each of these with "
+        f"{len(target):,} target samples; the gradients of {len(samples):,} samples at {visits:,} visited steps"
     )
     rows = plan.batch(corpus, 0)
     _, slope = mean_loss_gradient(model, rows, plan.batch_tokens)
