@@ -12,8 +12,9 @@ from common.redaction import protect_secrets
 from common.terminal import CLOSED_PIPE, Unread, failure, guarded
 from common.visible import brief, visible
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 LONGEST = 4000  # characters of a line of a message; of a value in it fewer are shown
+DISK_SIGNS = ("(os error ", "PytorchStreamWriter failed")  # of libraries that have errors of their own
 MEMORY_KEYS = "batch_size, batch_tokens, max_length, workers or NPROC"
 SAID = "said"  # a file in the log folder of a process of torchrun: its error is on the screen
 
@@ -61,9 +62,13 @@ def _exit_code(work: Callable[[], None]) -> int:
         if _is_of_memory(error):
             _say(f"error: out of memory{_memory_limit()}: lower {MEMORY_KEYS}, as far as the call has them")
             return 2
-        if isinstance(error, OSError) and (error.filename or error.errno in FULL):
+        if isinstance(error, OSError) and (error.filename or error.errno in DISK):
             place = f"{visible(os.fsdecode(error.filename))}: " if error.filename else ""
             _say(f"error: {place}{error.strerror}")
+            return 2
+        first = str(error).partition("\n")[0]
+        if any(sign in first for sign in DISK_SIGNS):
+            _say(f"error: cannot read or write: {visible(first)}")
             return 2
         raise
     if (error := failure()) and error.errno != errno.EPIPE:

@@ -93,6 +93,24 @@ def test_little_memory_is_one_line(capsys, error):
     assert said.startswith("error: out of memory") and "batch_size" in said and said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.ENOSPC, "No space left on device", "/a/place"),
+        type("SafetensorError", (Exception,), {})("Error while serializing: I/O error: No space left (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing file data/3"),
+    ],
+)
+def test_a_disk_that_fails_is_one_line(capsys, error):
+    def work():
+        raise error
+
+    assert exit_code(work) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+
+
 def test_a_limit_of_memory_is_told(tmp_path):
     (tmp_path / "in.jsonl").write_bytes(b'{"score": 1, "text": "%s"}\n' % (b"x" * 1000) * 100_000)
 
