@@ -183,6 +183,16 @@ def test_models_and_repositories(hub, tmp_path):
     assert json.loads((tmp_path / "m.manifest.json").read_text())["revision"] == "a" * 40
 
 
+def test_a_broken_download_of_a_repository_does_not_get_into_a_model(hub, tmp_path):
+    for name in (".m.partial", ".m.some--model-aaaaaaaa.partial", ".m.partial-repo-some--model-aaaaaaaa"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "code.py").write_text("")
+        (tmp_path / name / "weights.bin").write_bytes(b"pickle")
+    [(code, _, err)] = call(hub, tmp_path, "model some/model m")
+    assert code == 0, err
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {"config.json", "model.safetensors"}
+
+
 @pytest.mark.parametrize("name", ["data/train.jsonl", "model.safetensors"])
 def test_a_broken_connection_is_gone_on_with(hub, tmp_path, name):
     hub.breaks[name] = [20_000]

@@ -142,6 +142,55 @@ def test_what_the_user_can_cure_is_one_line(tmp_path, capsys, words, message):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_call_of_another_kind_left_does_not_get_in(tmp_path, build):
+    draft = tmp_path / ".out.partial"
+    draft.mkdir()
+    (draft / "weights.bin").write_bytes(b"pickle")
+    (tmp_path / ".out.partial-repo-some--model-abcdef01").mkdir()
+    (tmp_path / ".out.jsonl.partial").write_text("of another place")
+    assert utils.main([*STDLIB, "--save-dir", str(tmp_path / "out")]) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["corpus.jsonl"]
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out.manifest.json", ".out.jsonl.partial"}
+
+
+def test_a_call_that_was_killed_before_its_manifest_is_done(tmp_path, build, capsys, monkeypatch):
+    def killed(run):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("common.manifest.Run._publish_manifest", killed)
+        assert utils.main([*STDLIB, "--save-dir", str(tmp_path / "out")]) == 130
+    assert not (tmp_path / "out.manifest.json").exists()
+    capsys.readouterr()
+    assert utils.main([*STDLIB, "--save-dir", str(tmp_path / "out")]) == 0
+    assert "up to date" in capsys.readouterr().out and build.calls == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out.manifest.json"}
+
+
+def test_two_calls_into_one_place_do_not_mix(tmp_path, build, capsys):
+    real, codes = python_stdlib.build.__class__.__call__, []
+
+    def meanwhile(self, folder):
+        if not codes:
+            codes.append(None)
+            codes[0] = utils.main([*STDLIB, "--save-dir", str(tmp_path / "out")])
+        return real(self, folder)
+
+    python_stdlib.build.__class__.__call__ = meanwhile
+    assert utils.main([*STDLIB, "--save-dir", str(tmp_path / "out")]) == 0
+    assert codes == [2] and f"error: another call is writing {tmp_path / 'out'}" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out.manifest.json"}
+
+
+def test_a_planted_link_in_place_of_the_draft_is_not_followed(tmp_path, build, capsys):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/file").write_text("mine")
+    (tmp_path / ".out.partial").symlink_to(tmp_path / "victim")
+    assert utils.main([*STDLIB, "--save-dir", str(tmp_path / "out")]) == 2
+    assert ".out.partial is a symbolic link" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "victim").iterdir()] == ["file"]
+
+
 def test_options_reach_the_hub(tmp_path, monkeypatch):
     from common import datasets_source
 
