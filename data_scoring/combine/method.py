@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Meta
 
 from common.columns import number, scan
-from common.direction import higher_is_better, known_direction
+from common.direction import known_direction
 from common.errors import UserError
 from common.manifest import declared_directions
 from common.statistics import z_scores
@@ -56,18 +56,22 @@ class Scorer(BaseScorer):
         directions = declared_directions(source.path, [shard.name for shard in source.shards])
         table = scan(source, [number(field) for field in self.number_fields], texts.on_bad_row)
         rows = np.searchsorted(table.rows.start, texts.rows.start[~texts.blank])
-        scores = {}
-        for field in self.number_fields:
-            direction = "lower" if field in (self.lower or ()) else "auto"
-            sign = 1 if self._is_higher_better(field, direction, directions) else -1
-            scores[field] = sign * table.columns[number(field)][rows]
+        lower = self._lower(directions)
+        columns = {field: table.columns[number(field)][rows] for field in self.number_fields}
+        scores = {field: -column if field in lower else column for field, column in columns.items()}
         return combined(scores, self.weights, self.normalize)
 
-    def _is_higher_better(self, field: str, direction: str, directions: Mapping[str, str]) -> bool:
-        if self.lower is not None and known_direction(field, direction, directions) is None:
-            return True
-        cure = f"lower_is_better=[{field}], or lower_is_better=[] where higher is better"
-        return higher_is_better(field, direction, directions, cure)
+    def _lower(self, directions: Mapping[str, str]) -> list[str]:
+        """The fields whose lower values are better. Raises: UserError that names all of which nothing tells."""
+        said = {field: "lower" for field in self.lower or ()}
+        known = {field: known_direction(field, said.get(field, "auto"), directions) for field in self.number_fields}
+        unknown = ",".join(field for field, direction in known.items() if direction is None)
+        if unknown and self.lower is None:
+            raise UserError(
+                f"are higher or lower values better in {unknown}? No manifest beside the input tells: name all of them "
+                f"whose lower values are better by lower_is_better, as in lower_is_better=[{unknown}]; [] where none is"
+            )
+        return [field for field, direction in known.items() if direction == "lower"]
 
 
 def combined(scores: Mapping[str, np.ndarray], weights: Sequence[float], normalize: Normalization) -> np.ndarray:

@@ -179,5 +179,5 @@ def test_a_sweep_over_configurations_scans_once(file, tmp_path, monkeypatch):
         os.remove(tmp_path / "out.jsonl")
         assert main(ORDERING, [*words, *keys, "cache=false"]) == 0
         assert (tmp_path / "out.jsonl").read_bytes() == cached
-    assert main(SELECTION, [*words, "top-r", "r=0.1"]) == 0
+    assert main(SELECTION, [*words, "top-r", "r=0.1", "direction=higher"]) == 0
     assert len(calls) == 1

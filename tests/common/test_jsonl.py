@@ -36,7 +36,7 @@ def run(stage, source, target, *words):
 def test_lines_come_out_byte_for_byte(tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_bytes(b"\xef\xbb\xbf" + b"\r\n\n".join(ODD_LINES))  # BOM, CRLF, blank lines, no last newline
-    out = run(SELECTION, source, tmp_path / "out.jsonl", "top-k", "k=99")
+    out = run(SELECTION, source, tmp_path / "out.jsonl", "top-k", "k=99", "direction=higher")
     assert out == b"".join(line + b"\n" for line in ODD_LINES)
     out = run(ORDERING, source, tmp_path / "out.jsonl", "sorting")
     order = np.argsort([2, 1.25, -3, 7, 4, 12345678901234567890123], kind="stable")
@@ -54,7 +54,8 @@ def test_selection_and_ordering_only_move_lines(tmp_path_factory, rows, k):
         for i, (t, s) in enumerate(rows)
     ]
     (folder / "in.jsonl").write_bytes(b"\n".join(lines))
-    kept = run(SELECTION, folder / "in.jsonl", folder / "kept.jsonl", "top-k", f"k={k}").split(b"\n")[:-1]
+    keys = ["top-k", f"k={k}", "direction=higher"]
+    kept = run(SELECTION, folder / "in.jsonl", folder / "kept.jsonl", *keys).split(b"\n")[:-1]
     assert len(kept) == min(k, len(rows))
     remaining = iter(lines)
     assert all(line in remaining for line in kept)  # a subsequence: the input order is kept
@@ -331,11 +332,12 @@ def test_rerun_is_skipped_until_something_changes(tmp_path, capsys):
     assert is_skipped()
     assert not is_skipped("ascending=false")
     (tmp_path / "out.jsonl").write_text("damaged")
-    assert not is_skipped("ascending=false")
+    assert not is_skipped("ascending=false", "overwrite_out=true")
     (tmp_path / "in.jsonl").write_text('{"score": 2}\n{"score": 3}\n')
     assert not is_skipped("ascending=false")
     os.remove(tmp_path / "out.jsonl.manifest.json")
-    assert not is_skipped("ascending=false")
+    assert not is_skipped("ascending=false", "overwrite_out=true")
+    assert is_skipped("ascending=false")
 
 
 @given(

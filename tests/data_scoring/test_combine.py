@@ -63,7 +63,8 @@ def test_directions_come_from_the_manifest_or_are_said(tmp_path, capsys):
     source, out = rows(tmp_path / "in.jsonl", [(1, 9), (2, 8), (3, 7)]), tmp_path / "out.jsonl"
     call = [str(source), str(out), "combine", "fields=[good, ppl]"]
     assert main(SCORING, call) == 2
-    assert "lower_is_better=[ppl]" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "in good,ppl?" in error and "lower_is_better=[good,ppl]; [] where none is" in error
     assert main(SCORING, [*call, "lower_is_better=[ppl]"]) == 0
     assert read(out) == pytest.approx([1 / 6, 1 / 2, 5 / 6])
     manifest = {"directions": {"good": "higher", "ppl": "lower"}, "output": fingerprint(source)}

@@ -102,7 +102,7 @@ def test_combining_needs_every_direction(rows, capsys):
 
     assert main(SCORING, [*words, "fields=[kenlm]"]) == 0 and best() == 1  # a lower perplexity is better
     assert main(SCORING, [*words, "fields=[kenlm,mine]"]) == 2
-    assert "set lower_is_better=[mine], or lower_is_better=[] where higher is better" in capsys.readouterr().err
+    assert "as in lower_is_better=[mine]; [] where none is" in capsys.readouterr().err
     assert main(SCORING, [*words, "fields=[mine]", "lower_is_better=[]"]) == 0 and best() == 5
     assert main(SCORING, [*words, "fields=[mine]", "lower_is_better=[mine]"]) == 0 and best() == 1
 
