@@ -13,18 +13,23 @@ from common.files import WORK, manifest_path, partial_path, pending_path
 
 RESULT = re.compile(r"(.+)\.manifest\.json|(.+)\.work|\.(.+)\.partial|\.(.+)\.manifest\.json\.pending")
 WHOLE = "whole"  # in a fingerprint: files above 64 MiB are hashed whole too; older records have samples of them
+SIZES = "sizes"  # in a quick fingerprint: without results in the folder of a model, and with them
 OWN = "own"  # in a fingerprint: results in the folder of a model are left out; older records have them
 
 
-def fingerprint(path: str | Path, settled: bool = False) -> dict[str, Any]:
+def fingerprint(path: str | Path, settled: bool = False, quick: bool = False) -> dict[str, Any]:
     """Size in bytes and xxh3 hash of a file, of all files below a folder, or of those that match a glob.
 
     An id that is no path stands for itself. Contents are hashed whole; the digest of more than 64 MiB is remembered in
-    the cache folder by the inodes, sizes and times of change of the files. settled: as in `digest_of`.
+    the cache folder by the inodes, sizes and times of change of the files. settled: as in `digest_of`. quick: the size
+    alone, nothing is read.
     """
     files = files_of(Path(path))
     if files is None:
         return {"id": str(path)}
+    if quick:
+        sizes = [sum(file.stat().st_size for _, file in files_of(Path(path), own)) for own in (True, False)]
+        return {"path": str(path), "bytes": sizes[0], SIZES: sizes}
     size, digest = digest_of(files, settled)
     marks = {WHOLE: _has_large(files), OWN: _is_model(Path(path)) and files != files_of(Path(path), own=False)}
     return {"path": str(path), "bytes": size, "xxh3": digest} | {name: True for name, found in marks.items() if found}
@@ -72,10 +77,12 @@ def same_content(recorded: Mapping, current: Mapping) -> bool:
     """Whether a fingerprint in a record is of the content that `current` is of, wherever it lies.
 
     A record from before large files were hashed whole is compared by the samples that it has, one from before results
-    were left out with those.
+    were left out with those. Of a quick fingerprint the size is compared.
     """
     if "id" in recorded or "id" in current:
         return recorded.get("id") == current.get("id")
+    if SIZES in current:
+        return recorded.get("bytes") in current[SIZES]
     if recorded.get("bytes") == current["bytes"] and recorded.get("xxh3") == current["xxh3"]:
         return True
     if recorded.keys() & {WHOLE, OWN} or not (current.get(OWN) or recorded.get("bytes") == current["bytes"]):

@@ -5,6 +5,7 @@ range of their line; text is never decoded and encoded again, so every field sur
 """
 
 import contextlib
+import itertools
 import json
 import os
 from collections import Counter
@@ -24,6 +25,7 @@ from common.shards import Shard, mapped, open_shards
 BadRowPolicy = Literal["error", "drop"]
 
 READ_BLOCK = 2**18  # bytes decoded as UTF-8 and split at a time
+LOOK = 16  # blocks that are looked at before a file is read
 CARRIAGE_RETURN = 13
 HIGH_BITS = np.uint64(0x8080808080808080)  # of eight bytes: zero where all are ASCII
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -102,9 +104,9 @@ class Rows:
 
 
 @contextlib.contextmanager
-def open_source(path: str) -> Iterator[Source]:
-    """Open a file, a glob or a folder of shards. Raises: UserError as `open_shards`."""
-    with open_shards(path) as shards:
+def open_source(path: str, whole: bool = True) -> Iterator[Source]:
+    """Open a file, a glob or a folder of shards. whole, Raises: as in `open_shards`."""
+    with open_shards(path, whole) as shards:
         yield Source(path, shards)
 
 
@@ -196,6 +198,22 @@ def first_row(source: Source, on_bad_row: BadRowPolicy = "error") -> tuple[int |
         [line] = raw_lines(source, Rows(np.array([start]), np.array([end])))
         return start, json.loads(line, parse_int=long_integer)
     return None, {}
+
+
+def first_rows(
+    source: Source, fields: Mapping[str, Any], on_bad_row: BadRowPolicy = "error"
+) -> tuple[np.ndarray, np.ndarray, list]:
+    """`read_blocks` up to the first block with usable rows, but not far into a file: a look, not a scan.
+
+    Raises: UserError where there is no row, and for a bad one, unless they are dropped.
+    """
+    for block in itertools.islice(read_blocks(source, fields, on_bad_row), LOOK):
+        if block[2]:
+            return block
+    if not source.dropped:
+        raise UserError(f"{source.path} holds no rows")
+    print(f"note: none of the first rows of {source.path} can be used: {dict(source.dropped)}")
+    return np.empty(0, np.int64), np.empty(0, np.int64), []
 
 
 def _blocks(shard: Shard, begin: int, end: int) -> Iterator[tuple[int, bytes]]:

@@ -19,29 +19,32 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 Versions = Mapping[str, Mapping[int, str]]  # method -> version from 2 on -> what changed in its results
 
 
-def read_manifest(output: str | Path) -> dict[str, Any] | None:
-    """The manifest of `output`, or None where there is none or it does not describe what lies there."""
-    found = (_describing(path, output) for path in (manifest_path(output), pending_path(output)))
+def read_manifest(output: str | Path, quick: bool = False) -> dict[str, Any] | None:
+    """The manifest of `output`, or None where there is none or it does not describe what lies there.
+
+    quick: its size is enough to know it by.
+    """
+    found = (_describing(path, output, quick) for path in (manifest_path(output), pending_path(output)))
     return next((content for content in found if content is not None), None)
 
 
-def _describing(path: Path, output: str | Path) -> dict[str, Any] | None:
+def _describing(path: Path, output: str | Path, quick: bool = False) -> dict[str, Any] | None:
     """The manifest at `path`, if it is one of what lies at `output`; a damaged one counts as none."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         content = json.loads(path.read_text(encoding="utf-8"))
-        if same_content(content["output"], fingerprint(output)):
+        if same_content(content["output"], fingerprint(output, quick=quick)):
             return content
     return None
 
 
-def declared_directions(path: str, shards: Sequence[str]) -> dict[str, str]:
+def declared_directions(path: str, shards: Sequence[str], quick: bool = False) -> dict[str, str]:
     """Score field -> "higher" or "lower", from the manifest of an input, or from those of its shards.
 
-    Raises: UserError where shards contradict one another.
+    quick: as in `read_manifest`. Raises: UserError where shards contradict one another.
     """
-    own = read_manifest(path)
+    own = read_manifest(path, quick)
     directions: dict[str, str] = {}
-    for manifest in [own] if own else map(read_manifest, shards):
+    for manifest in [own] if own else (read_manifest(shard, quick) for shard in shards):
         for field, direction in (manifest or {}).get("directions", {}).items():
             if directions.setdefault(field, direction) != direction:
                 raise UserError(f"the shards of {path} disagree on whether a higher {field} is better")
@@ -62,22 +65,27 @@ class Run:
         *,
         defaults: Mapping[str, Any] | None = None,
         versions: Versions | None = None,
+        quick: bool = False,
     ):
         """inputs: name -> path or hub id (lists allowed) of all that the result depends on.
 
         directions: score field -> "higher" or "lower", which is better; carried onward from stage to stage.
         defaults: of the keys; a key that an older record does not know had its default.
         versions: of the methods; a record that does not know them is of version 1.
+        quick: for a look: contents are known by their sizes, nothing is put right.
         """
         self.output, self.defaults, self.versions = Path(output), _plain(defaults or {}), dict(versions or {})
-        self.started = time.perf_counter()
-        recover(self.output)
+        self.started, self.quick = time.perf_counter(), quick
+        if not quick:
+            recover(self.output)
         self.identity = {
             "stage": stage,
             "method": method,
             "config": _plain(config),
             "inputs": {
-                name: [fingerprint(p) for p in path] if isinstance(path, list) else fingerprint(path)
+                name: [fingerprint(p, quick=quick) for p in path]
+                if isinstance(path, list)
+                else fingerprint(path, quick=quick)
                 for name, path in inputs.items()
             },
             "directions": dict(directions or {}),

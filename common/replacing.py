@@ -15,11 +15,12 @@ CURE = "overwrite_out=true replaces it"
 
 
 def check_replaceable(
-    output: Path, source: str, shards: Iterable[str], read: Iterable[Path], name: str = "OUT"
+    output: Path, source: str, shards: Iterable[str], read: Iterable[Path], name: str = "OUT", quick: bool = False
 ) -> None:
     """Raises UserError where `output` would replace what no stage made, what is read, or what IN was made from.
 
-    source: IN, which may be replaced. shards: its files. read: all files that the call reads.
+    source: IN, which may be replaced. shards: its files. read: all files that the call reads. quick: as in
+    `read_manifest`.
     """
     if not _holds_something(output) or _real(output) == _real(source):
         return
@@ -27,7 +28,7 @@ def check_replaceable(
         raise UserError(f"{name}={output} is an input of this call: {CURE}")
     if maker := next((path for path, origin in _origins(shards) if _lies_in(origin, output)), None):
         raise UserError(f"{name}={output} is what {maker} was made from (IN and {name} swapped?): {CURE}")
-    made = read_manifest(output)
+    made = read_manifest(output, quick)
     if made is None or made.get("stage") not in MADE_BY:
         why = "there is no manifest of it" if made is None else f"it was made by {made.get('stage')}"
         if made is None and manifest_path(output).exists():

@@ -37,10 +37,10 @@ class Shard:
 
 
 @contextlib.contextmanager
-def open_shards(path: str) -> Iterator[list[Shard]]:
+def open_shards(path: str, whole: bool = True) -> Iterator[list[Shard]]:
     """Open a file, a glob or a folder of `.jsonl`, `.jsonl.gz`, `.jsonl.zst` shards.
 
-    Compressed shards are decompressed once to an unnamed temporary file.
+    Compressed shards are decompressed once to an unnamed temporary file. whole: else only their first lines are.
     Raises: UserError where nothing is there or a file cannot be read.
     """
     with contextlib.ExitStack() as stack:
@@ -49,7 +49,7 @@ def open_shards(path: str) -> Iterator[list[Shard]]:
         for name in names:
             try:
                 stamp = stamp_of(name)
-                file = stack.enter_context(_open_plain(name))
+                file = stack.enter_context(_open_plain(name, whole))
             except (OSError, EOFError, zlib.error) as error:
                 raise UserError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
             if not file.seekable():
@@ -138,15 +138,25 @@ def _allow_open_files(shards: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def _open_plain(path: Path) -> BinaryIO:
-    """The bytes of `path`, decompressed to an unnamed temporary file if need be."""
+def _open_plain(path: Path, whole: bool) -> BinaryIO:
+    """The bytes of `path`, decompressed to an unnamed temporary file if need be. whole: else only its first lines."""
     if path.name.endswith(".gz"):
         with gzip.open(path) as reader:
-            return _temporary(iter(lambda: reader.read(BLOCK), b""))
+            blocks = iter(lambda: reader.read(BLOCK), b"")
+            return _temporary(blocks if whole else _first_lines(blocks))
     if path.name.endswith(".zst"):
         with open(path, "rb") as file:
-            return _temporary(_decompressed(file))
+            return _temporary(_decompressed(file) if whole else _first_lines(_decompressed(file)))
     return open(path, "rb")
+
+
+def _first_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Whole lines: as many as there are in a block."""
+    for block in blocks:
+        end = block.rfind(b"\n") + 1
+        yield block[:end] or block
+        if end:
+            return
 
 
 def _temporary(blocks: Iterable[bytes]) -> BinaryIO:
