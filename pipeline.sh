@@ -8,9 +8,10 @@
 # A rerun skips every stage whose output is complete for the same input, method and configuration. After a change of the
 # knobs choose another OUT, or RESUME=never, which replaces the models that are there.
 # Copy this script for your own chains: each step is one call of a stage.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
 
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+root="$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")"
 
 # What to run on: JSONL files with a `text` field, and an untrained or trained model (folder or hub id).
 stdlib="$root/data/python-stdlib"

@@ -1,20 +1,16 @@
 # Sourced by pipeline.sh, the recipes and tests/run.sh: makes sure that there is a Python with the requirements.
 # DELT_PYTHON, the active environment or python3 is used if it has them; else a .venv is made in the repository.
-source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
-
-setup_fail() {
-    echo "error: $1" >&2
-    exit 2
-}
+source "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"
 
 make_environment() {
     local base=python3 venv="$DELT_ROOT/.venv"
-    "$base" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || setup_fail "Python 3.11 or newer is needed as python3"
+    [[ "$DELT_ROOT" != *:* ]] || fail "Python makes no .venv below a folder with a colon in its name: move $DELT_ROOT, or set DELT_PYTHON"
+    "$base" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer is needed as python3"
     echo "setting up $venv from requirements.txt (a few minutes, once)"
-    [ -x "$venv/bin/python" ] || "$base" -m venv "$venv" || setup_fail "python3 -m venv failed (Debian: apt install python3-venv)"
+    [ -x "$venv/bin/python" ] || "$base" -m venv "$venv" || fail "python3 -m venv failed (Debian: apt install python3-venv)"
     grep -v '^kenlm' "$DELT_ROOT/requirements.txt" >"$venv/requirements.txt"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$venv/requirements.txt" ||
-        setup_fail "installing requirements.txt failed; the lines above say why, a rerun goes on"
+        fail "installing requirements.txt failed; the lines above say why, a rerun goes on"
     touch "$venv/complete" # an interrupted installation is not taken for an environment
     # kenlm is compiled: where that fails, all but n-gram scoring works. It is tried this one time only.
     grep '^kenlm' "$DELT_ROOT/requirements.txt" >"$venv/kenlm.txt"
@@ -24,7 +20,7 @@ make_environment() {
 }
 
 if ! has_requirements "$DELT_PYTHON" "$DELT_ROOT/requirements.txt"; then
-    [ -z "${DELT_PYTHON_GIVEN:-}" ] || setup_fail "DELT_PYTHON=$DELT_PYTHON lacks packages of requirements.txt: $DELT_PYTHON -m pip install -r $DELT_ROOT/requirements.txt"
+    [ -z "${DELT_PYTHON_GIVEN:-}" ] || fail "DELT_PYTHON=$DELT_PYTHON lacks packages of requirements.txt: $DELT_PYTHON -m pip install -r $DELT_ROOT/requirements.txt"
     make_environment
 fi
 

@@ -5,8 +5,9 @@
 #   bash docs/recipes/delt-160m.sh               a GPU of 24 GB or more, some 30 GB of disk, HF_TOKEN for LIMA (gated)
 #   bash docs/recipes/delt-160m.sh --dry-run     check every call, print its keys
 #   NPROC=4 bash docs/recipes/delt-160m.sh       on four GPUs
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+root="$(readlink -f -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../..")"
 source "$root/common/setup.sh"
 OUT="${OUT:-results/delt-160m}"
 R="${R:-1.0}"             # share of the rows that is kept; 1.0 = all: the order alone

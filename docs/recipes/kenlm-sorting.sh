@@ -6,8 +6,9 @@
 #
 # Few bits per byte are text like TARGET: ascending order begins with it, and ends with junk where there is any: leave that
 # out before, as kenlm-top-r-folding.sh does (docs/results.md, "Others", shows what it costs).
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/setup.sh"
 PASSES="${PASSES:-1}"
 
 scored="$OUT/scored-kenlm.jsonl"

@@ -5,8 +5,9 @@
 #   INPUT=my.jsonl TARGET=good.jsonl HELDOUT=held.jsonl MODEL=models/mine OUT=results/mine bash docs/recipes/kenlm-top-r-folding.sh
 #
 # Few bits per byte are text like TARGET: ascending order begins with it.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/setup.sh"
 PASSES="${PASSES:-2}"   # over the rows that are kept
 
 scored="$OUT/scored-kenlm.jsonl"

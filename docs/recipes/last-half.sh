@@ -5,8 +5,9 @@
 #   INPUT=my.jsonl TARGET=mine.jsonl HELDOUT=held.jsonl MODEL=models/mine OUT=results/mine bash docs/recipes/last-half.sh
 #
 # The simplest order that ends with what is like TARGET. Why: docs/results.md, "Ideas beyond the paper".
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/setup.sh"
 LQS_CONFIG="${LQS_CONFIG:-$root/data_scoring/config/lqs-tiny.yaml}"
 PASSES="${PASSES:-1}"
 

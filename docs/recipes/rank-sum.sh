@@ -7,8 +7,9 @@
 # KenLM learns from REFERENCE, any text that is known to be good, and finds junk; LQS finds text like TARGET, which the
 # model shall be good at. Why both: data_scoring/combine/README.md. Without REFERENCE both learn from TARGET: enough to try
 # the chain, but what was measured had a reference of another kind.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/setup.sh"
 REFERENCE="${REFERENCE:-$TARGET}"
 LQS_CONFIG="${LQS_CONFIG:-$root/data_scoring/config/lqs-tiny.yaml}"
 PASSES="${PASSES:-2}"   # over the rows that are kept

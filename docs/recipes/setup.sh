@@ -1,5 +1,5 @@
 # Sourced by the recipes: what they run on, by default the embedded data and model (no download), and where results go.
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+root="$(readlink -f -- "$(dirname -- "${BASH_SOURCE[0]}")/../..")"
 source "$root/common/setup.sh"
 stdlib="$root/data/python-stdlib"
 OUT="${OUT:-results/recipes}"
