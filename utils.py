@@ -80,8 +80,11 @@ def fetch(asked: argparse.Namespace) -> None:
     """Make or download what is asked for, unless it is there already. Raises: UserError for what the user can cure."""
     from common.local_files import is_local, local_files  # late, as all imports that --help can do without
     from common.manifest import Run
+    from common.shards import check_suffix
 
     source, given = _check_options(asked)
+    if source == "dataset":
+        check_suffix(asked.save_dir, "--save-dir")
     if asked.dry_run:
         say(f"# {asked.content} {asked.id} -> {asked.save_dir} {given or ''}")
         return
