@@ -22,6 +22,7 @@ from common.durable import lock_file
 from common.errors import UserError, exit_code
 from common.files import clear_partials, draft_of
 from common.terminal import detach_input, say
+from common.visible import visible
 
 BUILT_IN = {"python-stdlib": "dataset", "tiny": "model"}  # id -> its content
 OPTIONS = {
@@ -80,10 +81,13 @@ def fetch(asked: argparse.Namespace) -> None:
     """Make or download what is asked for, unless it is there already. Raises: UserError for what the user can cure."""
     from common.local_files import is_local, local_files  # late, as all imports that --help can do without
     from common.manifest import Run
+    from common.shards import check_suffix
 
     source, given = _check_options(asked)
+    if source == "dataset":
+        check_suffix(asked.save_dir, "--save-dir")
     if asked.dry_run:
-        say(f"# {asked.content} {asked.id} -> {asked.save_dir} {given or ''}")
+        say(visible(f"# {asked.content} {asked.id} -> {asked.save_dir} {given or ''}"))
         return
     inputs: dict[str, Any] = {"data": given.pop("data")} if source == "tiny" else {}
     if source == "dataset" and is_local(asked.id):
@@ -103,7 +107,7 @@ def fetch(asked: argparse.Namespace) -> None:
             clear_partials(target)
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error
-    print(f"wrote {target} in {run.seconds():.1f} s")
+    print(f"wrote {visible(target)} in {run.seconds():.1f} s")
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from common.errors import UserError
 from common.local_files import is_local, local_files
 from common.network import hub_token
 from common.shards import SUFFIXES
+from common.visible import visible
 
 SHUFFLE_BUFFER = 10_000  # rows among which the next one is drawn
 CONVERTED = "refs/convert/parquet"  # the hub's own branch with the rows of a data set as Parquet files
@@ -65,7 +66,7 @@ def _hub_rows(wanted: Wanted) -> tuple[Any, str, dict[str, Any]]:
         names = sorted(fnmatch.filter(_names(information), pattern))
         if not names:
             raise UserError(f"data set {wanted.id} has no files {pattern} at {information.sha}")
-        print(f"rows: the lines of {', '.join(names)}")
+        print(f"rows: the lines of {visible(', '.join(names))}")
         return _load("text", _urls(wanted.id, information.sha, names), token=hub_token()), "text", facts
     import datasets  # slow to import
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from common.errors import UserError
+from common.visible import visible
 
 UMASK = os.umask(0o077)  # can only be read by setting it
 os.umask(UMASK)
@@ -173,7 +174,7 @@ def recover(place: Path) -> None:
     if not place.exists() and _old(place).is_dir():
         with contextlib.suppress(FileNotFoundError):  # another process was first
             os.rename(_old(place), place)
-        print(f"note: {place} is back: a run was killed while it replaced it")
+        print(f"note: {visible(place)} is back: a run was killed while it replaced it")
 
 
 def forget_old(place: Path) -> None:

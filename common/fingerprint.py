@@ -10,6 +10,7 @@ from typing import Any
 
 from common.contents import LARGE, Named, digest_of, sampled_digest, stamp_of
 from common.files import WORK, manifest_path, partial_path, pending_path
+from common.visible import visible
 
 RESULT = re.compile(r"(.+)\.manifest\.json|(.+)\.work|\.(.+)\.partial|\.(.+)\.manifest\.json\.pending")
 WHOLE = "whole"  # in a fingerprint: files above 64 MiB are hashed whole too; older records have samples of them
@@ -112,7 +113,7 @@ def _sampled(path: str, own: bool) -> tuple[int, str]:
 @cache
 def _say_sampled(path: str) -> None:
     """Once for each."""
-    print(f"note: {path} is compared by 64 samples a file, as an older version recorded it")
+    print(f"note: {visible(path)} is compared by 64 samples a file, as an older version recorded it")
 
 
 def same_content_of_all(recorded: Any, current: Any) -> bool:

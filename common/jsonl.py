@@ -21,6 +21,7 @@ from common.errors import UserError
 from common.json_line import BadRow, Decoder, FieldExists, long_integer
 from common.progress import Progress
 from common.shards import Shard, mapped, open_shards
+from common.visible import visible
 
 BadRowPolicy = Literal["error", "drop"]
 
@@ -212,7 +213,7 @@ def first_rows(
             return block
     if not source.dropped:
         raise UserError(f"{source.path} holds no rows")
-    print(f"note: none of the first rows of {source.path} can be used: {dict(source.dropped)}")
+    print(f"note: none of the first rows of {visible(source.path)} can be used: {dict(source.dropped)}")
     return np.empty(0, np.int64), np.empty(0, np.int64), []
 
 

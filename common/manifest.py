@@ -14,6 +14,7 @@ from common.durable import discard, flush, forget_old, publish, recover
 from common.errors import UserError
 from common.files import manifest_path, partial_path, pending_path, write_text
 from common.fingerprint import OWN, as_once, files_of, fingerprint, same_content, same_content_of_all, stamps
+from common.visible import visible
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 Versions = Mapping[str, Mapping[int, str]]  # method -> version from 2 on -> what changed in its results
@@ -128,14 +129,14 @@ class Run:
         if before is None or not self._is_same(before):
             return False
         if news := version_news(before.get("method_versions", {}), self.identity["method_versions"], self.versions):
-            print(f"{self.output} is made anew: {news}")
+            print(f"{visible(self.output)} is made anew: {visible(news)}")
             return False
         if pending_path(self.output).exists() and _describing(manifest_path(self.output), self.output) is None:
             self._publish_manifest()
         with contextlib.suppress(OSError):  # of a run of the same call that was killed at its last steps
             forget_old(self.output)
             partial_path(manifest_path(self.output)).unlink()
-        print(f"{self.output} is up to date (same input, method and configuration); delete it to run again")
+        print(f"{visible(self.output)} is up to date (same input, method and configuration); delete it to run again")
         return True
 
     def _publish_manifest(self) -> None:

@@ -51,7 +51,7 @@ import sys
 from importlib.util import find_spec
 names = ("msgspec", "numpy", "tqdm", "xxhash", "yaml")
 lacks = ["Python 3.11 (it is %d.%d)" % sys.version_info[:2]] if sys.version_info < (3, 11) else []
-print(", ".join(lacks + [name for name in names if find_spec(name) is None]))' || echo "Python 3.11"
+print(", ".join(lacks + [name for name in names if find_spec(name) is None]))' </dev/null || echo "Python 3.11"
 }
 
 # Become the Python of a stage: run_stage STAGE [words of the call ...]

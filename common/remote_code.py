@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from common.visible import visible
+
 KEY = "trust_remote_code"
 PACKAGE = "transformers_modules"  # in which transformers imports such code
 
@@ -44,12 +46,13 @@ def tell(path: str, runs: bool) -> None:
     """Print, once for each path, that its code runs, or that it has some which is not needed and is not run."""
     if runs:
         _ran.append(path)
-        print(f"{KEY}=true: running the Python code of {path}")
+        print(f"{KEY}=true: running the Python code of {visible(path)}")
     else:
-        print(f"note: {path} comes with Python code that is not needed and not run ({KEY}=true runs it)")
+        print(f"note: {visible(path)} comes with Python code that is not needed and not run ({KEY}=true runs it)")
 
 
 def summary(config: Mapping[str, Any]) -> None:
     """Print, at the end of a call that allows it, whose code was run."""
     if config.get(KEY) or config.get(f"select.{KEY}"):
-        print(f"  {KEY}=true: " + (f"ran the Python code of {', '.join(_ran)}" if _ran else "no such code was run"))
+        ran = visible(f"ran the Python code of {', '.join(_ran)}" if _ran else "no such code was run")
+        print(f"  {KEY}=true: {ran}")

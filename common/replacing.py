@@ -73,16 +73,18 @@ def _inputs(made: Path) -> Iterator[str]:
     for path_of in (manifest_path, pending_path):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             content: Mapping[str, Any] = json.loads(path_of(made).read_text(encoding="utf-8"))
-            folder = _folder_of_call(made, Path(content["output"]["path"]))
             for entry in content["inputs"].values():
                 for one in entry if isinstance(entry, list) else [entry]:
                     if "path" in one:
-                        yield str(folder / one["path"])
+                        yield from _places(one["path"], content["output"]["path"], made)
 
 
-def _folder_of_call(made: Path, recorded: Path) -> Path:
-    """Where the call ran that wrote `made`, to the path `recorded`; the folder of this call where that is not known."""
-    depth = len(recorded.parts)
-    if recorded.is_absolute() or made.parts[-depth:] != recorded.parts:
-        return Path()
-    return made.parents[depth - 1]
+def _places(recorded: str, output: str, made: Path) -> Iterator[str]:
+    """Where an input may lie, recorded beside the path of its output, which is `made` now: the call may have run in
+    another folder, and both may have been moved since.
+    """
+    mixed = os.path.isabs(recorded) != os.path.isabs(output)
+    if os.path.isabs(recorded) or mixed:
+        yield recorded
+    if not mixed:
+        yield os.path.normpath(made.parent / os.path.relpath(recorded, os.path.dirname(output) or "."))

@@ -22,6 +22,8 @@ from common.temporary import told_of_temporary
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 TABLES = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}  # utils.py makes JSON lines of them; their builder
+OTHERS = (*TABLES, ".json", ".arrow", ".feather", ".orc", ".avro", ".xlsx", ".npy", ".zip", ".tar", ".tgz")
+OTHERS += (".bz2", ".xz", ".lz4", ".br", ".7z")  # what is written is not compressed so
 BLOCK = 2**18  # bytes decompressed at a time
 
 
@@ -67,6 +69,18 @@ def check_apart(source: str, target: str, name: str = "OUT") -> None:
     inside = place.is_dir() and written.parent == place.resolve() and written.name.endswith(SUFFIXES)
     if inside or (glob.has_magic(source) and not place.exists() and fnmatch(str(written), str(place.absolute()))):
         raise UserError(f"{name}={target} lies in {source}, which is read: write it to another place")
+
+
+def check_suffix(target: str, name: str = "OUT") -> None:
+    """Raises UserError where the name of a file of rows promises something else than JSON lines."""
+    file = Path(target).name.lower()
+    suffix = next((s for s in OTHERS if file.removesuffix(".gz").removesuffix(".zst").endswith(s)), None)
+    if suffix:
+        raise UserError(
+            f"{name}={target}: JSON lines are written, and {suffix} promises something else: end it with "
+            f"{', '.join(SUFFIXES)}, or with rows_per_shard name a folder (utils.py makes JSON lines of tables, "
+            f"nothing here makes tables)"
+        )
 
 
 def stem(file: str | Path) -> str:

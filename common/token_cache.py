@@ -27,6 +27,7 @@ from common.durable import lock_file, publish
 from common.errors import UserError
 from common.jsonl import Source
 from common.tokens import TokenStore, memory_mapped, token_type
+from common.visible import visible
 
 COLUMNS = 3
 ROWS_BETWEEN_SIGNS = 2**16  # of life
@@ -70,7 +71,7 @@ def cached_corpus(
         with lock_file(folder / f".{key}.lock", f"another run is writing {folder}", wait=True):
             entry = folder / key
             if entry.exists() and (wrong := broken(entry)):
-                print(f"note: the tokens in {entry} are made again: {wrong} is damaged")
+                print(f"note: the tokens in {visible(entry)} are made again: {wrong} is damaged")
                 shutil.rmtree(entry)
             if not entry.exists():
                 trim(folder, LIMIT)

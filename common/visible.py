@@ -22,6 +22,11 @@ def visible(text: object) -> str:
     return IN_LINE.sub(spelled, str(text))
 
 
+def in_table(text: object) -> str:
+    """`visible` for a cell of a Markdown table."""
+    return visible(text).replace("|", r"\|")
+
+
 def brief(text: str, most: int = 200) -> str:
     """The beginning of a text that is too long for a message."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"

@@ -22,6 +22,7 @@ from common.durable import discard, flush, flush_tree, held, open_own
 from common.errors import UserError
 from common.files import partial_path, write_text
 from common.manifest import Run, version_news
+from common.visible import visible
 
 RECORD = "step.json"  # in the folder of a step: its identity, whether it is complete, its files, its facts
 TRASH = ".trash"
@@ -85,7 +86,7 @@ class WorkFolder:
         lost = _lost(folder, record) if known else []
         world.wait()  # until every process has read it
         if record.get("complete") and known and not lost:
-            print(f"{name}: up to date ({folder}{'' if record['identity'] == identity else OLDER})")
+            print(f"{name}: up to date ({visible(folder)}{'' if record['identity'] == identity else OLDER})")
             return record["facts"]
         if world.is_main():
             for file in lost:
@@ -107,7 +108,7 @@ class WorkFolder:
             files = record_of(folder, but=[RECORD])
             outcome = {"complete": True, "seconds": seconds, "files": files, "facts": _plain(facts)}
             _write_record(folder, {"identity": identity} | outcome)
-            print(f"{name}: done in {seconds:.1f} s ({folder})")
+            print(f"{name}: done in {seconds:.1f} s ({visible(folder)})")
         world.wait()
         return read_record(folder)["facts"]
 
@@ -137,9 +138,9 @@ class WorkFolder:
                 raise UserError(f"{folder} holds files that no run made: choose another work_dir")
             aside = next(path for n in count(1) if not (path := self.path / f"{name}.damaged-{n}").exists())
             os.rename(folder, aside)
-            print(f"{name}: made anew, its {RECORD} is damaged (what was there is now {aside})")
+            print(f"{name}: made anew, its {RECORD} is damaged (what was there is now {visible(aside)})")
         elif record and not known:
-            print(f"{name}: made anew, {self._difference(record['identity'], identity)}")
+            print(f"{name}: made anew, {visible(self._difference(record['identity'], identity))}")
             remove(folder)
         elif record:
             print(f"{name}: going on with what an interrupted run left")

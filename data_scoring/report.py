@@ -9,6 +9,7 @@ import numpy as np
 
 from common.files import save_figure, write_text
 from common.statistics import quantiles
+from common.visible import visible
 
 SHOWN = 10  # best and worst rows
 EXCERPT = 300  # characters of the text of a row
@@ -46,7 +47,7 @@ def write_report(
             lines += ["", f"{rank + 1}. {field} {scores[row]:.6g}, {place_of(row)}, {len(text):,} characters"]
             lines += [f"   {_excerpt(text)}"]
     report = folder / "report.txt"
-    write_text(report, "\n".join(lines) + "\n")
+    write_text(report, "\n".join(map(visible, lines)) + "\n")
     _histogram(folder / "scores.png", f"{name}: {field}, {better} is better", field, values)
     return report
 

@@ -19,6 +19,7 @@ from common.cli import Call, Stage, main
 from common.errors import UserError
 from common.files import check_writable, draft_of
 from common.manifest import Run
+from common.visible import visible
 from common.work_folder import WorkFolder, read_record
 from model_eval.accuracy import summary_average
 from model_eval.evaluation import traces
@@ -66,9 +67,9 @@ def run(
     if average is not None:
         print(f"average accuracy: {average:.4f}")
     if skipped := evaluation.notes.get("skipped"):
-        print(f"skipped: {', '.join(skipped)}")
+        print(f"skipped: {visible(', '.join(skipped))}")
     remote_code.summary(call.config)
-    print(f"  wrote {result} in {stage_run.seconds():.1f} s")
+    print(f"  wrote {visible(result)} in {stage_run.seconds():.1f} s")
 
 
 def discard_unused(folder: Path) -> None:
@@ -82,14 +83,14 @@ def table(tasks: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [("task", "metric", "value", "stderr", "n")]
     for name, result in tasks.items():
         stderr = "-" if result["stderr"] is None else f"{result['stderr']:.4f}"
-        lines.append((name, result["metric"], f"{result['value']:.4f}", stderr, f"{result['n']:,}"))
+        lines.append((visible(name), visible(result["metric"]), f"{result['value']:.4f}", stderr, f"{result['n']:,}"))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join(word.ljust(width) if place < 2 else word.rjust(width) for place, (word, width) in enumerate(cells))
         for cells in (list(zip(line, widths, strict=True)) for line in lines)
     ]
     dropped = {name: result["dropped_rows"] for name, result in tasks.items() if result.get("dropped_rows")}
-    return "\n".join(text + [f"dropped {count:,} bad rows of {name}" for name, count in dropped.items()])
+    return "\n".join(text + [f"dropped {count:,} bad rows of {visible(name)}" for name, count in dropped.items()])
 
 
 STAGE = Stage("model_eval", ("MODEL", "RESULT.yaml"), "evaluate", run)

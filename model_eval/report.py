@@ -16,6 +16,7 @@ from common.errors import UserError, exit_code
 from common.files import save_figure, write_text
 from common.manifest import manifest_path
 from common.terminal import detach_input
+from common.visible import in_table, visible
 from model_eval.accuracy import higher_is_better, in_words
 from model_eval.evaluation import load_result
 
@@ -51,15 +52,15 @@ def table(results: Results, seconds: dict[str, float]) -> str:
     """The report in Markdown: a row a task, a column an arm; then a row a stage."""
     arms = list(results)
     names = list(dict.fromkeys(name for arm in arms for name in results[arm]["tasks"]))
-    lines = [f"| task | metric | {' | '.join(arms)} |", "|---|---|" + "---:|" * len(arms)]
+    lines = [f"| task | metric | {' | '.join(map(in_table, arms))} |", "|---|---|" + "---:|" * len(arms)]
     for name in names:
         tasks = [results[arm]["tasks"].get(name) for arm in arms]
         first = next(task for task in tasks if task)
-        metric = in_words(first["metric"], higher_is_better(first))
-        lines.append(f"| {name} | {metric} | {' | '.join(map(_cell, tasks))} |")
+        metric = in_table(in_words(first["metric"], higher_is_better(first)))
+        lines.append(f"| {in_table(name)} | {metric} | {' | '.join(map(_cell, tasks))} |")
     if seconds:
         lines += ["", "| stage | seconds |", "|---|---:|"]
-        lines += [f"| {name} | {value:.1f} |" for name, value in seconds.items()]
+        lines += [f"| {in_table(name)} | {value:.1f} |" for name, value in seconds.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -106,7 +107,7 @@ def write_report(report: Path, results_words: list[str], stage_words: list[str])
     text, picture = table(results, seconds), report.with_suffix(".png")
     write_text(report, text)
     figure(results, seconds, picture)
-    print(f"\n{text}\nwrote {report} and {picture}")
+    print(f"\n{text}\nwrote {visible(f'{report} and {picture}')}")
 
 
 def main(words: list[str] | None = None) -> int:

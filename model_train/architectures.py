@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from common import models
 from common.config import did_you_mean, load_yaml
 from common.errors import UserError
+from common.visible import visible
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -55,7 +56,7 @@ def load_for_training(
     weights = not is_architecture(model) and models.has_weights(model)
     fresh = not weights if from_scratch == "auto" else from_scratch
     reason = f"{model} has {'' if weights else 'no '}weights" if from_scratch == "auto" else "asked for"
-    print(f"weights: {f'random, seed {seed}' if fresh else f'from {model}'} ({reason})")
+    print(f"weights: {f'random, seed {seed}' if fresh else f'from {visible(model)}'} ({reason})")
     options = {"dtype": max(precision, torch.float32, key=lambda d: d.itemsize), "attn_implementation": attention}
     if not fresh and is_architecture(model):
         raise UserError(f"{model} is an architecture file without weights: from_scratch=false needs a trained model")

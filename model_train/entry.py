@@ -9,6 +9,7 @@ from common.cli import Call, Stage, main
 from common.config import Positive
 from common.jsonl import BadRowPolicy
 from common.manifest import Run
+from common.visible import visible
 from model_train.base import TrainingRows
 from model_train.resuming import working_in
 
@@ -50,7 +51,7 @@ def run(
         stage_run.finish(work, processes=world.size(), **facts)
     print(f"{call.method_name}: " + ", ".join(_fact(name, value) for name, value in facts.items() if value))
     remote_code.summary(call.config)
-    print(f"  wrote {model_out} in {stage_run.seconds():.1f} s")
+    print(f"  wrote {visible(model_out)} in {stage_run.seconds():.1f} s")
 
 
 def _fact(name: str, value: Any) -> str:

@@ -13,6 +13,7 @@ from common.durable import discard, lock_file
 from common.errors import UserError
 from common.files import partial_path
 from common.manifest import Run, read_manifest, same_content_of_all, version_news, with_defaults
+from common.visible import visible
 
 RECORD = "run.json"  # in a checkpoint: stage, method, configuration, inputs, number of processes of its run; its files
 
@@ -88,7 +89,7 @@ def _newest_whole(work: Path) -> Path | None:
     for checkpoint in reversed(checkpoints(work)):
         if not (lost := _lost(checkpoint)):
             return checkpoint
-        print(f"note: {checkpoint} is damaged ({lost}): going back behind it")
+        print(f"note: {visible(checkpoint)} is damaged ({visible(lost)}): going back behind it")
     return None
 
 
@@ -151,7 +152,7 @@ def _make_room(output: Path, work: Path, run: Run, resume: str) -> None:
         discard(work)
     work.mkdir(exist_ok=True)
     if checkpoint is not None:
-        print(f"going on from {checkpoint}")
+        print(f"going on from {visible(checkpoint)}")
 
 
 def _record(checkpoint: Path | None) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from msgspec import Meta
 from common.config import Positive, Seed, describe, keys_of, pairs, resolve
 from common.errors import UserError, exit_code
 from common.terminal import detach_input, say
+from common.visible import visible
 
 USAGE = "usage: bash model_eval/compare.sh RESULT.yaml RESULT.yaml ... [key=value ...]"
 
@@ -55,7 +56,8 @@ def compare(
     print(table.markdown(comparison, found, baseline, confidence))
     table.write_csv(Path(f"{output}.csv"), comparison, found, baseline)
     drawn = picture.draw(comparison, Path(f"{output}.png"))
-    print(f"wrote {output}.csv" + (f" and {output}.png" if drawn else " (no picture: no result has a selection ratio)"))
+    picture_told = f" and {output}.png" if drawn else " (no picture: no result has a selection ratio)"
+    print(visible(f"wrote {output}.csv{picture_told}"))
 
 
 def run(words: list[str]) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from common.files import atomic_file
+from common.visible import in_table, visible
 from model_eval.accuracy import higher_is_better, in_words
 from model_eval.compare.paired import AVERAGE, Difference
 from model_eval.compare.results import Comparison, Outcome, arm_names, shared_accuracies
 
+COLUMNS = "task metric arm value stderr sd seeds n baseline difference low high"  # of the CSV file
 Differences = Mapping[str, Mapping[str, Difference]]  # arm -> task -> difference to the baseline
 
 
@@ -72,27 +74,33 @@ def cells(comparison: Comparison) -> dict[str, dict[str, Cell]]:
 def markdown(comparison: Comparison, differences: Differences, baseline: str, confidence: float) -> str:
     """Tasks by arms, the best in bold; then the differences to the baseline."""
     arms = arm_names(comparison)
-    lines = [f"| task | metric | {' | '.join(arms)} |", "|---|---|" + "---:|" * len(arms)]
+    lines = [f"| task | metric | {' | '.join(map(in_table, arms))} |", "|---|---|" + "---:|" * len(arms)]
     for task, found in cells(comparison).items():
         metric, higher = _metric(comparison, task)
         values = {one.value for one in found.values()}
         best = None if higher is None or len(values) == 1 else (max if higher else min)(values)
         texts = [_bold(found[arm].text(), found[arm].value == best) if arm in found else "" for arm in arms]
-        lines.append(f"| {task} | {in_words(metric, higher)} | {' | '.join(texts)} |")
+        lines.append(f"| {in_table(task)} | {in_table(in_words(metric, higher))} | {' | '.join(texts)} |")
     lines += ["", "±: standard error over items; sd: standard deviation over seeds."]
     for arm, found in differences.items():
         common = [task for task, both in comparison.items() if {arm, baseline} <= both.keys()]
         if not common:
-            lines += ["", f"{arm} and {baseline} have no task in common."]
+            lines += ["", visible(f"{arm} and {baseline} have no task in common.")]
             continue
         share = f"{confidence:.0%}"
-        lines += ["", f"{arm} - {baseline}:", "", f"| task | difference | {share} interval | |", "|---|---:|---:|---|"]
+        lines += [
+            "",
+            visible(f"{arm} - {baseline}:"),
+            "",
+            f"| task | difference | {share} interval | |",
+            "|---|---:|---:|---|",
+        ]
         for task, one in found.items():
             verdict = "noise" if one.is_noise() else _verdict(one, _metric(comparison, task)[1])
-            lines.append(f"| {task} | {one.value:+.4f} | {one.low:+.4f} to {one.high:+.4f} | {verdict} |")
+            lines.append(f"| {in_table(task)} | {one.value:+.4f} | {one.low:+.4f} to {one.high:+.4f} | {verdict} |")
         unpaired = [task for task in common if task not in found]
         if unpaired:
-            lines += ["", f"No items are stored of both for {', '.join(unpaired)}: no paired difference."]
+            lines += ["", visible(f"No items are stored of both for {', '.join(unpaired)}: no paired difference.")]
     return "\n".join(lines) + "\n"
 
 
@@ -100,15 +108,15 @@ def write_csv(path: Path, comparison: Comparison, differences: Differences, base
     """A line a task and arm. Raises: UserError where `path` cannot be written."""
     with atomic_file(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        names = "task metric arm value stderr sd seeds n baseline difference low high"
-        writer.writerow(names.split())
+        writer.writerow(COLUMNS.split())
         for task, found in cells(comparison).items():
             for arm, one in found.items():
                 difference = differences.get(arm, {}).get(task)
                 numbers = [difference.value, difference.low, difference.high] if difference else [None] * 3
                 count = comparison[task][arm][0].result["n"] if task in comparison else None
-                row = [task, _metric(comparison, task)[0], arm, one.value, one.stderr, one.deviation, one.seeds, count]
-                writer.writerow([*row, baseline if difference else None, *numbers])
+                names = map(visible, (task, _metric(comparison, task)[0], arm))
+                row = [*names, one.value, one.stderr, one.deviation, one.seeds, count]
+                writer.writerow([*row, visible(baseline) if difference else None, *numbers])
 
 
 def _metric(comparison: Comparison, task: str) -> tuple[str, bool | None]:

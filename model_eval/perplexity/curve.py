@@ -6,6 +6,7 @@ from typing import Any
 
 from common import world
 from common.files import save_figure
+from common.visible import visible
 
 
 def draw_curve(checkpoints: Mapping[str, Mapping[str, Any]], path: Path) -> None:
@@ -30,4 +31,4 @@ def draw_curve(checkpoints: Mapping[str, Mapping[str, Any]], path: Path) -> None
     axes.set(xlabel="optimizer step", ylabel="bits per byte (lower is better)")
     axes.legend()
     save_figure(path, sheet)
-    print(f"  drew {path}")
+    print(f"  drew {visible(path)}")
