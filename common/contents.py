@@ -33,26 +33,29 @@ Named = Sequence[tuple[str, Path]]
 
 def stamp_of(path: str | os.PathLike) -> tuple[int, ...]:
     """Inode, size and times of a file: the time of the last change cannot be set back."""
-    stat = os.stat(path)
+    return _stamp(os.stat(path))
+
+
+def _stamp(stat: os.stat_result) -> tuple[int, ...]:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def digest_of(files: Named, settled: bool = False) -> tuple[int, str]:
+def digest_of(files: Named) -> tuple[int, str]:
     """(name, path) of files -> bytes in all; xxh3 (128 bits) of names and whole contents, one after the other.
 
-    That of large ones is remembered. settled: nobody changes them, however new they are.
+    That of large ones is remembered.
     """
     stats = [os.stat(path) for _, path in files]
     size = sum(stat.st_size for stat in stats)
     if size < LARGE:
         return size, _digest(files)
-    facts = [(name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for (name, _), s in zip(files, stats, strict=True)]
+    facts = [(name, s.st_dev, *_stamp(s)) for (name, _), s in zip(files, stats, strict=True)]
     memory = cache_folder("digests") / xxhash.xxh3_128_hexdigest(json.dumps(facts).encode())
     with contextlib.suppress(OSError, ValueError):
         if re.fullmatch("[0-9a-f]{32}", known := memory.read_text(encoding="ascii")):
             return size, known
     found = _digest(files)
-    if settled or time.time() - max(stat.st_mtime for stat in stats) > SETTLED:
+    if time.time() - max(stat.st_mtime for stat in stats) > SETTLED:
         _remember(memory, found)
     return size, found
 
@@ -100,8 +103,8 @@ def _remember(memory: Path, digest: str) -> None:
 
 
 def record_of(folder: Path, but: Sequence[str] = ()) -> dict[str, Any]:
-    """Of every file below a folder: name -> size, xxh3, inode, time of change. but: names that are left out."""
-    return {name: [*_stat(path)[:1], _digest([("", path)]), *_stat(path)[1:]] for name, path in _files(folder, but)}
+    """Of every file below a folder: name -> stamp, xxh3. but: names that are left out."""
+    return {name: [list(stamp_of(path)), _digest([("", path)])] for name, path in _files(folder, but)}
 
 
 def damaged(folder: Path, record: Mapping[str, Any]) -> list[str]:
@@ -110,10 +113,9 @@ def damaged(folder: Path, record: Mapping[str, Any]) -> list[str]:
     for name, recorded in record.items():
         path = folder / name
         try:
-            size, *digest, inode, changed = recorded
-            stamp = [size, inode, changed]
-            same = _stat(path) == stamp or (path.stat().st_size == size and [_digest([("", path)])] == digest)
-        except (OSError, ValueError, TypeError):
+            (stamp, digest), now = recorded, list(stamp_of(path))
+            same = now == stamp or (now[1] == stamp[1] and _digest([("", path)]) == digest)
+        except (OSError, ValueError, TypeError, IndexError):
             same = False
         if not same:
             found.append(name)
@@ -169,8 +171,3 @@ def _whole_weights(path: Path) -> bool:
 def _files(folder: Path, but: Sequence[str] = ()) -> list[tuple[str, Path]]:
     found = [(str(path.relative_to(folder)), path) for path in sorted(folder.rglob("*")) if path.is_file()]
     return [(name, path) for name, path in found if name not in but]
-
-
-def _stat(path: Path) -> list[int]:
-    stat = path.stat()
-    return [stat.st_size, stat.st_ino, stat.st_mtime_ns]

@@ -133,6 +133,9 @@ def publish(draft: Path, place: Path) -> None:
     """
     place = place.resolve() if place.is_symlink() else place
     flush_tree(draft)
+    if place.exists() and (mode := stat.S_IMODE(place.stat().st_mode)) != stat.S_IMODE(draft.stat().st_mode):
+        draft.chmod(mode)  # what is replaced keeps its permissions
+        flush(draft)
     if draft.is_dir() and place.is_dir():
         _replace_folder(draft, place)
     else:
@@ -171,9 +174,10 @@ def exchange(one: Path, other: Path) -> bool:
 
 def recover(place: Path) -> None:
     """Put a folder back that a run was killed in the middle of replacing, where that takes two steps."""
-    if not place.exists() and _old(place).is_dir():
+    left = [path for path in (_old(place), place.with_name(f".{place.name}.old")) if path.is_dir()]  # now, and once
+    if not place.exists() and left:
         with contextlib.suppress(FileNotFoundError):  # another process was first
-            os.rename(_old(place), place)
+            os.rename(left[0], place)
         print(f"note: {visible(place)} is back: a run was killed while it replaced it")
 
 
@@ -184,7 +188,7 @@ def forget_old(place: Path) -> None:
 
 
 def _old(place: Path) -> Path:
-    return place.with_name(f".{place.name}.old")
+    return place.with_name(f".{place.name}.delt-old")
 
 
 def discard(path: Path) -> None:

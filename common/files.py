@@ -84,8 +84,10 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
 
 def clear_partials(place: Path) -> None:
     """Remove what unfinished calls have left of `place`, whatever they were to put there."""
-    for leftover in place.parent.glob(f"{glob.escape(partial_path(place).name)}*"):
-        discard(leftover)
+    name = glob.escape(partial_path(place).name)
+    for kind in ("", ".json", "-packed", "-model-*--*-????????", "-repo-*--*-????????"):
+        for leftover in place.parent.glob(f"{name}{kind}"):
+            discard(leftover)
 
 
 def _check_kind(path: Path) -> None:

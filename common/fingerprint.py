@@ -13,16 +13,17 @@ from common.files import WORK, manifest_path, partial_path, pending_path
 from common.visible import visible
 
 RESULT = re.compile(r"(.+)\.manifest\.json|(.+)\.work|\.(.+)\.partial|\.(.+)\.manifest\.json\.pending")
+OF_MODELS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".json", ".model", ".txt", ".jinja", ".py"}
 WHOLE = "whole"  # in a fingerprint: files above 64 MiB are hashed whole too; older records have samples of them
 SIZES = "sizes"  # in a quick fingerprint: without results in the folder of a model, and with them
 OWN = "own"  # in a fingerprint: results in the folder of a model are left out; older records have them
 
 
-def fingerprint(path: str | Path, settled: bool = False, quick: bool = False) -> dict[str, Any]:
+def fingerprint(path: str | Path, quick: bool = False) -> dict[str, Any]:
     """Size in bytes and xxh3 hash of a file, of all files below a folder, or of those that match a glob.
 
     An id that is no path stands for itself. Contents are hashed whole; the digest of more than 64 MiB is remembered in
-    the cache folder by the inodes, sizes and times of change of the files. settled: as in `digest_of`. quick: the size
+    the cache folder by the inodes, sizes and times of change of the files. quick: the size
     alone, nothing is read.
     """
     files = files_of(Path(path))
@@ -31,7 +32,7 @@ def fingerprint(path: str | Path, settled: bool = False, quick: bool = False) ->
     if quick:
         sizes = [sum(file.stat().st_size for _, file in files_of(Path(path), own)) for own in (True, False)]
         return {"path": str(path), "bytes": sizes[0], SIZES: sizes}
-    size, digest = digest_of(files, settled)
+    size, digest = digest_of(files)
     marks = {WHOLE: _has_large(files), OWN: _is_model(Path(path)) and files != files_of(Path(path), own=False)}
     return {"path": str(path), "bytes": size, "xxh3": digest} | {name: True for name, found in marks.items() if found}
 
@@ -58,6 +59,8 @@ def _results(found: Iterable[Path]) -> set[Path]:
     for path in found:
         if match := RESULT.fullmatch(path.name):
             output = path.with_name(match[match.lastindex])
+            if output.is_dir() or output.suffix in OF_MODELS:  # no result: nothing may hide what a model consists of
+                continue
             beside = [Path(f"{output}{WORK}"), Path(f"{output}.png"), path.with_name(f".{output.name}.lock")]
             paths.update([output, manifest_path(output), pending_path(output), *beside])
     return paths | set(map(partial_path, paths))

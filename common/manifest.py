@@ -164,7 +164,7 @@ class Run:
         facts: counts, quantiles, ... are added to the manifest as they are.
         """
         content = self.identity | {
-            "output": fingerprint(draft, settled=True) | {"path": str(self.output)},
+            "output": fingerprint(draft) | {"path": str(self.output)},
             "seed": self.identity["config"].get("seed"),
             "seconds": round(self.seconds(), 3),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

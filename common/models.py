@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,9 @@ def load_tokenizer(path: str, trust_remote_code: bool = False):
     _tell_code(path, tokenizer, tokenizer.init_kwargs)
     if not any(special_tokens(tokenizer)):
         raise UserError(f"the tokenizer of {path} has neither BOS nor EOS, neither CLS nor SEP")
+    templates = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {}
+    if odd := [name for name in templates if Path(name).name != name]:
+        raise UserError(f"the tokenizer of {path} has a chat template whose name is no file name: {odd[0]}")
     return tokenizer
 
 
@@ -183,10 +187,19 @@ def _load_body(path: str, tokenizer, options: dict[str, Any]) -> torch.nn.Module
     return whole.base_model
 
 
+def _check_index(folder: Path) -> None:
+    """Raises UserError for weights that an index looks for in another folder: they are not part of this model."""
+    for index in folder.glob("*.index.json"):
+        for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values():
+            if Path(name).name != name:
+                raise UserError(f"{index} names weights of another folder: {name}")
+
+
 def _load_weights(architecture: type, path: str, tokenizer, options: dict[str, Any]) -> torch.nn.Module:
     if not has_weights(path):
         raise UserError(f"the model {path} has no weights (a configuration alone can only be trained from scratch)")
     with loading(path, "model"), _quiet_transformers():
+        _check_index(Path(path))
         options = source_options(path) | {"trust_remote_code": False} | options
         model, report = architecture.from_pretrained(path, output_loading_info=True, **options)
     random = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
@@ -243,7 +256,9 @@ def loading(path: str, what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:  # tokenizers raise the class itself
+    except BaseException as error:  # tokenizers raise the class itself, and PanicException, which is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         if remote_code.is_refusal(error):
             raise UserError(remote_code.refusal(path, what)) from error
         hint = "" if local else " (no such folder; as a hub id it could not be had either)"

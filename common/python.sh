@@ -10,11 +10,11 @@ fail() {
 
 # Whether the Python $1 has all that the requirements file $2 asks for, kenlm aside (looked up, not imported).
 has_requirements() {
-    "$1" - "$2" 2>/dev/null <<'PYTHON'
+    PYTHONSAFEPATH=1 "$1" - "$2" 2>/dev/null <<'PYTHON'
 import sys
+assert sys.version_info >= (3, 11)
 from importlib.metadata import version
 from packaging.requirements import Requirement
-assert sys.version_info >= (3, 11)
 for line in open(sys.argv[1], encoding="utf-8"):
     text = line.split("#")[0].strip()
     if text and not text.startswith("kenlm"):
@@ -42,6 +42,10 @@ if [[ "$DELT_ROOT" == *:* ]]; then # where PYTHONPATH would be cut: the folder a
     exec {delt_folder}<"$DELT_ROOT"
     delt_path="/proc/$BASHPID/fd/$delt_folder"
 fi
+while [[ ":${PYTHONPATH:-}:" == *::* ]]; do # an empty entry is the working folder
+    PYTHONPATH=":${PYTHONPATH:-}:" PYTHONPATH="${PYTHONPATH//::/:}" PYTHONPATH="${PYTHONPATH#:}" PYTHONPATH="${PYTHONPATH%:}"
+    [ -n "$PYTHONPATH" ] || break
+done
 export PYTHONPATH="$delt_path${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
 
 # What the Python $1 lacks to start a stage is printed; nothing where it lacks nothing.

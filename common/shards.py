@@ -49,6 +49,8 @@ def open_shards(path: str, whole: bool = True) -> Iterator[list[Shard]]:
         shards, base, names = [], 0, _shard_paths(path)
         _allow_open_files(len(names))
         for name in names:
+            if name.is_fifo():
+                raise UserError(f"{name} is a pipe, and rows are read more than once: write them to a file")
             try:
                 stamp = stamp_of(name)
                 file = stack.enter_context(_open_plain(name, whole))

@@ -5,12 +5,14 @@ import errno
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from common.durable import discard, open_own_folder
 from common.errors import UserError
 
+YOUNG = 60  # seconds: one that has just been made may not be locked yet
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -37,6 +39,8 @@ def _remove_abandoned(kind: str) -> None:
     """Whoever made a folder holds a lock on it until the end."""
     for folder in Path(tempfile.gettempdir()).glob(f"delt-{kind}-*"):
         with contextlib.suppress(OSError, UserError):  # of another user, or removed meanwhile
+            if time.time() - folder.stat().st_mtime < YOUNG:
+                continue
             descriptor = open_own_folder(folder)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

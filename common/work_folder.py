@@ -25,7 +25,7 @@ from common.manifest import Run, version_news
 from common.visible import visible
 
 RECORD = "step.json"  # in the folder of a step: its identity, whether it is complete, its files, its facts
-TRASH = ".trash"
+TRASH = ".delt-trash"
 OLDER = "; its inputs are compared as an older version recorded them"
 
 
@@ -101,6 +101,8 @@ class WorkFolder:
             seconds = round(time.perf_counter() - started, 3)
             try:
                 self.unchanged()
+                if self.run:
+                    self.run.check_inputs()
             except UserError:
                 remove(folder)  # what was made of it may be torn
                 raise

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from common import world
 from common.contents import record_of
-from common.durable import discard, publish
+from common.durable import discard, flush_tree, publish
 from common.errors import UserError
 from model_train.resuming import RECORD, checkpoints, step_of
 
@@ -40,6 +40,7 @@ class AtomicCheckpoints(TrainerCallback):
             written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             self.tokenizer.save_pretrained(written)
             (written / PICKLED).unlink(missing_ok=True)
+            flush_tree(written)  # before the stamps are taken
             record = dict(self.identity) | {"files": record_of(written)}
             (written / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
             place = self.folder / written.name

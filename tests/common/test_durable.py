@@ -11,7 +11,7 @@ from common import durable
 from common.cli import REPOSITORY, main
 from common.durable import discard, exchange, lock_file, publish, recover
 from common.errors import UserError
-from common.files import atomic_file, draft_of, write_text
+from common.files import atomic_file, clear_partials, draft_of, write_text
 from data_ordering.entry import STAGE as ORDERING
 from data_selection.entry import STAGE as SELECTION
 
@@ -153,7 +153,7 @@ def test_a_corpus_that_is_rewritten_is_never_lost(folder, capsys, way, kill):
     process = subprocess.run([sys.executable, "-c", KILLED, way, str(kill)], env=environment, capture_output=True)
     assert process.returncode == 9, process.stderr
     if (way, kill) == ("two renames", 1):
-        assert not (folder / "corpus").exists() and tree(folder / ".corpus.old") == old
+        assert not (folder / "corpus").exists() and tree(folder / ".corpus.delt-old") == old
     again = ["corpus", "corpus", "sorting", "ascending=false", "rows_per_shard=2"]
     assert main(ORDERING, again) == 0
     rows = "".join(tree(folder / "corpus")[name] for name in sorted(tree(folder / "corpus")))
@@ -168,6 +168,23 @@ def test_an_old_folder_is_kept_while_nothing_is_in_its_place(folder, capsys):
     make(folder / ".out.old", b="2")
     recover(folder / "out")
     assert tree(folder / "out") == {"a": "1"}
+
+
+def test_a_file_of_the_user_with_a_name_like_ours_stays(folder):
+    names = [".out.old", ".out.partial.txt", ".out.partial-keep"]
+    for name in names:
+        (folder / name).mkdir()
+    publish(make(folder / "new", a="1"), make(folder / "out", b="2"))
+    clear_partials(folder / "out")
+    assert all((folder / name).is_dir() for name in names)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o444, 0o664])
+def test_what_is_replaced_keeps_its_permissions(folder, mode):
+    (folder / "out.jsonl").write_text("")
+    os.chmod(folder / "out.jsonl", mode)
+    assert main(ORDERING, ["in.jsonl", "out.jsonl", "sorting"]) == 0
+    assert stat.S_IMODE(os.stat("out.jsonl").st_mode) == mode
 
 
 def test_links_are_followed_to_the_place_and_never_in_the_draft(folder):

@@ -1,10 +1,13 @@
 """Loading: one clear line, and soon, for whatever does not load; the choice of device and dtype."""
 
+import json
+import os
 import time
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
@@ -103,3 +106,32 @@ def test_device():
     assert models.pick_device("cpu").type == "cpu"
     with pytest.raises(UserError, match="device quantum cannot be used"):
         models.pick_device("quantum")
+
+
+def test_weights_of_another_folder_are_none_of_this_model(tmp_path):
+    save_model(tmp_path / "model")
+    os.rename(tmp_path / "model/model.safetensors", tmp_path / "outside.safetensors")
+    weights = {name: "../outside.safetensors" for name in load_file(tmp_path / "outside.safetensors")}
+    (tmp_path / "model/model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weights}))
+    (tmp_path / "model/other.safetensors").write_bytes(b"")
+    tokenizer = models.load_tokenizer(str(tmp_path / "model"))
+    with pytest.raises(UserError, match=r"names weights of another folder: \.\./outside"):
+        models.load_model(str(tmp_path / "model"), tokenizer)
+
+
+def test_a_chat_template_whose_name_leads_elsewhere_is_refused(tmp_path):
+    save_model(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    config["chat_template"] = [{"name": "../../outside", "template": "{{ messages }}"}]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="a chat template whose name is no file name"):
+        models.load_tokenizer(str(tmp_path))
+
+
+def test_a_tokenizer_that_panics_is_one_line(tmp_path):
+    save_model(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    content = json.loads(path.read_text()) | {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="cannot load the tokenizer"):
+        models.load_tokenizer(str(tmp_path))

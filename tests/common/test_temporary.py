@@ -35,15 +35,19 @@ def test_abandoned_ones_of_the_kind_go_and_no_others(place):
     for name in ("delt-logs-killed", "delt-tasks-killed", "mine"):
         (place / name / "sub").mkdir(parents=True)
         (place / name / "sub/file").write_text("x")
+        os.utime(place / name, (0, 0))
+    (place / "delt-logs-young").mkdir()  # another process has just made it, and not locked it yet
     os.symlink(place / "mine", place / "delt-logs-planted")
     with temporary_folder("logs") as one, temporary_folder("logs") as two:
         assert one.exists() and two.exists()
         held = {path.name for path in place.iterdir()} - {one.name, two.name}
-    assert held == {"delt-tasks-killed", "mine", "delt-logs-planted"} and (place / "mine/sub/file").exists()
+    assert held == {"delt-tasks-killed", "mine", "delt-logs-planted", "delt-logs-young"}
+    assert (place / "mine/sub/file").exists()
 
 
 def test_one_that_another_process_holds_stays(place):
     (place / "delt-logs-held").mkdir()
+    os.utime(place / "delt-logs-held", (0, 0))
     descriptor = os.open(place / "delt-logs-held", os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     with temporary_folder("logs"):

@@ -236,9 +236,15 @@ def test_a_record_without_its_files_is_one_of_an_older_version(tmp_path):
 class Call:
     """What a work folder asks of the call: versions of its method, and how older records knew its inputs."""
 
+    changed = False
+
     def __init__(self, versions=None, once=()):
         self.versions, self.once = {"m": versions} if versions else {}, once
         self.identity = {"method_versions": {"m": max(versions)} if versions else {}}
+
+    def check_inputs(self):
+        if self.changed:
+            raise UserError("model was changed while it was read")
 
     def contents_once(self):
         return self.once
@@ -280,15 +286,31 @@ def test_what_was_made_of_an_input_that_changed_is_removed(tmp_path):
     assert not (tmp_path / "one").exists()
 
 
+def test_what_was_made_of_a_model_that_changed_is_removed(tmp_path):
+    call = Call()
+    call.changed = True
+    with WorkFolder(tmp_path, {}, call).locked() as work, pytest.raises(UserError, match="was changed"):
+        work.step("score", {}, [], lambda folder: (folder / "part").write_text("of the other model") and {})
+    assert not (tmp_path / "score").exists()
+
+
+def test_a_folder_of_the_user_is_no_trash(tmp_path):
+    (tmp_path / ".trash").mkdir()
+    (tmp_path / ".trash/file").write_text("mine")
+    Run(tmp_path)()
+    Run(tmp_path, size=4)()
+    assert (tmp_path / ".trash/file").read_text() == "mine"
+
+
 def test_trash_of_a_killed_run_is_removed(tmp_path):
     Run(tmp_path)()
     record = tmp_path / "first" / RECORD
     record.write_text(json.dumps(json.loads(record.read_text()) | {"complete": False}))
     for folder in (tmp_path, tmp_path / "first"):
-        (folder / ".trash/states").mkdir(parents=True)
+        (folder / ".delt-trash/states").mkdir(parents=True)
     run = Run(tmp_path)
     run.check(run())
-    assert not list(tmp_path.rglob(".trash"))
+    assert not list(tmp_path.rglob(".delt-trash"))
 
 
 def test_a_planted_lock_is_not_followed(tmp_path):
@@ -373,7 +395,7 @@ def test_a_removal_that_stops_half_way_is_no_dead_end(removed, tmp_path, monkeyp
         run = Run(tmp_path, size=size)
         run.check(run())
         assert run.worked == {"first": [], "second": []}
-    assert not (tmp_path / ".trash").exists()
+    assert not (tmp_path / ".delt-trash").exists()
 
 
 HOLD = """
