@@ -36,6 +36,11 @@ CONFIGURATIONS = {
 }
 
 
+def each_once(*words: str) -> list[str]:
+    """key=value words; of a key that is there twice the last one, as a call may give each once."""
+    return [f"{key}={value}" for key, value in dict(word.split("=", 1) for word in words).items()]
+
+
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """One token a byte, BOS `<s>`, EOS `</s>`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from safetensors.torch import load_file
 
-from tests.models import save_model
+from tests.models import each_once, save_model
 
 FIXED = ["max_length=16", "batch_size=2", "gradient_accumulation_steps=2", "warmup_steps=2", "logging_steps=1"]
 FIXED += ["learning_rate=0.01", "min_learning_rate=0.001", "device=cpu"]
@@ -20,7 +20,7 @@ def run(tmp_path):
     write_rows(tmp_path / "in.jsonl", ROWS)
 
     def words(*extra, method="pretrain"):
-        return [str(tmp_path / "in.jsonl"), model, str(tmp_path / "out"), method, *FIXED, *extra]
+        return [str(tmp_path / "in.jsonl"), model, str(tmp_path / "out"), method, *each_once(*FIXED, *extra)]
 
     def log(folder="out"):
         lines = (tmp_path / folder / "train_log.jsonl").read_text().split("\n")[:-1]

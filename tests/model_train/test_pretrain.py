@@ -14,7 +14,7 @@ import model_train.trainer as trainer
 from common.cli import main
 from common.tokens import encode
 from model_train.entry import STAGE
-from tests.models import byte_tokenizer, save_model
+from tests.models import byte_tokenizer, each_once, save_model
 
 GOLDEN = Path(__file__).with_name("golden_loss.json")
 TEXTS = ["the cat sat on the mat", "a", "colourless green ideas sleep furiously", "", "déjà vu " * 6, "end"]
@@ -30,7 +30,8 @@ def files(tmp_path):
 def words(folder, model, *extra):
     fixed = ["max_length=16", "batch_size=2", "gradient_accumulation_steps=2", "warmup_steps=2", "logging_steps=1"]
     paths = [str(folder / "in.jsonl"), str(model), str(folder / "out")]
-    return [*paths, "pretrain", *fixed, "learning_rate=0.01", "min_learning_rate=0.001", "device=cpu", *extra]
+    fixed += ["learning_rate=0.01", "min_learning_rate=0.001", "device=cpu"]
+    return [*paths, "pretrain", *each_once(*fixed, *extra)]
 
 
 def train(folder, model, *extra):
