@@ -114,12 +114,14 @@ class WorkFolder:
         world.wait()
         return read_record(folder)["facts"]
 
-    def _identity(self, name: str, inputs: Mapping[str, Any]) -> Any:
-        """Of an input, or of a step and so of all that it builds on."""
-        if name in inputs:
+    def _identity(self, name: str, inputs: Mapping[str, Any], within: str | None = None) -> Any:
+        """Of a step, and so of all that it builds on, or of an input. within: the step that comes after it; an input
+        may have the name of that one.
+        """
+        if name == within or name not in self.steps:
             return inputs[name]
         keys, after = self.steps[name]
-        digests = {before: _digest(self._identity(before, inputs)) for before in after}
+        digests = {before: _digest(self._identity(before, inputs, name)) for before in after}
         return {"keys": keys, "after": digests} | self.version
 
     def _is_known(self, name: str, record: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:

@@ -294,6 +294,15 @@ def test_what_was_made_of_a_model_that_changed_is_removed(tmp_path):
     assert not (tmp_path / "score").exists()
 
 
+def test_a_step_may_have_the_name_of_an_input(tmp_path):
+    calls = []
+    for content in ("one", "one", "two"):
+        with WorkFolder(tmp_path, {"data": content}).locked() as work:
+            work.step("data", {}, ["data"], lambda folder: calls.append("data") or {})
+            work.step("after", {}, ["data"], lambda folder: calls.append("after") or {})
+    assert calls == ["data", "after"] * 2
+
+
 def test_a_folder_of_the_user_is_no_trash(tmp_path):
     (tmp_path / ".trash").mkdir()
     (tmp_path / ".trash/file").write_text("mine")
