@@ -174,7 +174,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 def recover(place: Path) -> None:
     """Put a folder back that a run was killed in the middle of replacing, where that takes two steps."""
-    left = [path for path in (_old(place), place.with_name(f".{place.name}.old")) if path.is_dir()]  # now, and once
+    left = [path for path in (_old(place), place.parent / f".{place.name}.old") if path.is_dir()]  # now, and once
     if not place.exists() and left:
         with contextlib.suppress(FileNotFoundError):  # another process was first
             os.rename(left[0], place)
@@ -188,7 +188,7 @@ def forget_old(place: Path) -> None:
 
 
 def _old(place: Path) -> Path:
-    return place.with_name(f".{place.name}.delt-old")
+    return place.parent / f".{place.name}.delt-old"
 
 
 def discard(path: Path) -> None:

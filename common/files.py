@@ -21,7 +21,7 @@ MANIFEST, WORK = ".manifest.json", ".work"  # of the names of what stages put be
 
 def partial_path(path: Path) -> Path:
     """Where `path` is written before it is complete (same folder, so that the rename is atomic)."""
-    return path.with_name(f".{path.name}.partial")
+    return path.parent / f".{path.name}.partial"
 
 
 def manifest_path(output: str | Path) -> Path:

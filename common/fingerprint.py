@@ -59,7 +59,9 @@ def _results(found: Iterable[Path]) -> set[Path]:
     for path in found:
         if match := RESULT.fullmatch(path.name):
             output = path.with_name(match[match.lastindex])
-            if output.is_dir() or output.suffix in OF_MODELS:  # no result: nothing may hide what a model consists of
+            if (
+                output.suffix in OF_MODELS and not output.is_dir()
+            ):  # no result: nothing may hide what a model consists of
                 continue
             beside = [Path(f"{output}{WORK}"), Path(f"{output}.png"), path.with_name(f".{output.name}.lock")]
             paths.update([output, manifest_path(output), pending_path(output), *beside])

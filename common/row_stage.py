@@ -20,6 +20,7 @@ from common.manifest import Run, Versions, declared_directions
 from common.replacing import check_replaceable
 from common.shards import check_apart
 from common.statistics import quantiles
+from common.visible import visible
 
 SHOWN_GROUPS = 8
 WITHOUT_EFFECT = ("cache", "overwrite_out")  # keys that change nothing in the result
@@ -146,4 +147,4 @@ def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source,
         if values := facts.get(f"score_{side}"):
             print(f"  score {side}: min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}")
     remote_code.summary(call.config)
-    print(f"  wrote {run.output} in {run.seconds():.1f} s")
+    print(f"  wrote {visible(run.output)} in {run.seconds():.1f} s")

@@ -21,6 +21,7 @@ from common.replacing import check_replaceable
 from common.shards import check_apart, compressed
 from common.statistics import quantiles
 from common.texts import Texts
+from common.visible import visible
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
 from data_scoring.report import write_report
@@ -206,9 +207,9 @@ def _summary(
     for field, values in summary.items():
         numbers = f"min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}"
         print(f"  {field}: {numbers}; {directions[field]} is better")
-    print(f"  best and worst rows: {report}")
+    print(f"  best and worst rows: {visible(report)}")
     remote_code.summary(call.config)
-    print(f"  wrote {stage_run.output} in {stage_run.seconds():.1f} s")
+    print(f"  wrote {visible(stage_run.output)} in {stage_run.seconds():.1f} s")
 
 
 def write_scores(
