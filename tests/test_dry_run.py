@@ -115,9 +115,9 @@ NAMES = [f"{stage.name}-{words[-len(words) + len(stage.paths)]}-{number}" for nu
 
 
 @pytest.mark.parametrize(("stage", "words"), GOOD, ids=NAMES)
-def test_a_call_that_will_work(stage, words, here, capsys, monkeypatch):
-    monkeypatch.setattr("safetensors.torch.load_file", lambda *_: pytest.fail("weights were loaded"))
-    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", lambda *_, **__: pytest.fail("weights"))
+def test_a_call_that_will_work(stage, words, here, capsys):
+    for weights in here.rglob("*.safetensors"):
+        weights.write_bytes(b"are not looked at")
     before = listing()
     assert main(stage, [*words, "--dry-run"]) == 0
     assert listing() == before
