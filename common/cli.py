@@ -1,6 +1,7 @@
 """The command line that all five stages share: words to paths, method, configuration; help; exit codes."""
 
 import ast
+import contextlib
 import importlib
 import os
 import sys
@@ -16,10 +17,13 @@ from common.durable import recover
 from common.errors import UserError, exit_code
 from common.launch import describe as describe_launch
 from common.launch import follow_launcher, launch, wanted
+from common.shards import check_suffix
 from common.terminal import detach_input, say
 from common.visible import brief, visible
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+DRY_RUN, KEYS_ONLY = "--dry-run", "--dry-run=keys"
+FLAGS = ("--help", "-h", DRY_RUN, KEYS_ONLY)
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Stage:
     name: str  # its folder
     paths: tuple[str, ...]  # names of the leading words, e.g. ("IN.jsonl", "OUT.jsonl")
     contract: str  # what a method.py must define: "select", "order", "Scorer", "train", "evaluate"
-    run: Callable[..., None]  # run(call, *, stage keys)
+    run: Callable[..., None]  # run(call, *, stage keys); of a dry run (`Call`) it does nothing but raise UserError
     keys: Callable[[Callable, Mapping[str, Any]], dict[str, Key]] | None = None  # keys(method, what the call sets)
     check: Callable[["Call"], Any] = lambda call: None  # raises UserError for keys that do not go together
 
@@ -45,6 +49,7 @@ class Call:
     method_keys: dict[str, Any]
     config: dict[str, Any]  # stage keys and method keys together, as recorded in the manifest
     defaults: dict[str, Any] = field(default_factory=dict)  # of all keys, by their signatures
+    dry_run: bool = False  # `Stage.run` only says what is wrong with the call, as far as that is soon known
 
     @property
     def versions(self) -> dict[str, dict[int, str]]:
@@ -109,24 +114,28 @@ def keys_for(
 
 
 def _dispatch(stage: Stage, words: list[str]) -> None:
-    flags = [word for word in words if word in ("--help", "-h", "--dry-run")]
+    flags = [word for word in words if word in FLAGS]
     words = [word for word in words if word not in flags]
     if "--help" in flags or "-h" in flags or not (words or flags):
         say(_help(stage, words))
         return
     call, stage_keys, config_path = _parse(stage, words)
     stage.check(call)
-    if "--dry-run" in flags:
+    several = wanted()
+    if several and not getattr(call.method, "shares_work", False):
+        raise UserError(f"{call.method_name} runs in one process: unset NPROC")
+    if DRY_RUN in flags and KEYS_ONLY not in flags:
+        with contextlib.redirect_stdout(sys.stderr):  # its notes; standard output is the keys
+            stage.run(replace(call, dry_run=True), **stage_keys)
+    if DRY_RUN in flags or KEYS_ONLY in flags:
         paths = visible(" -> ".join(call.paths))
         text = f"# {stage.name} {call.method_name}: {paths} (keys from {visible(config_path or 'defaults')})\n"
         text += yaml.safe_dump(call.config, sort_keys=False, allow_unicode=True)
-        say(text + (f"# launch: {visible(describe_launch(f'{stage.name}.entry', words))}\n" if wanted() else ""))
+        say(text + (f"# launch: {visible(describe_launch(f'{stage.name}.entry', words))}\n" if several else ""))
         return
     for path in call.paths:
         recover(Path(path))
-    if wanted():
-        if not getattr(call.method, "shares_work", False):
-            raise UserError(f"{call.method_name} runs in one process: unset NPROC")
+    if several:
         launch(f"{stage.name}.entry", words)
         return
     follow_launcher()
@@ -145,6 +154,8 @@ def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path |
     for path, name in zip(words, stage.paths, strict=False):
         if not path:
             raise UserError(f"{name} is empty (an unset variable?)")
+        if name == "OUT.jsonl":
+            check_suffix(path)
     name, rest = words[count], words[count + 1 :]
     method, config_path = load_method(stage, name)
     if rest and "=" not in rest[0]:
@@ -185,7 +196,8 @@ def _help(stage: Stage, words: list[str]) -> str:
         return (
             f"usage: {_usage(stage)}\n"
             f"       bash {stage.name}/entry.sh METHOD --help    the keys of a method\n"
-            f"       ... --dry-run                              check the call, print its keys, do nothing\n\n"
+            f"       ... --dry-run                              check the call, print its keys, do nothing\n"
+            f"       ... --dry-run=keys                         check the keys alone: files may be yet to come\n\n"
             f"methods:\n{methods}"
         )
     name = words[min(len(stage.paths), len(words) - 1)]

@@ -55,7 +55,7 @@ def scan(source: Source, columns: Sequence[Column], on_bad_row: BadRowPolicy = "
     Raises: UserError `FILE:LINE: reason` at the first bad row, unless they are dropped (and counted in `source`);
     where one field is asked for as two different things.
     """
-    types = _types(columns)
+    types = types_of(columns)
     parts, workers = source.parts(PART), max(1, min(cores(), source.bytes // PART))
     found, groups = _Found(columns), [{} for _ in columns]
     source.blank, source.dropped = 0, Counter()
@@ -105,7 +105,8 @@ def _scan_part(
     return found, [list(known) for known in groups], source.blank, source.dropped
 
 
-def _types(columns: Sequence[Column]) -> dict[str, Any]:
+def types_of(columns: Sequence[Column]) -> dict[str, Any]:
+    """Field -> its type for a decoder. Raises: UserError where one field is asked for as two different things."""
     types: dict[str, Any] = {}
     for column in columns:
         for name in column.fields:

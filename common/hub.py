@@ -7,15 +7,24 @@ import contextlib
 import fnmatch
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import DatasetInfo, HfApi, ModelInfo, snapshot_download
+from huggingface_hub import (
+    DatasetInfo,
+    HfApi,
+    ModelInfo,
+    get_hf_file_metadata,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -116,6 +125,24 @@ def cached_files(hub_id: str, patterns: list[str]) -> Path:
     with hub_errors(f"{hub_id} (no such path here)"):
         offline = not hub_answers()
         return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=offline, token=hub_token()))
+
+
+def only_on_hub(hub_id: str, files: Sequence[str]) -> bool:
+    """Whether a repository with one of the files would have to be downloaded, or is in the cache; nothing is fetched.
+
+    Raises: what the client of the hub does where the hub does not answer, or has none of them.
+    """
+    if any(isinstance(try_to_load_from_cache(hub_id, file), str) for file in files):
+        return False
+    if not hub_answers():
+        raise ConnectionError("the hub does not answer")
+    for file in files:
+        try:
+            get_hf_file_metadata(hf_hub_url(hub_id, file), token=hub_token(), timeout=TIMEOUT)
+            return True
+        except RemoteEntryNotFoundError as error:
+            missing = error
+    raise missing
 
 
 @contextlib.contextmanager

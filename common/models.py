@@ -84,22 +84,23 @@ def load_tokenizer(path: str, trust_remote_code: bool = False):
     return tokenizer
 
 
-def load_model(path: str, tokenizer, **options: Any) -> torch.nn.Module:
+def load_model(path: str, tokenizer, weights: bool = True, **options: Any) -> torch.nn.Module:
     """A causal LM with its weights, in evaluation mode.
 
+    weights: else it is on the device `meta`, where it computes nothing: what is wrong with it is known without them.
     options: of `from_pretrained` (dtype, attn_implementation); Python code that comes with a model runs only with
     trust_remote_code=True.
     Raises: UserError where it does not load, has no weights, or has fewer embeddings than the tokenizer has tokens.
     """
-    return _load_weights(AutoModelForCausalLM, path, tokenizer, options)
+    return _load(AutoModelForCausalLM, path, tokenizer, weights, options)
 
 
-def load_backbone(path: str, tokenizer, **options: Any) -> torch.nn.Module:
+def load_backbone(path: str, tokenizer, weights: bool = True, **options: Any) -> torch.nn.Module:
     """An encoder or a causal LM without its head, in evaluation mode; its output has `last_hidden_state`.
 
-    options: as of `load_model`. Raises: UserError as `load_model`, and for an encoder-decoder.
+    weights, options: as of `load_model`. Raises: UserError as `load_model`, and for an encoder-decoder.
     """
-    model = _load_body(path, tokenizer, options)
+    model = _load_body(path, tokenizer, weights, options)
     if model.config.is_encoder_decoder:
         raise UserError(f"the model {path} is an encoder-decoder: an encoder or a causal language model is needed")
     if getattr(model, "pooler", None) is not None:
@@ -170,7 +171,7 @@ def source_options(path: str) -> dict[str, bool]:
     return {} if hub_answers() else {"local_files_only": True}
 
 
-def _load_body(path: str, tokenizer, options: dict[str, Any]) -> torch.nn.Module:
+def _load_body(path: str, tokenizer, weights: bool, options: dict[str, Any]) -> torch.nn.Module:
     """A model without its head; where code that comes with it knows it with the head only, it is taken off."""
     code = {}
     if options.get("trust_remote_code"):
@@ -178,8 +179,8 @@ def _load_body(path: str, tokenizer, options: dict[str, Any]) -> torch.nn.Module
             config = AutoConfig.from_pretrained(path, **source_options(path), trust_remote_code=True)
         code = getattr(config, "auto_map", {})
     if "AutoModel" in code or "AutoModelForCausalLM" not in code:
-        return _load_weights(AutoModel, path, tokenizer, options)
-    whole = _load_weights(AutoModelForCausalLM, path, tokenizer, options)
+        return _load(AutoModel, path, tokenizer, weights, options)
+    whole = _load(AutoModelForCausalLM, path, tokenizer, weights, options)
     if whole.base_model is whole:
         raise UserError(f"the Python code of {path} does not tell its model without the head (auto_map: AutoModel)")
     if remote_code.comes_with(whole.base_model):
@@ -195,13 +196,18 @@ def _check_index(folder: Path) -> None:
                 raise UserError(f"{index} names weights of another folder: {name}")
 
 
-def _load_weights(architecture: type, path: str, tokenizer, options: dict[str, Any]) -> torch.nn.Module:
+def _load(architecture: type, path: str, tokenizer, weights: bool, options: dict[str, Any]) -> torch.nn.Module:
     if not has_weights(path):
         raise UserError(f"the model {path} has no weights (a configuration alone can only be trained from scratch)")
     with loading(path, "model"), _quiet_transformers():
         _check_index(Path(path))
-        options = source_options(path) | {"trust_remote_code": False} | options
-        model, report = architecture.from_pretrained(path, output_loading_info=True, **options)
+        trust, source = {"trust_remote_code": options.pop("trust_remote_code", False)}, source_options(path)
+        if weights:
+            model, report = architecture.from_pretrained(path, output_loading_info=True, **source, **trust, **options)
+        else:
+            config = AutoConfig.from_pretrained(path, **source, **trust)
+            with torch.device("meta"):
+                model, report = architecture.from_config(config, **trust, **options), {"missing_keys": ()}
     random = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if random:
         raise UserError(f"the weights of {path} do not fit its configuration: {len(random)} are missing ({random[0]})")

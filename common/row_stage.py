@@ -11,7 +11,7 @@ import numpy as np
 from common import jsonl, remote_code
 from common.cli import Call
 from common.column_cache import cached_scan
-from common.columns import Column, Table, number, scan
+from common.columns import Column, Table, number, scan, types_of
 from common.config import columns_of
 from common.errors import UserError
 from common.files import draft_of
@@ -44,6 +44,7 @@ def copy_rows(
     columns: Sequence[Column],
     arrange: Callable,
     *,
+    check: Callable[[Mapping[str, str]], None],
     inputs: Mapping[str, str],
     score_field: str,
     on_bad_row: jsonl.BadRowPolicy,
@@ -54,12 +55,13 @@ def copy_rows(
     rejects: str | None = None,
     versions: Versions | None = None,
 ) -> None:
-    """Write the lines of IN that `arrange` asks for to OUT, and the manifest.
+    """Write the lines of IN that `arrange` asks for to OUT, and the manifest. A dry run looks at the first rows only.
 
     columns: what to read of each row.
     inputs: name -> path of what the result depends on beside IN.
     arrange: (source, table, directions of the input's manifest) -> (row numbers in their new order, facts for the
         manifest); it may raise UserError.
+    check: (directions) raises UserError for what `arrange` would refuse whatever the rows hold.
     score_field: its quantiles are reported, where it is among the columns.
     overwrite_out: whether OUT may replace what no stage made, and what IN was made from.
     verb: what happened to the rows, for the summary ("kept", "ordered").
@@ -72,9 +74,9 @@ def copy_rows(
         check_apart(source_path, rejects, "rejects")
         if Path(rejects).resolve() == Path(source_path).resolve():
             raise UserError(f"rejects={rejects} is IN: a second call would lose the rows that were kept")
-    with jsonl.open_source(source_path) as source:
+    with jsonl.open_source(source_path, whole=not call.dry_run) as source:
         shards = [shard.name for shard in source.shards]
-        directions = declared_directions(source_path, shards)
+        directions = declared_directions(source_path, shards, quick=call.dry_run)
         config = {key: value for key, value in call.config.items() if key not in WITHOUT_EFFECT}
         run = Run(
             call.stage,
@@ -85,15 +87,20 @@ def copy_rows(
             directions,
             defaults=call.defaults,
             versions=call.versions | dict(versions or {}),
+            quick=call.dry_run,
         )
         runs = [run, *_of_rejects(run, rejects)]
-        if all(one.is_done() for one in reversed(runs)):
+        if not call.dry_run and all(one.is_done() for one in reversed(runs)):
             return
         for one, name in zip(runs, ("OUT", "rejects"), strict=False):
             check_target(str(one.output), rows_per_shard)
             if not overwrite_out:
-                check_replaceable(one.output, source_path, shards, run.input_files(), name)
+                check_replaceable(one.output, source_path, shards, run.input_files(), name, call.dry_run)
         columns = list(dict.fromkeys(columns))
+        check(directions)
+        if call.dry_run:
+            jsonl.first_rows(source, types_of(columns), on_bad_row)
+            return
         fingerprints = run.identity["inputs"]["data"]
         table = cached_scan(source, columns, on_bad_row, fingerprints) if cache else scan(source, columns, on_bad_row)
         if not len(table):
@@ -138,7 +145,7 @@ def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source,
         print(f"  dropped {sum(source.dropped.values()):,} bad rows: {dict(source.dropped)}")
     if groups := facts.get("groups"):
         shown = [
-            f"{json.dumps(one['group'], ensure_ascii=False)} {one['rows_out']:,} of {one['rows_in']:,}"
+            f"{visible(json.dumps(one['group'], ensure_ascii=False))} {one['rows_out']:,} of {one['rows_in']:,}"
             for one in groups[:SHOWN_GROUPS]
         ]
         more = ", ..." if facts["group_count"] > SHOWN_GROUPS else ""

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.json_line import Decoder, Number, Text, document_text
-from common.jsonl import BadRowPolicy, Rows, Source, raw_lines, read_rows
+from common.jsonl import BadRowPolicy, Rows, Source, first_rows, raw_lines, read_rows
 
 
 class Texts:
@@ -29,15 +29,8 @@ class Texts:
         numbers: fields in which a usable row has a number.
         Raises: UserError at the first bad row (unless dropped), or where there is no row.
         """
-        names = [text_field] if isinstance(text_field, str) else text_field
-        if twice := [name for name in names if names.count(name) > 1 or name in numbers]:
-            raise UserError(f"text_field: {twice[0]} is asked for twice, or as a number too")
-        self.text_fields = len(names)
-        self.fields: dict[str, Any] = {
-            **dict.fromkeys(names, Text),
-            **dict.fromkeys(numbers, Number),
-            **dict.fromkeys(absent, msgspec.UnsetType),
-        }
+        self.text_fields = 1 if isinstance(text_field, str) else len(text_field)
+        self.fields = text_types(text_field, absent, numbers)
         self.source, self.on_bad_row = source, on_bad_row
         starts, ends, blank = array("q"), array("q"), bytearray()
         for start, end, text in self._read("reading"):
@@ -67,5 +60,34 @@ class Texts:
             yield start, end, self._text(values)
 
     def _text(self, values: Any) -> str:
-        parts = values if isinstance(values, tuple) else (values,)
-        return document_text(parts[: self.text_fields])
+        return _joined(values, self.text_fields)
+
+
+def first_texts(
+    source: Source,
+    text_field: str | list[str],
+    on_bad_row: BadRowPolicy = "error",
+    absent: Iterable[str] = (),
+    numbers: Collection[str] = (),
+) -> tuple[Rows, np.ndarray]:
+    """Of the first rows, as `Texts` has it: (their lines, which are without any text). Raises: as `first_rows`."""
+    count = 1 if isinstance(text_field, str) else len(text_field)
+    start, end, values = first_rows(source, text_types(text_field, absent, numbers), on_bad_row)
+    return Rows(start, end), np.array([not _joined(one, count).strip() for one in values], bool)
+
+
+def text_types(
+    text_field: str | list[str], absent: Iterable[str] = (), numbers: Collection[str] = ()
+) -> dict[str, Any]:
+    """Field -> its type for a decoder, those of the text first. Raises: UserError where one is asked for twice."""
+    names = [text_field] if isinstance(text_field, str) else text_field
+    if twice := [name for name in names if names.count(name) > 1 or name in numbers]:
+        raise UserError(f"text_field: {twice[0]} is asked for twice, or as a number too")
+    kinds = ((names, Text), (numbers, Number), (absent, msgspec.UnsetType))
+    return {name: kind for some, kind in kinds for name in some}
+
+
+def _joined(values: Any, count: int) -> str:
+    """The document of the first `count` values of a row."""
+    parts = values if isinstance(values, tuple) else (values,)
+    return document_text(parts[:count])

@@ -69,6 +69,7 @@ def run(
         call,
         columns + (choice.columns() if choice else []),
         arrange,
+        check=choice.check if choice else lambda directions: None,
         inputs=choice.inputs() if choice else {},
         score_field=score_field,
         on_bad_row=on_bad_row,

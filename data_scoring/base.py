@@ -1,6 +1,6 @@
 """What scoring asks of a method: the class `Scorer` of its method.py derives from this one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,13 @@ class BaseScorer:
         self.extra_directions: dict[str, Literal["higher", "lower"]] = {}
         self.extra: dict[str, np.ndarray] = {}  # filled by `score`
         self.number_fields: list[str] = []  # fields in which every row must have a number
+
+    def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
+        """Raises UserError for what is wrong with files, models and devices, as far as that takes seconds.
+
+        Called before anything is read, and all that a dry run asks: nothing is downloaded, nothing written.
+        rows: how many there are about; None = not known. directions: field -> "higher" or "lower", as declared.
+        """
 
     def inputs(self) -> dict[str, str]:
         """Paths or hub ids, beside the corpus, that the scores depend on."""

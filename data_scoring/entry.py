@@ -20,7 +20,7 @@ from common.manifest import Run, declared_directions
 from common.replacing import check_replaceable
 from common.shards import check_apart, compressed
 from common.statistics import quantiles
-from common.texts import Texts
+from common.texts import Texts, first_texts
 from common.visible import visible
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
@@ -41,7 +41,7 @@ def run(
     work_dir: str | None = None,
     overwrite_out: bool = False,
 ) -> None:
-    """Score every row of IN.
+    """Score every row of IN. A dry run looks at the first ones, and asks the method what is wrong.
 
     Args:
         text_field: text field of a row, or a list of them, joined by newlines
@@ -58,18 +58,23 @@ def run(
     directions = written_fields(scorer, score_field)
     absent = () if overwrite else directions
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(jsonl.open_source(source_path))
+        source = stack.enter_context(jsonl.open_source(source_path, whole=not call.dry_run))
         shards = [shard.name for shard in source.shards]
-        carried = declared_directions(source_path, shards)
+        carried = declared_directions(source_path, shards, quick=call.dry_run)
         inputs = {"data": shards} | scorer.inputs()
         config = {key: value for key, value in call.config.items() if key not in WITHOUT_EFFECT}
-        history = {"defaults": call.defaults, "versions": call.versions}
+        history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run}
         stage_run = Run(call.stage, call.method_name, config, inputs, target, carried | directions, **history)
-        if stage_run.is_done():
+        if not call.dry_run and stage_run.is_done():
             return
         check_writable(Path(target))
         if not overwrite_out:
-            check_replaceable(Path(target), source_path, shards, stage_run.input_files())
+            check_replaceable(Path(target), source_path, shards, stage_run.input_files(), quick=call.dry_run)
+        first, blank = first_texts(source, text_field, on_bad_row, absent, scorer.number_fields)
+        check_short(source, first, blank, on_short)
+        scorer.check(rows_by_first(source, first) if call.dry_run else None, carried)
+        if call.dry_run:
+            return
         contents = stage_run.contents() | {"reading": [text_field, on_bad_row]}
         texts = Texts(source, text_field, on_bad_row, absent, numbers=scorer.number_fields)
         counts = {"rows_in": len(texts.rows)} | source.counts()
@@ -86,7 +91,7 @@ def run(
             texts = Texts(source, "text", absent=absent)
         found = scorer.score(texts, work)
         if found is None and scorer.stops_early:
-            print(f"{call.method_name}: stopped before there are scores; {work.path} holds what was made")
+            print(f"{call.method_name}: stopped before there are scores; {visible(work.path)} holds what was made")
             return
         columns = as_columns(scorer, found, texts, directions)
         short = texts.blank | missing(columns[score_field])
@@ -118,6 +123,13 @@ def run(
     _summary(call, counts, summary, directions, report, stage_run)
     for warning in scorer.warnings:
         print(f"  warning: {warning}")
+
+
+def rows_by_first(source: jsonl.Source, first: jsonl.Rows) -> int | None:
+    """About how many rows there are, by the length of the first ones; None where compression hides it."""
+    if not len(first) or any(shard.name.endswith((".gz", ".zst")) for shard in source.shards):
+        return None
+    return int(len(first) * source.bytes / first.end[-1])
 
 
 def written_fields(scorer: BaseScorer, score_field: str) -> dict[str, str]:

@@ -62,6 +62,16 @@ class Choice:
         columns = [column for name in self.names for column in special.get(name, [number(name)])]
         return columns + ([self.group] if self.group else [])
 
+    def check(self, directions: Mapping[str, str]) -> None:
+        """Raises UserError where it is not known which scores are better, or the tokenizer does not load.
+
+        directions: as in `pick`.
+        """
+        if "score" in self.names:
+            self._higher_is_better(directions)
+        if self.tokens:
+            self.tokens.check()
+
     def pick(self, source: Source, table: Table, directions: Mapping[str, str]) -> tuple[np.ndarray, dict[str, Any]]:
         """Row numbers to keep, ascending, and what there is to say about the groups.
 
@@ -97,8 +107,7 @@ class Choice:
         columns: dict[str, Any] = {}
         for name in self.names:
             if name == "score":
-                cure = f"{self.prefix}direction=higher (the highest are kept) or {self.prefix}direction=lower"
-                higher = higher_is_better(self.score_field, self.direction, directions, cure)
+                higher = self._higher_is_better(directions)
                 # A method that does not ask for the direction gets scores turned so that higher is better.
                 turn = not higher and "higher_is_better" not in self.names
                 score = table.columns[number(self.score_field)]
@@ -114,6 +123,10 @@ class Choice:
             elif name not in ("n", "higher_is_better"):
                 columns[name] = table.columns[number(name)]
         return columns
+
+    def _higher_is_better(self, directions: Mapping[str, str]) -> bool:
+        cure = f"{self.prefix}direction=higher (the highest are kept) or {self.prefix}direction=lower"
+        return higher_is_better(self.score_field, self.direction, directions, cure)
 
     def _apply(self, columns: Mapping[str, Any], rows: np.ndarray | None, n: int) -> np.ndarray:
         """The method on all rows, or on the rows of one group -> positions among them, ascending."""

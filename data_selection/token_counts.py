@@ -33,6 +33,13 @@ class TokenCounts:
         self.fields = (text_field,) if isinstance(text_field, str) else tuple(text_field)
         self.column = number(tokens_field) if tokens_field else Column("characters", self.fields)
 
+    def check(self) -> None:
+        """Raises UserError where the tokenizer does not load."""
+        if self.tokenizer is not None:
+            from common.model_checks import check_tokenizer  # imports torch
+
+            check_tokenizer(self.tokenizer, self.trust_remote_code)
+
     def counts(self, source: Source, table: Table) -> np.ndarray:
         """Tokens of each row, (n,). Raises UserError for a negative count, or where the tokenizer does not load."""
         given = table.columns[self.column]

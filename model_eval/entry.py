@@ -1,7 +1,8 @@
 """Evaluation: the results of a model on tasks or held-out text, as YAML.
 
-A method.py of this stage defines `evaluate(model, work, *, keys) -> Evaluation`, and `inputs(keys) -> {name: paths}`,
-the files that the result depends on beside the model.
+A method.py of this stage defines `evaluate(model, work, *, keys) -> Evaluation`; `inputs(keys) -> {name: paths}`,
+the files that the result depends on beside the model; and `check(model, keys)`, which raises UserError for what is
+wrong with files, model and device, as far as that takes seconds: nothing is downloaded, nothing written.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from model_eval.provenance import provenance
 def run(
     call: Call, *, arm: str | None = None, selection_ratio: Annotated[float, Meta(ge=0, le=1)] | None = None
 ) -> None:
-    """Evaluate MODEL and write RESULT.yaml.
+    """Evaluate MODEL and write RESULT.yaml. A dry run asks the method what is wrong.
 
     Args:
         arm: name in comparisons, the same for all seeds of an arm; null = MODEL's name without a seed at its end
@@ -38,12 +39,16 @@ def run(
     model, result = call.paths
     if Path(model).is_dir() and not Path(model, "config.json").exists():
         raise UserError(f"the folder {model} holds no model (no config.json)")
-    inputs = {"model": model} | sys.modules[call.method.__module__].inputs(call.method_keys)
-    history = {"defaults": call.defaults, "versions": call.versions}
+    method = sys.modules[call.method.__module__]
+    inputs = {"model": model} | method.inputs(call.method_keys)
+    history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run}
     stage_run = Run(call.stage, call.method_name, call.config, inputs, result, **history)
-    if stage_run.is_done():
+    if not call.dry_run and stage_run.is_done():
         return
     check_writable(Path(result))
+    method.check(model, call.method_keys)
+    if call.dry_run:
+        return
     given = {"arm": arm, "selection_ratio": selection_ratio}
     facts = provenance(model) | {name: value for name, value in given.items() if value is not None}
     with contextlib.ExitStack() as stack:

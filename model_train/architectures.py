@@ -4,6 +4,7 @@ An architecture file holds `model_type` and other values of a transformers confi
 goes with the size. Vocabulary and special tokens come from the tokenizer unless the file sets them.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,24 +48,28 @@ def load_for_training(
     precision: torch.dtype,
     seed: int,
     trust_remote_code: bool = False,
+    weights: bool = True,
 ) -> torch.nn.Module:
     """The model with its own or with random weights; prints which. Weights stay float32 under bfloat16 autocast.
 
-    trust_remote_code: run Python code that comes with it.
+    trust_remote_code: run Python code that comes with it. weights: as in `models.load_model`.
     Raises: UserError where it does not load, or its positions are fewer than `max_length`.
     """
-    weights = not is_architecture(model) and models.has_weights(model)
-    fresh = not weights if from_scratch == "auto" else from_scratch
-    reason = f"{model} has {'' if weights else 'no '}weights" if from_scratch == "auto" else "asked for"
-    print(f"weights: {f'random, seed {seed}' if fresh else f'from {visible(model)}'} ({reason})")
+    has_weights = not is_architecture(model) and models.has_weights(model)
+    fresh = not has_weights if from_scratch == "auto" else from_scratch
+    reason = f"{model} has {'' if has_weights else 'no '}weights" if from_scratch == "auto" else "asked for"
+    if weights:
+        print(f"weights: {f'random, seed {seed}' if fresh else f'from {visible(model)}'} ({reason})")
     options = {"dtype": max(precision, torch.float32, key=lambda d: d.itemsize), "attn_implementation": attention}
     if not fresh and is_architecture(model):
         raise UserError(f"{model} is an architecture file without weights: from_scratch=false needs a trained model")
-    if is_architecture(model):
-        network = build(Path(model), tokenizer, seed, options)
-    else:
-        load, options = (models.new_model, options | {"seed": seed}) if fresh else (models.load_model, options)
-        network = load(model, tokenizer, trust_remote_code=trust_remote_code, **options)
+    with contextlib.nullcontext() if weights else torch.device("meta"):
+        if is_architecture(model):
+            network = build(Path(model), tokenizer, seed, options)
+        elif fresh:
+            network = models.new_model(model, tokenizer, seed, trust_remote_code, **options)
+        else:
+            network = models.load_model(model, tokenizer, weights, trust_remote_code=trust_remote_code, **options)
     models.check_positions(network, max_length)
     return network
 

@@ -12,7 +12,7 @@ from model_train import resuming
 from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
 from model_train.base import BaseTraining, TrainingRows
 from model_train.reading import row_scores
-from model_train.trainer import RunFolder, check_trackers, fit
+from model_train.trainer import RunFolder, fit
 from model_train.watching import Watch
 
 
@@ -30,14 +30,13 @@ def train(
     checkpoint: what is gone on from. run: the call, whose identity goes into the checkpoints.
     Raises: UserError for bad rows, a model that does not load or does not fit, and whatever stops the training.
     """
-    check_trackers(training.report_to)
     tokenizer = load_tokenizer(model_in, training.tokenizer, training.trust_remote_code)
     device = models.pick_device(training.device)
     precision = models.pick_dtype(training.dtype, device)
     learning_rate = training.learning_rate or learning_rate_of(model_in)
+    corpus = _first_alone(lambda: training.corpus(rows, tokenizer))
     shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
     model = load_for_training(model_in, tokenizer, *shape, training.trust_remote_code)
-    corpus = _first_alone(lambda: training.corpus(rows, tokenizer))
     scores = row_scores(rows, score_field, corpus.offsets) if world.is_main() else None
     sequences = training.sequences(corpus, training.max_tokens, training.epochs)
     begun_anew = sequences.passes % 1

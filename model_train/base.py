@@ -2,16 +2,19 @@
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from msgspec import Meta
 
 from common.config import Positive, load_yaml
 from common.errors import UserError
 from common.jsonl import BadRowPolicy, Source
+
+if TYPE_CHECKING:
+    from model_train.reading import Encoded
 
 Rate = Annotated[float, Meta(ge=0)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
@@ -121,12 +124,25 @@ class BaseTraining(ABC):
         names = ("tokenizer", "heldout_data", "fsdp", "deepspeed")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
-    @abstractmethod
     def corpus(self, rows: TrainingRows, tokenizer):
         """The documents of `rows` as a `common.token_cache.Corpus`.
 
         Raises: UserError for a bad row, or where no row can be learned.
         """
+        from model_train.reading import read_corpus  # imports torch
+
+        return read_corpus(rows, tokenizer, *self.reading(rows.source), self.encoder(tokenizer))
+
+    @abstractmethod
+    def reading(self, source: Source) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What is read of a row, field -> type; what the tokens depend on beside rows and tokenizer.
+
+        Raises: UserError where the rows are not of a kind that can be learned.
+        """
+
+    @abstractmethod
+    def encoder(self, tokenizer) -> Callable[[Sequence[Any]], Sequence["Encoded"]]:
+        """The function that makes tokens of the values of some rows, as `reading.read_corpus` takes it."""
 
     @abstractmethod
     def sequences(self, corpus, max_tokens: int | None, epochs: float):

@@ -11,7 +11,7 @@ from common.jsonl import BadRowPolicy
 from common.manifest import Run
 from common.visible import visible
 from model_train.base import TrainingRows
-from model_train.resuming import working_in
+from model_train.resuming import check_place, working_in
 
 
 def run(
@@ -22,7 +22,7 @@ def run(
     on_bad_row: BadRowPolicy = "error",
     resume: str = "auto",
 ) -> None:
-    """Train MODEL_IN on the rows of IN in their order.
+    """Train MODEL_IN on the rows of IN in their order. A dry run looks at the first ones, and at what it needs.
 
     Args:
         score_field: field whose mean over the rows of a step is shown, where the file has it; null = none
@@ -34,17 +34,25 @@ def run(
     training = call.build()
     source_path, model_in, model_out = call.paths
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(jsonl.open_source(source_path))
+        source = stack.enter_context(jsonl.open_source(source_path, whole=not call.dry_run))
         inputs = {"data": [shard.name for shard in source.shards], "model": model_in} | training.inputs()
         config = {key: value for key, value in call.config.items() if key != "resume"}
-        history = {"defaults": call.defaults, "versions": call.versions}
+        history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run}
         stage_run = Run(call.stage, call.method_name, config, inputs, model_out, **history)
-        if stage_run.is_done():
-            return
-        work, checkpoint = stack.enter_context(working_in(stage_run, resume))
-        from model_train.assembly import train  # late: it takes seconds to import
-
         rows = TrainingRows(source, stage_run.identity["inputs"]["data"], on_bad_row, max_rows)
+        if call.dry_run:
+            check_place(stage_run, resume)
+        elif stage_run.is_done():
+            return
+        else:
+            work, checkpoint = stack.enter_context(working_in(stage_run, resume))
+        from model_train.checks import check  # late: it takes seconds to import
+
+        check(training, rows, score_field, model_in)
+        if call.dry_run:
+            return
+        from model_train.assembly import train
+
         facts = train(training, rows, score_field, model_in, work, checkpoint, stage_run)
         if not world.is_main():
             return

@@ -9,11 +9,13 @@ import numpy as np
 
 from common.errors import UserError
 from common.json_line import BadRow, Number
-from common.jsonl import first_row, read_blocks, read_rows
+from common.jsonl import first_row, first_rows, read_blocks, read_rows
 from common.parallel import cores, threaded_map
 from common.token_cache import Corpus, Document, cached_corpus
 from common.tokens import ENCODE_BATCH, batched
 from model_train.base import TrainingRows
+
+TRIED = 100  # rows that are encoded before the model is loaded
 
 Encoded = tuple[Sequence[int], Sequence[bool] | None] | str | BadRow  # (ids, which are learned), or why there are none
 
@@ -58,6 +60,17 @@ def read_corpus(
     if not (corpus.lengths > 1).any():
         raise UserError(f"{rows.source.path}: no row has any text to learn")
     return corpus
+
+
+def check_first(
+    rows: TrainingRows, fields: Mapping[str, Any], encode: Callable[[Sequence[Any]], Sequence[Encoded]] | None
+) -> None:
+    """Raises UserError for a bad row among the first ones, as `read_corpus` would. encode: None = no tokenizer yet."""
+    start, _, values = first_rows(rows.source, fields, rows.on_bad_row)
+    few = slice(0, min(TRIED, rows.max_rows or TRIED))
+    for offset, one in zip(start[few], encode(values[few]) if encode else (), strict=False):
+        if isinstance(one, BadRow) and rows.on_bad_row == "error":
+            raise UserError(f"{rows.source.place(int(offset))}: {one}")
 
 
 def has_field(row: Mapping[str, Any], field: str) -> bool:

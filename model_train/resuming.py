@@ -11,7 +11,7 @@ from common import world
 from common.contents import damaged, unreadable
 from common.durable import discard, lock_file
 from common.errors import UserError
-from common.files import partial_path
+from common.files import check_writable, manifest_path, partial_path
 from common.manifest import Run, read_manifest, same_content_of_all, version_news, with_defaults
 from common.visible import visible
 
@@ -47,6 +47,14 @@ def working_in(run: Run, resume: str) -> Iterator[tuple[Path, Path | None]]:
         yield work, find_checkpoint(work, resume, run)
 
 
+def check_place(run: Run, resume: str) -> None:
+    """Raises UserError where `working_in` would for what lies there already; nothing is made or removed."""
+    output = run.output.resolve() if run.output.is_symlink() else run.output
+    check_writable(manifest_path(output))
+    check_output(run, resume)
+    find_checkpoint(partial_path(output), resume, run)
+
+
 def check_output(run: Run, resume: str) -> None:
     """Raises UserError where something is in the way: what this stage did not make is never deleted, and the model of
     another run only with resume=never.
@@ -54,7 +62,7 @@ def check_output(run: Run, resume: str) -> None:
     output, stage = run.output, run.identity["stage"]
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
-    made = read_manifest(output)
+    made = read_manifest(output, run.quick)
     if made is None or made.get("stage") != stage:
         made = _record(newest_checkpoint(output))  # a run that was killed before its manifest
     if made is None:
@@ -105,7 +113,7 @@ def _lost(checkpoint: Path) -> str | None:
 
 def differences(old: Mapping[str, Any], run: Run) -> list[str]:
     """What tells a run of old from this one, in words; empty where both are the same."""
-    new = identity_of(run)
+    new = identity_of(run) | ({"processes": old.get("processes")} if run.quick else {})  # a look is by one process
     configs = (with_defaults(old["config"], new["config"], run.defaults), new["config"])
     before, now = (
         config | {name: one.get(name) for name in ("method", "processes")}

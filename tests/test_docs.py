@@ -30,7 +30,7 @@ def check(words: list[str]) -> None:
     script = words[1] if len(words) > 1 else ""
     if words[0] == "bash" and script.endswith("/entry.sh"):
         stage: Stage = importlib.import_module(script.replace("/entry.sh", ".entry")).STAGE
-        assert main(stage, [*words[2:], "--dry-run"]) == 0
+        assert main(stage, [*(word for word in words[2:] if word != "--dry-run"), "--dry-run=keys"]) == 0
     elif words[:2] == ["python", "utils.py"]:
         assert utils.main([*words[2:], "--dry-run"]) == 0
     elif words[:2] == ["python", "-m"]:

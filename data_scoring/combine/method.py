@@ -50,6 +50,10 @@ class Scorer(BaseScorer):
         if unknown := [field for field in lower_is_better or () if field not in fields]:
             raise UserError(f"lower_is_better: {unknown[0]} is none of the fields")
 
+    def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
+        """Raises UserError where a direction is not known."""
+        self._lower(directions)
+
     def score(self, texts: Texts, work: WorkFolder) -> np.ndarray:
         """The combination for every row with text, (n,). Raises: UserError where a direction is not known."""
         source = texts.source

@@ -3,7 +3,7 @@
 What is done with the keys, step by step, is in steps.py; a method adds its formula.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -128,6 +128,12 @@ class InfluenceScorer(BaseScorer):
     def formula(self) -> dict[str, int]:
         """The keys of the method's own that the formula depends on."""
         return {}
+
+    def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
+        """Raises UserError for models, target set, trackers or a device that cannot be had."""
+        from data_scoring.influence.checks import check
+
+        check(self, rows)
 
     def inputs(self) -> dict[str, str]:
         """What the scores depend on beside the corpus: paths or hub ids."""

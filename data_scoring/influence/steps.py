@@ -26,11 +26,11 @@ from common.samples import Samples, load_samples, write_samples
 from common.work_folder import WorkFolder, remove
 from data_scoring.influence import data_scorer
 from data_scoring.influence.annotation import annotate
-from data_scoring.influence.fitting import check_rows, fit, shared_batch
+from data_scoring.influence.checks import check_scorer
+from data_scoring.influence.fitting import fit
 from data_scoring.influence.measures import measure
 from data_scoring.influence.reliability import judged
 from data_scoring.influence.scorer import InfluenceScorer
-from data_scoring.influence.tracking import chosen
 
 PART = 2048  # samples predicted and saved at a time: what a killed run loses, what processes share
 
@@ -45,9 +45,10 @@ class Steps:
 
     def run(self) -> np.ndarray | None:
         """The score of every text, (n,); None where the user's `step` comes before there are scores."""
-        chosen(self.keys.report_to)  # a tracker that is not there is better known now
         if self.keys.scorer_checkpoint is not None:
             return self._with_checkpoint(self.keys.scorer_checkpoint)
+        if self.fits:  # what is wrong with it is better known now than after the annotation
+            check_scorer(self.keys)
         steps = {"tokenize": self._tokenize, "proxy": self._proxy, "annotate": self._annotate}
         for name, step in (steps | ({"fit": self._fit} if self.fits else {})).items():
             step()
@@ -171,10 +172,8 @@ class Steps:
         def compute(folder: Path) -> dict[str, Any]:
             path = folder / "gamma.npy"
             if not path.exists():  # else a run was killed behind it
-                if self.fits:  # what is wrong with it is better known before the annotation than after it
+                if self.fits:  # its weights too are better tried before the annotation
                     self._new_scorer()
-                    check_rows(keys.proxy_size)
-                    shared_batch(keys.scorer_batch_size)
                 precision = "float32" if keys.dtype == "bfloat16" else keys.dtype
                 options = {"trust_remote_code": self.trusted, "default": "float32"}
                 model = models.load_on_device(keys.annotator_model, self.tokenizer, keys.device, precision, **options)

@@ -56,9 +56,21 @@ def download(hub_id: str, language: str) -> str:
     from common.hub import cached_files
 
     owner, name, *folder = hub_id.split("/")
-    inside = "/".join([*folder, language])
-    root = cached_files(f"{owner}/{name}", [f"{inside}{suffix}" for suffix in (*SUFFIXES, ".sp.model")])
+    root = cached_files(f"{owner}/{name}", _names(folder, language, (*SUFFIXES, ".sp.model")))
     return str(Path(root, *folder))
+
+
+def check_hub(hub_id: str, language: str) -> None:
+    """Raises UserError where the hub has no model of a language there; nothing is downloaded."""
+    from common.hub import hub_errors, only_on_hub
+
+    owner, name, *folder = hub_id.split("/")
+    with hub_errors(f"{hub_id} (no such path here)"):
+        only_on_hub(f"{owner}/{name}", _names(folder, language, SUFFIXES))
+
+
+def _names(folder: Sequence[str], language: str, suffixes: Sequence[str]) -> list[str]:
+    return ["/".join([*folder, f"{language}{suffix}"]) for suffix in suffixes]
 
 
 def load_model(path: str):

@@ -4,7 +4,7 @@ The filter of CCNet (Wenzek et al., LREC 2020, https://aclanthology.org/2020.lre
 (Heafield, WMT 2011, https://aclanthology.org/W11-2123) or with one trained here on a text of your own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,8 +15,10 @@ from msgspec import Meta
 from common.config import Positive, Seed
 from common.errors import UserError
 from common.files import save_array
+from common.jsonl import open_source
 from common.parallel import cores, forked_map
 from common.progress import Progress
+from common.texts import first_texts
 from common.tokens import batched
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
@@ -24,6 +26,7 @@ from data_scoring.kenlm.language_model import (
     COLUMNS,
     Files,
     Scores,
+    check_hub,
     download,
     files_of,
     is_hub_id,
@@ -129,6 +132,18 @@ class Scorer(BaseScorer):
             raise UserError(f"worst_line_field={self.worst_line_field}: extra_metrics writes a field of that name")
         worst_line = [] if self.worst_line_field is None else [self.worst_line_field]
         return dict.fromkeys([*self.extra_metrics, *worst_line], "lower")
+
+    def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
+        """Raises UserError for files that are missing, or a model that the hub does not have."""
+        if self.sentencepiece_model is not None:
+            sentencepiece(self.sentencepiece_model)
+        if self.model_path is None:
+            with open_source(self.train_data, whole=False) as source:
+                first_texts(source, self.train_field)
+        elif is_hub_id(self.model_path):
+            check_hub(self.model_path, self.language)
+        else:
+            self._with_tokenizer(files_of(self.model_path, self.language))
 
     def inputs(self) -> dict[str, str]:
         """The files of the model, or its hub id; or what one is trained on."""

@@ -1,6 +1,6 @@
 """Base of the scorers that read token log-probabilities of a causal language model: their keys."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
@@ -49,6 +49,15 @@ class LikelihoodScorer(BaseScorer):
         self.model, self.max_length, self.stride = model, max_length, stride or max_length
         self.batch_tokens, self.device, self.dtype = batch_tokens, device, dtype
         self.trust_remote_code = trust_remote_code
+
+    def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
+        """Raises UserError for a model or a device that cannot be had."""
+        from common import models
+        from common.model_checks import check_model
+
+        models.pick_dtype(self.dtype, models.pick_device(self.device))
+        for path in self.inputs().values():
+            check_model(path, self.max_length, trust_remote_code=self.trust_remote_code)
 
     def inputs(self) -> dict[str, str]:
         """The model: folder or hub id."""

@@ -3,7 +3,7 @@
 # LIMA by a 160M Mistral, all rows in folding order, a 160M Mistral trained from scratch, eight benchmarks.
 #
 #   bash docs/recipes/delt-160m.sh               a GPU of 24 GB or more, some 30 GB of disk, HF_TOKEN for LIMA (gated)
-#   bash docs/recipes/delt-160m.sh --dry-run     check every call, print its keys
+#   bash docs/recipes/delt-160m.sh --dry-run     check the keys of every call, print them
 #   NPROC=4 bash docs/recipes/delt-160m.sh       on four GPUs
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
@@ -14,10 +14,11 @@ R="${R:-1.0}"             # share of the rows that is kept; 1.0 = all: the order
 FOLDS="${FOLDS:-3}"
 PASSES="${PASSES:-1}"     # of DELT over its rows; conventional training sees as many tokens
 options=("$@")            # --dry-run, or none
+checks=("${options[@]/%--dry-run/--dry-run=keys}")  # the files of one stage come from the one before
 
 fetch() { env -u NPROC "$DELT_PYTHON" "$root/utils.py" "$@" "${options[@]}"; }
-one() { env -u NPROC bash "$root/$1/entry.sh" "${@:2}" "${options[@]}"; }    # selection and ordering: one process
-all() { bash "$root/$1/entry.sh" "${@:2}" "${options[@]}"; }
+one() { env -u NPROC bash "$root/$1/entry.sh" "${@:2}" "${checks[@]}"; }    # selection and ordering: one process
+all() { bash "$root/$1/entry.sh" "${@:2}" "${checks[@]}"; }
 
 source="$OUT/redpajama-cc.jsonl"
 scored="${source%.jsonl}_scored-lqs.jsonl"

@@ -1,11 +1,12 @@
 """The calls into lm-eval: load tasks, run one, save what it says, and read the result from that."""
 
 import difflib
+import functools
 import json
 import logging
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,19 +78,31 @@ def load_tasks(
         for name in contents:
             tasks |= _load(manager, name, settings, problems)
     if others:
-        print("reading the list of lm-eval's own tasks (about 10 s)")
-        manager = TaskManager()
+        note_unknown(others, problems)
         for name in others:
-            if name not in manager.all_tasks:
-                close = difflib.get_close_matches(name, manager.all_tasks, n=1)
-                hint = f"did you mean '{close[0]}'?" if close else "lm-eval has none, and there is no such path"
-                problems[name] = f"unknown task; {hint}"
-                continue
-            for leaf, task in _load(manager, name, settings, problems).items():
+            found = {} if name in problems else _load(own_tasks(), name, settings, problems)
+            for leaf, task in found.items():
                 if leaf in tasks:
                     problems[leaf] = TWICE
                 tasks[leaf] = task
     return {name: task for name, task in tasks.items() if name not in problems}
+
+
+@functools.cache
+def own_tasks() -> TaskManager:
+    """The tasks, groups and tags that come with lm-eval."""
+    print("reading the list of lm-eval's own tasks (about 10 s)")
+    return TaskManager()
+
+
+def note_unknown(names: Sequence[str], problems: dict[str, str]) -> None:
+    """Note as problems the names that are none of lm-eval's own."""
+    known = own_tasks().all_tasks
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "lm-eval has none, and there is no such path"
+            problems[name] = f"unknown task; {hint}"
 
 
 def _load(manager: TaskManager, name: str, settings: Settings, problems: dict[str, str]) -> dict[str, Task]:

@@ -14,10 +14,12 @@ from common.config import Positive, Seed
 from common.errors import UserError
 from common.jsonl import open_source
 from common.temporary import temporary_folder
+from common.texts import first_texts
 from common.work_folder import WorkFolder
 from model_eval.evaluation import Evaluation
 from model_eval.lm_evaluation_harness import preflight
 from model_eval.lm_evaluation_harness.network import settle
+from model_eval.lm_evaluation_harness.task_files import LocalTask
 
 DEFAULT_CONFIG = "general.yaml"
 
@@ -110,6 +112,31 @@ def evaluate(
     return Evaluation(results, {"skipped": plan.problems} if plan.problems else {})
 
 
+def check(model: str, keys: dict[str, Any]) -> None:
+    """Raises UserError for tasks that are not known or whose local data is wrong, all at once; for model or device."""
+    plan = preflight.plan(keys["tasks"], keys["data_dir"], keys["num_fewshot"])
+    preflight.refuse_code(plan, keys["allow_code_execution"])
+    preflight.look(plan)
+    if keys["contamination_data"] is not None:
+        with open_source(keys["contamination_data"], whole=False) as source:
+            first_texts(source, keys["contamination_field"])
+    if plan.left():
+        settle(model, plan.needs_hub())
+    if plan.others or any(isinstance(task, LocalTask) for task in plan.tasks.values()):
+        from model_eval.lm_evaluation_harness.harness import METRICS, note_unknown
+
+        note_unknown(plan.others, plan.problems)
+        left = {name: {} for name in plan.left() if name in plan.tasks}
+        preflight.refuse_metrics(plan, left, METRICS, keys["allow_code_execution"])
+    if keys["on_missing_task"] == "error" or not plan.left():
+        preflight.settle_problems(plan.problems, "error", len(plan.left()))
+    from common import models
+    from common.model_checks import check_model
+
+    models.pick_dtype(keys["dtype"], models.pick_device(keys["device"]))
+    check_model(model, keys["max_length"], trust_remote_code=keys["trust_remote_code"])
+
+
 def inputs(keys: dict[str, Any]) -> dict[str, list[str]]:
     """Task YAMLs of the user, the code beside them, and all local data; what is missing is left to the preflight."""
     files: dict[str, list[str]] = {"tasks": [], "code": [], "data": []}
@@ -119,7 +146,7 @@ def inputs(keys: dict[str, Any]) -> dict[str, list[str]]:
         with contextlib.suppress(UserError):
             files["data"] += task.data_files()
     if keys["contamination_data"] is not None:
-        with open_source(keys["contamination_data"]) as source:
+        with open_source(keys["contamination_data"], whole=False) as source:
             files["contamination"] = [shard.name for shard in source.shards]
     return files
 

@@ -26,6 +26,10 @@ class Plan:
     others: list[str] = field(default_factory=list)  # names to look up in lm-eval's own list
     problems: dict[str, str] = field(default_factory=dict)  # task, or place of a task file -> why it cannot be had
 
+    def left(self) -> list[str]:
+        """The tasks without a problem."""
+        return [name for name in (*self.tasks, *self.others) if name not in self.problems]
+
     def needs_hub(self) -> bool:
         """Whether the data of a task is on the hub."""
         stock = [task for task in self.tasks.values() if isinstance(task, StockTask)]
@@ -86,6 +90,16 @@ def refuse_metrics(plan: Plan, contents: dict[str, dict], known: Container[str],
 def _foreign(found: Sequence[str]) -> str:
     more = f" (and {len(found) - 1} more like it)" if len(found) > 1 else ""
     return f"{found[0]} runs Python code{more}; allow_code_execution=true if you trust it"
+
+
+def look(plan: Plan) -> None:
+    """Note as problems what `prepare` would for the first rows of local data; nothing is written."""
+    for name, task in plan.tasks.items():
+        if name not in plan.problems:
+            try:
+                task.look()
+            except UserError as error:
+                plan.problems[name] = str(error)
 
 
 def prepare(plan: Plan, folder: Path, allow_code_execution: bool = False) -> dict[str, dict]:

@@ -97,6 +97,11 @@ class StockTask:
         """As it comes with lm-eval, its metrics are trusted."""
         return []
 
+    def look(self) -> None:
+        """Raises UserError for a missing file, or one whose first row lacks columns."""
+        for file in self.data_files():
+            shape_of(self.name, file)
+
     def prepare(self, folder: Path, allow_code: bool = False) -> dict[str, Any]:
         """The content of its task YAML; converted data goes to `folder`.
 
@@ -163,7 +168,7 @@ def shape_of(task: str, file: str) -> Shape:
 
     Raises: UserError where it is empty or broken, or lacks columns (which are named).
     """
-    with open_source(file) as source:
+    with open_source(file, whole=False) as source:
         return _shape(task, source)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from common.errors import UserError
-from common.jsonl import open_source, read_rows
+from common.jsonl import first_rows, open_source, read_rows
 from common.shards import SUFFIXES
 
 SPECIFICATIONS = (".yaml", ".yml")
@@ -140,14 +140,26 @@ class LocalTask:
 
         Raises: UserError for a missing or empty file, and `FILE:LINE: reason` for a bad row.
         """
+        for file in self._json_lines():
+            with open_source(file) as source:
+                if not sum(1 for _ in read_rows(source, self._columns())):
+                    raise UserError(f"{file} holds no rows")
+
+    def look(self) -> None:
+        """`check_data` of the first rows. Raises: as that."""
+        for file in self._json_lines():
+            with open_source(file, whole=False) as source:
+                first_rows(source, self._columns())
+
+    def _json_lines(self) -> list[str]:
+        files = self.data_files()
+        return [file for file in files if self.config.get("dataset_path") == "json" and file.endswith(SUFFIXES)]
+
+    def _columns(self) -> dict[str, Any]:
+        """What every row must have, by name; nothing where code makes the rows that the prompt sees."""
         made_by_code = "process_docs" in self.config or "custom_dataset" in self.config
         values = [] if made_by_code else [self.config.get(key) for key in COLUMN_KEYS]
-        columns = {value: Value for value in values if isinstance(value, str) and value.isidentifier()}
-        for file in self.data_files():
-            if self.config.get("dataset_path") == "json" and file.endswith(SUFFIXES):
-                with open_source(file) as source:
-                    if not sum(1 for _ in read_rows(source, columns)):
-                        raise UserError(f"{file} holds no rows")
+        return {value: Value for value in values if isinstance(value, str) and value.isidentifier()}
 
 
 def split(tasks: Sequence[str]) -> tuple[list[str], list[str]]:

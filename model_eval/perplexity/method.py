@@ -12,9 +12,9 @@ from msgspec import Meta
 
 from common.config import Positive, Seed
 from common.errors import UserError
-from common.jsonl import BadRowPolicy, Source, open_source
+from common.jsonl import BadRowPolicy, Rows, Source, open_source
 from common.shards import stem
-from common.texts import Texts
+from common.texts import Texts, first_texts
 from common.work_folder import WorkFolder
 from model_eval.evaluation import Evaluation
 
@@ -59,15 +59,12 @@ def evaluate(
     Raises: UserError for missing files, bad rows, and a model that cannot be loaded.
     """
     files = inputs({"data": data})["data"]
-    names = [stem(file) for file in files]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"two files of data are called {twice}: rename one, or evaluate them one at a time")
+    names = check_names(files)
     folders = checkpoint_folders(Path(model)) if checkpoints else {}
     with ExitStack() as stack:
         sources = [stack.enter_context(open_source(file)) for file in files]
         texts = [checked_texts(source, text_field, on_bad_row) for source in sources]
-        from model_eval.perplexity.steps import Steps  # imports torch, which help and bad rows need not wait for
+        from model_eval.perplexity.steps import Steps  # imports torch
 
         sizes, corpora = (max_length, batch_tokens), dict(zip(names, texts, strict=True))
         steps = Steps(model, corpora, *sizes, device, dtype, trust_remote_code)
@@ -86,22 +83,52 @@ def evaluate(
     return Evaluation(tasks, {"checkpoints": curve})
 
 
+def check(model: str, keys: dict[str, Any]) -> None:
+    """Raises UserError for the first rows of a file, for checkpoints that are not there, for model or device."""
+    files, on_bad_row = inputs(keys)["data"], keys["on_bad_row"]
+    check_names(files)
+    if keys["checkpoints"]:
+        checkpoint_folders(Path(model))
+    for file in files:
+        with open_source(file, whole=False) as source:
+            check_blank(source, *first_texts(source, keys["text_field"], on_bad_row), on_bad_row)
+    from common import models  # imports torch, which help and bad rows need not wait for
+    from common.model_checks import check_model
+
+    models.pick_dtype(keys["dtype"], models.pick_device(keys["device"]))
+    check_model(model, trust_remote_code=keys["trust_remote_code"])
+
+
+def check_names(files: list[str]) -> list[str]:
+    """The names of the tasks. Raises: UserError for two of one name."""
+    names = [stem(file) for file in files]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"two files of data are called {twice}: rename one, or evaluate them one at a time")
+    return names
+
+
 def inputs(keys: dict[str, Any]) -> dict[str, list[str]]:
     """The files of `data`, in order. Raises: UserError where nothing is there."""
     paths = [keys["data"]] if isinstance(keys["data"], str) else keys["data"]
     with ExitStack() as stack:
-        sources = [stack.enter_context(open_source(path)) for path in paths]
+        sources = [stack.enter_context(open_source(path, whole=False)) for path in paths]
         return {"data": [shard.name for source in sources for shard in source.shards]}
 
 
 def checked_texts(source: Source, text_field: str | list[str], on_bad_row: BadRowPolicy) -> Texts:
     """The texts of a file, all rows checked. Raises: UserError at a bad row (unless dropped), or where none is left."""
     texts = Texts(source, text_field, on_bad_row)
-    if texts.blank.any() and on_bad_row == "error":
-        raise UserError(f"{source.place(int(texts.rows.start[np.argmax(texts.blank)]))}: no text")
+    check_blank(source, texts.rows, texts.blank, on_bad_row)
     if not len(texts):
         raise UserError(f"{source.path}: no row has any text")
     return texts
+
+
+def check_blank(source: Source, rows: Rows, blank: np.ndarray, on_bad_row: BadRowPolicy) -> None:
+    """Raises UserError for the first row without text, unless it is dropped. blank: (rows,)."""
+    if blank.any() and on_bad_row == "error":
+        raise UserError(f"{source.place(int(rows.start[np.argmax(blank)]))}: no text")
 
 
 def checkpoint_folders(run: Path) -> dict[int, Path]:

@@ -29,9 +29,9 @@ FORMS: dict[str, dict[str, Any]] = {  # name -> what is read of a row
 }
 
 
-def as_messages(form: str, values: Any) -> list[Message]:
-    """A row's values as a conversation."""
-    if form == "messages":
+def as_messages(values: Any) -> list[Message]:
+    """A row's values, messages or prompt and answer, as a conversation."""
+    if isinstance(values, list):
         return values
     prompt, answer = values
     return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]

@@ -11,7 +11,7 @@ from msgspec import Meta
 from common.errors import UserError
 from common.json_line import BadRow
 from common.manifest import fingerprint
-from model_train.base import BaseTraining, Rate, TrainingRows
+from model_train.base import BaseTraining, Rate
 
 
 @dataclass(kw_only=True)
@@ -30,19 +30,24 @@ class Training(BaseTraining):
     learning_rate: Annotated[float, Meta(gt=0)] | None = 1e-5
     warmup_steps: Rate = 0.03
 
-    def corpus(self, rows: TrainingRows, tokenizer):
-        """Conversations, cut to max_length tokens."""
+    def reading(self, source):
+        """The fields of the form that the first row has."""
         from common.jsonl import first_row
         from model_train.posttrain import conversations
-        from model_train.reading import read_corpus
 
         form = self.form
-        if form == "auto" and (form := conversations.form_of(first_row(rows.source, "drop")[1])) is None:
+        if form == "auto" and (form := conversations.form_of(first_row(source, "drop")[1])) is None:
             known = "; ".join(" and ".join(fields) for fields in conversations.FORMS.values())
-            raise UserError(f"{rows.source.path}: the first row has none of these fields: {known}")
+            raise UserError(f"{source.path}: the first row has none of these fields: {known}")
+        identity = {"form": form, "max_length": self.max_length, "separator": self.separator}
+        return conversations.FORMS[form], identity | {"code": fingerprint(conversations.__file__)["xxh3"]}
+
+    def encoder(self, tokenizer):
+        """Conversations, cut to max_length tokens."""
+        from model_train.posttrain import conversations
 
         def document(values):
-            messages = conversations.as_messages(form, values)
+            messages = conversations.as_messages(values)
             if not conversations.has_answer(messages):
                 return "rows_without_answer"
             try:
@@ -51,10 +56,7 @@ class Training(BaseTraining):
                 return bad
             return conversations.learnable(ids, learned, self.max_length) or "rows_without_answer"
 
-        identity = {"form": form, "max_length": self.max_length, "separator": self.separator}
-        identity |= {"code": fingerprint(conversations.__file__)["xxh3"]}
-        fields = conversations.FORMS[form]
-        return read_corpus(rows, tokenizer, fields, identity, lambda batch: list(map(document, batch)))
+        return lambda batch: list(map(document, batch))
 
     def sequences(self, corpus, max_tokens: int | None, epochs: float):
         """The conversations one by one."""

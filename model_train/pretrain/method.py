@@ -8,7 +8,7 @@ from typing import Literal
 
 from common.errors import UserError
 from common.json_line import Text, document_text
-from model_train.base import BaseTraining, TrainingRows
+from model_train.base import BaseTraining
 
 DEFAULT_CONFIG = "train.yaml"
 
@@ -33,18 +33,21 @@ class Training(BaseTraining):
         if not self.cross_document_attention and self.max_length == 2:
             raise UserError("max_length=2 leaves blocks without a token to predict: cross_document_attention=true")
 
-    def corpus(self, rows: TrainingRows, tokenizer):
+    def reading(self, source):
+        """The text."""
+        names = [self.text_field] if isinstance(self.text_field, str) else self.text_field
+        return dict.fromkeys(names, Text), {}
+
+    def encoder(self, tokenizer):
         """BOS (where the tokenizer has one) + text + EOS of every row that has any text."""
         from common.tokens import encode
-        from model_train.reading import read_corpus
 
         def documents(batch):
             texts = [document_text(values) for values in batch]
             kept = iter(encode([text for text in texts if text.strip()], tokenizer))
             return [(next(kept), None) if text.strip() else "rows_without_text" for text in texts]
 
-        names = [self.text_field] if isinstance(self.text_field, str) else self.text_field
-        return read_corpus(rows, tokenizer, dict.fromkeys(names, Text), {}, documents)
+        return documents
 
     def sequences(self, corpus, max_tokens: int | None, epochs: float):
         """Blocks of the stream, or the documents one by one."""

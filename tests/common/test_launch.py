@@ -180,7 +180,7 @@ def test_a_method_that_shares_work_is_launched_with_the_words_of_the_call(monkey
     assert run_stage(SCORING, words, monkeypatch, NPROC="2") == (0, [("data_scoring.entry", words)])
 
 
-@pytest.mark.parametrize("flag", ["--dry-run", "--help"])
+@pytest.mark.parametrize("flag", ["--dry-run=keys", "--help"])
 def test_looking_needs_no_processes(flag, monkeypatch, capsys):
     words = ["in.jsonl", "out.jsonl", "lqs", flag]
     assert run_stage(SCORING, words, monkeypatch, NPROC="2") == (0, [])

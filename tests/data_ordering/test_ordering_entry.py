@@ -82,7 +82,7 @@ def test_selecting_honours_the_direction_that_scoring_declared(folder):
 
 
 def test_the_score_field_of_ordering_is_that_of_selection_unless_said(folder, capsys):
-    assert main(STAGE, ["a", "b", "sorting", "select=top-r", "score_field=ppl", "--dry-run"]) == 0
+    assert main(STAGE, ["a", "b", "sorting", "select=top-r", "score_field=ppl", "--dry-run=keys"]) == 0
     assert "select.score_field: ppl" in capsys.readouterr().out
     keys = ["select=top-k", "select.k=6", "select.score_field=score", "select.direction=higher", "score_field=ppl"]
     out = call(STAGE, folder, "in.jsonl", "out.jsonl", "sorting", *keys)

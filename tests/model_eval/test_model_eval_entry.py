@@ -128,7 +128,7 @@ def test_broken_row_has_its_place(here, model, capsys):
 
 @pytest.mark.parametrize("method", ["perplexity", "lm_evaluation_harness"])
 def test_shipped_configurations_name_every_key(method, capsys):
-    assert main(STAGE, ["m", "r.yaml", method, "--dry-run"]) == 0
+    assert main(STAGE, ["m", "r.yaml", method, "--dry-run=keys"]) == 0
     from common.cli import REPOSITORY, keys_for, load_method
 
     function, default = load_method(STAGE, method)

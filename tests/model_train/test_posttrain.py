@@ -57,7 +57,7 @@ def test_the_answers_of_a_conversation_are_learned_and_nothing_else(template):
 
 
 def test_without_a_template_prompt_and_answer_follow_one_another():
-    assert learned_text(as_messages("prompt", ("1+1?", "2"))) == ("<s>1+1?\n2</s>", ["2</s>"])
+    assert learned_text(as_messages(("1+1?", "2"))) == ("<s>1+1?\n2</s>", ["2</s>"])
 
 
 @pytest.mark.parametrize(("template", "message"), [(LAST_ONLY, "mark answers"), (REFUSING, "no such role")])

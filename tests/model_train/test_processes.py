@@ -113,7 +113,7 @@ def test_two_killed_processes_go_on_to_the_same_weights(run):
 def test_a_dry_run_prints_the_line(launcher, line, monkeypatch, capsys):
     monkeypatch.setenv("NPROC", "2")
     monkeypatch.setenv("LAUNCHER", launcher)
-    assert main(STAGE, ["in.jsonl", "model", "out", "pretrain", "seed=1", "--dry-run"]) == 0
+    assert main(STAGE, ["in.jsonl", "model", "out", "pretrain", "seed=1", "--dry-run=keys"]) == 0
     launch = capsys.readouterr().out.split("\n")[-2]
     assert launch.startswith("# launch: ") and line in launch and launch.endswith(" in.jsonl model out pretrain seed=1")
 
@@ -124,7 +124,7 @@ def test_the_line_for_more_machines(monkeypatch, capsys):
     for launcher in ("torchrun", "accelerate", "deepspeed"):
         for name, value in (environment | {"LAUNCHER": launcher}).items():
             monkeypatch.setenv(name, value)
-        assert main(STAGE, ["in.jsonl", "model", "out", "pretrain", "--dry-run"]) == 0
+        assert main(STAGE, ["in.jsonl", "model", "out", "pretrain", "--dry-run=keys"]) == 0
         lines[launcher] = capsys.readouterr().out.split("\n")[-2]
     assert "--nnodes=2 --node-rank=1 --rdzv-endpoint=first:29500" in lines["torchrun"]
     assert "--num_processes=16 --num_machines=2 --machine_rank=1" in lines["accelerate"]

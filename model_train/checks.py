@@ -1,0 +1,33 @@
+"""What is wrong with a training, known before anything is tokenized: rows, tokenizer, model, device, trackers."""
+
+from common import models
+from common.json_line import Number
+from common.jsonl import first_row, first_rows, open_source
+from common.model_checks import only_on_hub
+from model_train.architectures import is_architecture, learning_rate_of, load_for_training, load_tokenizer
+from model_train.base import BaseTraining, TrainingRows
+from model_train.reading import check_first, has_field
+from model_train.trainer import check_trackers
+
+
+def check(training: BaseTraining, rows: TrainingRows, score_field: str | None, model_in: str) -> None:
+    """Raises UserError. No weights are loaded; what only the hub has is not looked into."""
+    fields, _ = training.reading(rows.source)
+    check_first(rows, fields, None)
+    if score_field is not None and rows.max_rows is None and has_field(first_row(rows.source, "drop")[1], score_field):
+        first_rows(rows.source, {score_field: Number}, rows.on_bad_row)
+    check_trackers(training.report_to)
+    precision = models.pick_dtype(training.dtype, models.pick_device(training.device))
+    if training.learning_rate is None:
+        learning_rate_of(model_in)
+    tokenizer = None
+    if (training.tokenizer is None and is_architecture(model_in)) or not only_on_hub(training.tokenizer or model_in):
+        tokenizer = load_tokenizer(model_in, training.tokenizer, training.trust_remote_code)
+        check_first(rows, fields, training.encoder(tokenizer))
+    if tokenizer is not None and (is_architecture(model_in) or not only_on_hub(model_in)):
+        shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
+        load_for_training(model_in, tokenizer, *shape, training.trust_remote_code, weights=False)
+    if training.heldout_data is not None:
+        with open_source(training.heldout_data, whole=False) as source:
+            heldout = TrainingRows(source, [], rows.on_bad_row)
+            check_first(heldout, training.reading(source)[0], training.encoder(tokenizer) if tokenizer else None)
