@@ -26,9 +26,9 @@ SHOWN_GROUPS = 8
 WITHOUT_EFFECT = ("cache", "overwrite_out")  # keys that change nothing in the result
 
 
-def check_keys(method: Callable, keys: Mapping[str, Any]) -> None:
+def check_keys(method: Callable, keys: Mapping[str, Any], direction: str | None = "higher") -> None:
     """Raises UserError where the method refuses its keys: it is asked to pick or to order no rows."""
-    nothing = {"n": 0, "higher_is_better": True, "direction": "higher"}
+    nothing = {"n": 0, "higher_is_better": True, "direction": direction}
     method(*(nothing.get(name, np.empty(0)) for name in columns_of(method)), **keys)
 
 
@@ -44,7 +44,8 @@ def copy_rows(
     columns: Sequence[Column],
     arrange: Callable,
     *,
-    check: Callable[[Mapping[str, str]], None],
+    directed: Callable[[Mapping[str, str]], Mapping[str, str]],
+    check: Callable[[], None],
     inputs: Mapping[str, str],
     score_field: str,
     on_bad_row: jsonl.BadRowPolicy,
@@ -59,9 +60,11 @@ def copy_rows(
 
     columns: what to read of each row.
     inputs: name -> path of what the result depends on beside IN.
-    arrange: (source, table, directions of the input's manifest) -> (row numbers in their new order, facts for the
-        manifest); it may raise UserError.
-    check: (directions) raises UserError for what `arrange` would refuse whatever the rows hold.
+    directed: (directions that the input's manifest declares) -> those that the call goes by, and OUT has; it may raise
+        UserError.
+    arrange: (source, table, directions) -> (row numbers in their new order, facts for the manifest); it may raise
+        UserError.
+    check: raises UserError for what `arrange` would refuse whatever the rows hold.
     score_field: its quantiles are reported, where it is among the columns.
     overwrite_out: whether OUT may replace what no stage made, and what IN was made from.
     verb: what happened to the rows, for the summary ("kept", "ordered").
@@ -76,7 +79,7 @@ def copy_rows(
             raise UserError(f"rejects={rejects} is IN: a second call would lose the rows that were kept")
     with jsonl.open_source(source_path, whole=not call.dry_run) as source:
         shards = [shard.name for shard in source.shards]
-        directions = declared_directions(source_path, shards, quick=call.dry_run)
+        directions = directed(declared_directions(source_path, shards, quick=call.dry_run))
         config = {key: value for key, value in call.config.items() if key not in WITHOUT_EFFECT}
         run = Run(
             call.stage,
@@ -97,7 +100,7 @@ def copy_rows(
             if not overwrite_out:
                 check_replaceable(one.output, source_path, shards, run.input_files(), name, call.dry_run)
         columns = list(dict.fromkeys(columns))
-        check(directions)
+        check()
         if call.dry_run:
             jsonl.first_rows(source, types_of(columns), on_bad_row)
             return

@@ -15,7 +15,7 @@ from common.config import Key, columns_of, keys_of, load_yaml
 from common.direction import higher_is_better, known_direction
 from common.json_line import Decoder, Label
 from common.jsonl import Source, raw_lines
-from common.row_stage import row_numbers
+from common.row_stage import check_keys, row_numbers
 from data_selection.token_counts import TokenCounts
 
 RECORDED_GROUPS = 1000  # more are counted, but not listed in the manifest
@@ -62,20 +62,28 @@ class Choice:
         columns = [column for name in self.names for column in special.get(name, [number(name)])]
         return columns + ([self.group] if self.group else [])
 
-    def check(self, directions: Mapping[str, str]) -> None:
-        """Raises UserError where it is not known which scores are better, or the tokenizer does not load.
+    def directions(self, declared: Mapping[str, str]) -> dict[str, str]:
+        """Those that the input's manifest declares, and that of the score where the name of its field tells it.
 
-        directions: as in `pick`.
+        Raises: UserError where it is not known which scores are better, and the method must know.
         """
         if "score" in self.names:
-            self._higher_is_better(directions)
+            self._higher_is_better(declared)
+        found = known_direction(self.score_field, self.direction, declared)
+        if "direction" in self.names:
+            check_keys(self.method, self.method_keys, found)
+        named = {} if found is None or self.direction != "auto" else {self.score_field: found}
+        return {**declared, **named} if {"score", "raw_score"} & set(self.names) else dict(declared)
+
+    def check(self) -> None:
+        """Raises UserError where the tokenizer does not load."""
         if self.tokens:
             self.tokens.check()
 
     def pick(self, source: Source, table: Table, directions: Mapping[str, str]) -> tuple[np.ndarray, dict[str, Any]]:
         """Row numbers to keep, ascending, and what there is to say about the groups.
 
-        directions: score field -> "higher" or "lower", as the input's manifest declares.
+        directions: score field -> "higher" or "lower".
         """
         columns = self._given(source, table, directions)
         kept, facts = self._picked(source, table, columns)

@@ -36,6 +36,7 @@ def run(
         call,
         choice.columns(),
         choice.pick,
+        directed=choice.directions,
         check=choice.check,
         inputs=choice.inputs(),
         score_field=choice.score_field,

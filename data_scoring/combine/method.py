@@ -19,6 +19,7 @@ from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
 
 Normalization = Literal["rank", "z-score"]
+VERSIONS = {2: "where no manifest told which values are better, higher ones were taken for it"}
 
 
 class Scorer(BaseScorer):

@@ -55,12 +55,13 @@ def on_disk(folder):
 def refused(folder, capsys, line, message, *words):
     """Refused with one line and nothing changed, and let through by overwrite_out=true."""
     before = on_disk(folder)
-    capsys.readouterr()
-    assert call(line, *words) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and message in error and error.count("\n") == 1
-    assert error.endswith("overwrite_out=true replaces it\n")
-    assert on_disk(folder) == before
+    for flags in ("", " --dry-run"):
+        capsys.readouterr()
+        assert call(line + flags, *words) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and message in error and error.count("\n") == 1
+        assert error.endswith("overwrite_out=true replaces it\n")
+        assert on_disk(folder) == before
     assert call(f"{line} overwrite_out=true", *words) == 0
     capsys.readouterr()
     return call(line, *words)

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from common.cli import main
+from common.files import manifest_path
+from common.manifest import read_manifest
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE
@@ -77,6 +79,45 @@ def test_a_field_that_is_named_after_a_method_has_its_direction(rows, field):
     rows.write_text("".join(json.dumps(value(n) | {"score": n}) + "\n" for n in (5, 1, 3)))
     better = METHODS[field.split(".")[-1]]
     assert kept(rows, "k=1", f"score_field={field}") == [5 if better == "higher" else 1]
+
+
+def as_guessed_once(target, **config):
+    """A record of the version that took higher scores as better where nothing told it."""
+    record = manifest_path(target)
+    content = json.loads(record.read_text())
+    content["config"] |= config
+    content |= {"directions": {name: one for name, one in content["directions"].items() if name == "new"}}
+    record.write_text(json.dumps(content | {"method_versions": {}}))
+
+
+def test_what_was_guessed_once_is_not_up_to_date(rows, capsys):
+    rows.write_text("".join(json.dumps({"kenlm": n, "score": n}) + "\n" for n in (5, 1, 3)))
+    target = rows.with_name("out.jsonl")
+    for field in ("score", "kenlm"):
+        keys = ["k=1", f"score_field={field}"]
+        assert kept(rows, *keys, "direction=higher") == [5]
+        as_guessed_once(target, direction="auto")
+        if field == "score":
+            kept(rows, *keys, expected=2)
+            assert (
+                "is a higher or a lower score better?" in capsys.readouterr().err and '"score": 5' in target.read_text()
+            )
+        else:
+            assert kept(rows, *keys) == [1]
+            assert read_manifest(target)["directions"] == {"kenlm": "lower"}  # told onward
+    assert kept(rows, *keys) == [1] and "up to date" in capsys.readouterr().out
+
+
+def test_what_was_combined_by_a_guess_is_not_up_to_date(rows, capsys):
+    rows.write_text("".join(json.dumps({"text": "x", "kenlm": n, "mine": n}) + "\n" for n in (5, 1, 3)))
+    target = rows.with_name("out.jsonl")
+    for field, code in (("mine", 2), ("kenlm", 0)):
+        words = [str(rows), str(target), "combine", f"fields=[{field}]", "score_field=new"]
+        assert main(SCORING, [*words, "lower_is_better=[]"]) == 0
+        as_guessed_once(target, lower_is_better=None)
+        assert main(SCORING, words) == code
+        shown = capsys.readouterr()
+        assert "higher ones were taken for it" in shown.out and ("are higher or lower" in shown.err) == (code == 2)
 
 
 def test_joined_shards_of_a_scorer_lose_their_direction_and_are_refused(rows, capsys):
