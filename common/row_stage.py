@@ -138,7 +138,7 @@ def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source,
         print(f"  dropped {sum(source.dropped.values()):,} bad rows: {dict(source.dropped)}")
     if groups := facts.get("groups"):
         shown = [
-            f"{json.dumps(one['group'], ensure_ascii=False)} {one['rows_out']:,} of {one['rows_in']:,}"
+            f"{visible(json.dumps(one['group'], ensure_ascii=False))} {one['rows_out']:,} of {one['rows_in']:,}"
             for one in groups[:SHOWN_GROUPS]
         ]
         more = ", ..." if facts["group_count"] > SHOWN_GROUPS else ""

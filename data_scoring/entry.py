@@ -86,7 +86,7 @@ def run(
             texts = Texts(source, "text", absent=absent)
         found = scorer.score(texts, work)
         if found is None and scorer.stops_early:
-            print(f"{call.method_name}: stopped before there are scores; {work.path} holds what was made")
+            print(f"{call.method_name}: stopped before there are scores; {visible(work.path)} holds what was made")
             return
         columns = as_columns(scorer, found, texts, directions)
         short = texts.blank | missing(columns[score_field])
@@ -206,7 +206,7 @@ def _summary(
         print(f"  dropped {sum(dropped.values()):,} bad rows: {dropped}")
     for field, values in summary.items():
         numbers = f"min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}"
-        print(f"  {field}: {numbers}; {directions[field]} is better")
+        print(f"  {visible(field)}: {numbers}; {directions[field]} is better")
     print(f"  best and worst rows: {visible(report)}")
     remote_code.summary(call.config)
     print(f"  wrote {visible(stage_run.output)} in {stage_run.seconds():.1f} s")

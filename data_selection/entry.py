@@ -8,6 +8,7 @@ from common.cli import Call, main
 from common.config import Positive, keys_of
 from common.jsonl import BadRowPolicy
 from common.row_stage import check_keys, copy_rows
+from common.shards import check_suffix
 from data_selection.choosing import SELECTION, Choice, choice_keys
 
 
@@ -50,6 +51,8 @@ def check(call: Call) -> None:
     """Raises UserError where the stage or the method refuses its keys."""
     Choice(call.method, call.method_keys, **{name: call.config[name] for name in choice_keys(call.method, {})})
     check_keys(call.method, call.method_keys)
+    if call.config["rejects"] is not None:
+        check_suffix(call.config["rejects"], "rejects")
 
 
 STAGE = dataclasses.replace(

@@ -7,6 +7,7 @@ import sys
 import pytest
 import yaml
 
+import utils
 from common.cli import REPOSITORY, main
 from common.config import load_yaml
 from common.errors import UserError
@@ -123,6 +124,43 @@ def test_keys_that_do_not_go_together_are_an_error_before_anything_is_read(stage
     assert main(stage, [*paths, *words, *flags]) == 2
     error = capsys.readouterr().err
     assert message in error and "nothing.jsonl" not in error
+
+
+@pytest.mark.parametrize("flags", [["--dry-run"], []])
+@pytest.mark.parametrize(
+    "name", ["o.parquet", "o.CSV", "o.tsv.gz", "o.json", "o.json.zst", "o.jsonl.bz2", "dir/o.arrow"]
+)
+def test_a_name_that_promises_something_else_than_lines_is_refused(name, flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text('{"score": 1, "text": "a"}\n')
+    calls = [
+        (SCORING, ["in.jsonl", name, "combine", "fields=[score]", "score_field=new"], f"OUT={name}"),
+        (SELECTION, ["in.jsonl", name, "top-r", "direction=higher"], f"OUT={name}"),
+        (SELECTION, ["in.jsonl", "o.jsonl", "top-r", "direction=higher", f"rejects={name}"], f"rejects={name}"),
+        (ORDERING, ["in.jsonl", name, "sorting", "rows_per_shard=1"], f"OUT={name}"),
+    ]
+    for stage, words, named in calls:
+        assert main(stage, [*words, *flags]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {named}: JSON lines") and ".jsonl.gz" in error and error.count("\n") == 1
+    assert utils.main(["--content", "dataset", "--id", "in.jsonl", "--save-dir", name, *flags]) == 2
+    assert f"--save-dir={name}" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["out", "tmp.Xy12ab", "o.txt", "o.ndjson", "o.jsonl.zst", "a.parquet.jsonl"])
+def test_other_names_are_fine(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text('{"score": 1}\n')
+    (tmp_path / name).touch()  # as mktemp does
+    assert main(ORDERING, ["in.jsonl", name, "sorting"]) == 0 and (tmp_path / name).stat().st_size
+
+
+@pytest.mark.parametrize("flags", [["--dry-run"], [], ["--help"]])
+@pytest.mark.parametrize("words", [["r=0.3", "r=0.5"], ["r=0.3", "r=0.3"], ["r=0.3", "direction=higher", "r=0.5"]])
+def test_a_key_is_given_once_in_a_call(words, flags, capsys):
+    assert main(SELECTION, ["in.jsonl", "out.jsonl", "top-r", *words, *flags]) == 2
+    assert capsys.readouterr().err == f"error: r is set twice: 0.3, then {words[-1][2:]}\n"
 
 
 def test_numbers_that_yaml_takes_for_text(capsys):
