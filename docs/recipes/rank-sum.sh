@@ -6,7 +6,8 @@
 #
 # KenLM learns from REFERENCE, any text that is known to be good, and finds junk; LQS finds text like TARGET, which the
 # model shall be good at. Why both: data_scoring/combine/README.md. Without REFERENCE both learn from TARGET: enough to try
-# the chain, but what was measured had a reference of another kind.
+# the chain, but what was measured had a reference of another kind. KenLM ranks by perplexity with 8,192 pieces, as measured: by
+# bits per byte (metric=bpb) the same half is worse on general text (docs/results.md, "Perplexity or bits per byte").
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/setup.sh"
@@ -22,8 +23,7 @@ scored="$model-scored.jsonl"    # and with the sum of their ranks
 chosen="$model-chosen.jsonl"
 
 bash "$root/model_train/entry.sh" "$INPUT" "$MODEL" "$annotator" pretrain "$TRAIN_CONFIG" epochs=1
-bash "$root/data_scoring/entry.sh" "$INPUT" "$kenlm" kenlm train_data="$REFERENCE" vocab_size=4000 metric=bpb \
-    score_field=kenlm
+bash "$root/data_scoring/entry.sh" "$INPUT" "$kenlm" kenlm train_data="$REFERENCE" vocab_size=8192 score_field=kenlm
 bash "$root/data_scoring/entry.sh" "$kenlm" "$both" lqs "$LQS_CONFIG" annotator_model="$annotator" \
     target_data="$TARGET" score_field=lqs
 bash "$root/data_scoring/entry.sh" "$both" "$scored" combine fields=[kenlm,lqs] score_field=rank_sum

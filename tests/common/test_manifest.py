@@ -163,10 +163,9 @@ def test_a_run_that_was_killed_before_its_manifest_is_done(folder, capsys, monke
     def killed(run):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "_publish_manifest", killed)
-    assert select() == 130
-    monkeypatch.undo()
-    os.chdir(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_publish_manifest", killed)
+        assert select() == 130
     assert pending_path("out.jsonl").exists() and not manifest_path("out.jsonl").exists()
     assert read_manifest("out.jsonl")["rows_out"] == 150
     capsys.readouterr()
