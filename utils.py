@@ -25,6 +25,7 @@ from common.terminal import detach_input, say
 from common.visible import visible
 
 BUILT_IN = {"python-stdlib": "dataset", "tiny": "model"}  # id -> its content
+LOCAL = "and a model that is here needs no download: name its folder in the call that reads it"
 OPTIONS = {
     "python-stdlib": (),
     "tiny": ("data",),
@@ -77,6 +78,15 @@ def _check_options(asked: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     return source, given
 
 
+def _check_id(name: str, source: str) -> None:
+    """Raises UserError for what is no id of the hub, and no data of this machine either."""
+    if "://" in name:
+        parts = name.partition("huggingface.co/")[2].removeprefix("datasets/").split("/")[:2]
+        raise UserError(f"--id {name}: an id of the hub is owner/name" + (f": {'/'.join(parts)}" if parts[0] else ""))
+    if source in ("model", "repo") and name.startswith((".", "/", "~")):
+        raise UserError(f"--id {name} is a path, {LOCAL}")
+
+
 def fetch(asked: argparse.Namespace) -> None:
     """Make or download what is asked for, unless it is there already. Raises: UserError for what the user can cure."""
     from common.local_files import is_local, local_files  # late, as all imports that --help can do without
@@ -84,6 +94,7 @@ def fetch(asked: argparse.Namespace) -> None:
     from common.shards import check_suffix
 
     source, given = _check_options(asked)
+    _check_id(asked.id, source)
     if source == "dataset":
         check_suffix(asked.save_dir, "--save-dir")
     if asked.dry_run:
@@ -131,10 +142,16 @@ def _drafted(source: str, asked: argparse.Namespace, target: Path) -> Iterator[t
     else:
         from common import hub
 
-        if source == "repo":
-            yield hub.download_repository(asked.id, target, asked.revision)
-        else:
-            yield hub.download_model(asked.id, target, asked.revision, bool(asked.allow_pickle))
+        try:
+            if source == "repo":
+                found = hub.download_repository(asked.id, target, asked.revision)
+            else:
+                found = hub.download_model(asked.id, target, asked.revision, bool(asked.allow_pickle))
+        except UserError as error:
+            raise UserError(
+                f"{error} ({asked.id} is a folder here, {LOCAL})" if Path(asked.id).is_dir() else error
+            ) from error
+        yield found
 
 
 if __name__ == "__main__":

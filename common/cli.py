@@ -17,6 +17,7 @@ from common.durable import recover
 from common.errors import UserError, exit_code
 from common.launch import describe as describe_launch
 from common.launch import follow_launcher, launch, wanted
+from common.mistakes import as_pair, check_order
 from common.shards import check_suffix
 from common.terminal import detach_input, say
 from common.visible import brief, visible
@@ -144,29 +145,26 @@ def _dispatch(stage: Stage, words: list[str]) -> None:
 
 def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path | None]:
     """Words to a checked call: method name first, then configuration path, keys, values."""
-    unknown = [word for word in words if word.startswith("-")]
-    if unknown:
-        raise UserError(f"unknown option {brief(unknown[0])}: options are --help and --dry-run, all else is key=value")
+    _check_options(stage, words)
+    check_order(f"{stage.name}/entry.sh", stage.paths, method_names(stage.name), words)
     count = len(stage.paths)
     if len(words) <= count:
         missing = (*stage.paths, "METHOD")[len(words)]
         raise UserError(f"{missing} is missing; usage: {_usage(stage)}")
     for path, name in zip(words, stage.paths, strict=False):
-        if not path:
-            raise UserError(f"{name} is empty (an unset variable?)")
-        if name == "OUT.jsonl":
-            check_suffix(path)
+        _check_path(name, path)
     name, rest = words[count], words[count + 1 :]
     method, config_path = load_method(stage, name)
+    keys = [key for some in keys_for(stage, method) for key in some]
     if rest and "=" not in rest[0]:
+        if not os.path.isfile(rest[0]):
+            raise UserError(f"no configuration file {brief(rest[0])}{as_pair(rest, 0, keys)}")
         config_path, rest = Path(rest[0]), rest[1:]
-        if not os.path.isfile(config_path):  # a Path raises where the name is too long
-            raise UserError(f"no configuration file {config_path}")
-    bare = [word for word in rest if "=" not in word]
+    bare = [place for place, word in enumerate(rest) if not word.partition("=")[1] or word.startswith("=")]
     if bare:
-        example = next(iter(keys_of(method) or keys_of(stage.run)))
-        word = brief(bare[0])
-        raise UserError(f"unexpected word '{word}': after CONFIG only key=value, e.g. {example}={word}")
+        word = brief(rest[bare[0]])
+        cure = as_pair(rest, bare[0], keys) or f", e.g. {next(iter(keys_of(method) or keys))}={word.lstrip('=')}"
+        raise UserError(f"unexpected word '{word}': after CONFIG only key=value{cure}")
     overrides = pairs(rest)
     given = (load_yaml(config_path) if config_path else {}) | overrides
     stage_keys, method_keys = keys_for(stage, method, given)
@@ -181,6 +179,29 @@ def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path |
         defaults={name: key.default for name, key in (stage_keys | method_keys).items() if key.default is not REQUIRED},
     )
     return call, {key: config[key] for key in stage_keys}, config_path
+
+
+def _check_path(name: str, path: str) -> None:
+    """Raises UserError for a word that cannot be the path `name`."""
+    short = name.split(".")[0]
+    if not path:
+        raise UserError(f"{name} is empty (an unset variable?)")
+    if "://" in path:
+        hub = ", or an id of the hub (owner/name)," if "MODEL" in name else ""
+        raise UserError(f"{short}={path}: a path of this machine{hub} is wanted")
+    if name == "OUT.jsonl":
+        check_suffix(path, short)
+
+
+def _check_options(stage: Stage, words: list[str]) -> None:
+    """Raises UserError for an option, with the key that it may mean."""
+    place = next((place for place, word in enumerate(words) if word.startswith("-")), None)
+    if place is None:
+        return
+    named = [word for word in words if word in method_names(stage.name)]
+    keys = [key for some in keys_for(stage, load_method(stage, named[0])[0]) for key in some] if named else []
+    cure = as_pair(words, place, keys)
+    raise UserError(f"unknown option {brief(words[place])}: only --help and --dry-run, all else is key=value{cure}")
 
 
 def _usage(stage: Stage) -> str:

@@ -6,7 +6,6 @@ docstring's `Args:` section is the help.
 """
 
 import contextlib
-import difflib
 import inspect
 import math
 import re
@@ -20,6 +19,7 @@ from typing import Annotated, Any
 import msgspec
 
 from common.errors import UserError
+from common.mistakes import did_you_mean
 from common.visible import brief
 from common.yaml_text import YamlFault, parse_yaml, read_yaml
 
@@ -104,7 +104,7 @@ def resolve(keys: Mapping[str, Key], path: Path | None, overrides: Mapping[str, 
         given[name] = (text, "")
     for name, (_, origin) in given.items():
         if name not in keys:
-            raise UserError(f"{origin}unknown key '{brief(str(name))}'{did_you_mean(str(name), keys)}")
+            raise UserError(f"{origin}unknown key '{brief(str(name))}'{_meant(str(name), keys)}")
     values = {}
     for name, key in keys.items():
         if name in given:
@@ -117,11 +117,12 @@ def resolve(keys: Mapping[str, Key], path: Path | None, overrides: Mapping[str, 
     return values
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known word, else the list of all."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
+def _meant(name: str, keys: Mapping[str, Key]) -> str:
+    """What to write in place of a key that is unknown."""
+    chooser, dot, _ = name.partition(".")
+    if dot and chooser in keys and not any(key.startswith(f"{chooser}.") for key in keys):
+        return f": it needs {chooser}=METHOD, whose key it is"
+    return did_you_mean(name, keys)
 
 
 def describe(keys: Mapping[str, Key]) -> str:

@@ -105,9 +105,9 @@ def _converted(wanted: Wanted, split: str) -> Any:
 
 
 def _local_rows(wanted: Wanted) -> tuple[Any, str, dict[str, Any]]:
-    for option in ("name", "split", "revision"):
-        if getattr(wanted, option) is not None:
-            raise UserError(f"{wanted.id} is on this disk: it has no {option}")
+    for part, option in (("name", "--data-name"), ("split", "--split-name"), ("revision", "--revision")):
+        if getattr(wanted, part) is not None:
+            raise UserError(f"{wanted.id} is on this disk: leave out {option}, which is for data sets of the hub")
     files, kind = local_files(wanted.id)
     options: dict[str, Any] = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}  # NA is a word
     options |= {"sep": "\t"} if files[0].suffix == ".tsv" else {}

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from common.errors import UserError
+from common.visible import brief
 
 ESCAPED = re.compile(r'[\x00-\x1f"\\]')  # characters that JSON spells in another way inside a string
 BEGIN, END = b"{}"
@@ -20,8 +21,17 @@ Label = str | bool | int | float
 NOT = {Text: "not text", Label: "not a string, number or boolean"}
 
 
+ROLES = " (roles are system, user and assistant; what others call human is user, gpt is assistant)"
+CHATS = ("messages", "conversations")
+SHOWN_FIELDS = 8
+
+
 class BadRow(Exception):
-    """Why a line is no usable row."""
+    """Why a line is no usable row. cure: what may be meant instead, with {key} for the key that names a text field."""
+
+    def __init__(self, reason: str, cure: str = ""):
+        super().__init__(reason)
+        self.cure = cure
 
 
 class FieldExists(BadRow):
@@ -91,7 +101,10 @@ class Decoder:
             if name in row:
                 raise FieldExists(f"{name} is there already (overwrite=true replaces it)")
             return msgspec.UNSET
-        value = _lookup(row, name)
+        try:
+            value = _lookup(row, name)
+        except BadRow as bad:
+            raise BadRow(str(bad), _instead(row, wanted)) from None
         if value is None:
             raise BadRow(f"{name} is null")
         if wanted is Number and (isinstance(value, bool) or not isinstance(value, int | float)):
@@ -101,7 +114,8 @@ class Decoder:
         try:
             value = msgspec.convert(value, wanted)
         except msgspec.ValidationError as error:
-            raise BadRow(f"{name} is {_kind(value)}, {NOT.get(wanted, error)}") from None
+            cure = ROLES if str(error).endswith(".role`") else ""
+            raise BadRow(f"{name} is {_kind(value)}, {NOT.get(wanted, error)}", cure) from None
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
@@ -152,6 +166,20 @@ def _lookup(row: dict, name: str) -> Any:
             raise BadRow(f"{name} is missing")
         value = value[part]
     return value
+
+
+def _instead(row: dict, wanted: Any) -> str:
+    """In words: the fields of a row that hold what is wanted in one that is missing."""
+    kind = {Text: str, Number: int | float}.get(wanted)
+    names = [n for n, v in row.items() if kind and isinstance(v, kind) and not isinstance(v, bool)]
+    listed = ", ".join(map(brief, names[:SHOWN_FIELDS])) + (", ..." if len(names) > SHOWN_FIELDS else "")
+    if wanted is Text and (chats := [chat for chat in CHATS if isinstance(row.get(chat), list)]):
+        return f" (its {chats[0]} are a chat: model_train posttrain reads messages)"
+    if not names:
+        return ""
+    return (
+        f" (the row has {listed}: {{key}}={brief(names[0])})" if wanted is Text else f" (numbers of the row: {listed})"
+    )
 
 
 def _finite(value: float, name: str) -> float:

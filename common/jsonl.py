@@ -25,6 +25,7 @@ from common.visible import visible
 
 BadRowPolicy = Literal["error", "drop"]
 
+TEXT_KEYS = {"target_data": "target_field", "train_data": "train_field", "contamination_data": "contamination_field"}
 READ_BLOCK = 2**18  # bytes decoded as UTF-8 and split at a time
 LOOK = 16  # blocks that are looked at before a file is read
 CARRIAGE_RETURN = 13
@@ -46,6 +47,7 @@ class Source:
 
     path: str
     shards: list[Shard]
+    key: str = ""  # of the call that names it; empty for IN
     blank: int = 0
     dropped: Counter = field(default_factory=Counter)  # reason -> rows that on_bad_row=drop left out
 
@@ -105,10 +107,10 @@ class Rows:
 
 
 @contextlib.contextmanager
-def open_source(path: str, whole: bool = True) -> Iterator[Source]:
-    """Open a file, a glob or a folder of shards. whole, Raises: as in `open_shards`."""
-    with open_shards(path, whole) as shards:
-        yield Source(path, shards)
+def open_source(path: str, whole: bool = True, key: str = "") -> Iterator[Source]:
+    """Open a file, a glob or a folder of shards. whole, key, Raises: as in `open_shards`."""
+    with open_shards(path, whole, key) as shards:
+        yield Source(path, shards, key)
 
 
 def read_rows(
@@ -180,7 +182,8 @@ def _usable(
             elif on_bad_row == "drop" and not isinstance(bad, FieldExists):
                 source.dropped[str(bad)] += 1
             else:
-                raise UserError(f"{source.place(offset)}: {bad}") from None
+                cure = bad.cure.replace("{key}", TEXT_KEYS.get(source.key, "text_field"))
+                raise UserError(f"{source.place(offset)}: {bad}{cure}") from None
     return good, values
 
 

@@ -21,6 +21,7 @@ from common.tokens import id_count, special_tokens
 Dtype = Literal["auto", "float64", "float32", "bfloat16"]
 verbosity.disable_progress_bar()  # of reading and writing weights; the stages show their own progress
 
+TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken.json")  # of whatever kind
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -43,7 +44,8 @@ def pick_device(device: str) -> torch.device:
         picked = torch.device(device)
         torch.empty(0, device=picked)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device} cannot be used: {_first_line(error)}") from None
+        reason = "there is none" if str(error).startswith("Expected one of") else _first_line(error)
+        raise UserError(f"device {device} cannot be used: {reason} (device=auto, cpu, cuda, cuda:1 or mps)") from None
     _say_once(f"device: {picked} ({reason})")
     return picked
 
@@ -72,6 +74,9 @@ def load_tokenizer(path: str, trust_remote_code: bool = False):
 
     Raises: UserError where there is none, or it needs such code that is not to run.
     """
+    if Path(path).is_dir() and not any(any(Path(path).glob(pattern)) for pattern in TOKENIZERS):
+        cure = "copy that of the model that it comes from there; training takes tokenizer=FOLDER, too"
+        raise UserError(f"cannot load the tokenizer of {path}: the folder has none (tokenizer.json, ...): {cure}")
     with loading(path, "tokenizer"), _quiet_configuration():
         options = source_options(path) | {"trust_remote_code": trust_remote_code}
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
@@ -256,7 +261,8 @@ def loading(path: str, what: str) -> Iterator[None]:
     """Turn the many ways in which loading fails into one line that says what to do."""
     local = Path(path).is_dir()
     if not local and (Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1):
-        raise UserError(f"no model folder {path}")
+        hub = path.partition("huggingface.co/")[2].split("/")[:2]  # of an address
+        raise UserError(f"no model folder {path}" + (f": as an id of the hub it is {'/'.join(hub)}" if hub[0] else ""))
     before = remote_code.loaded()
     try:
         yield

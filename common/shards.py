@@ -4,6 +4,7 @@ import contextlib
 import glob
 import gzip
 import mmap
+import os
 import resource
 import shlex
 import tempfile
@@ -24,6 +25,7 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 TABLES = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}  # utils.py makes JSON lines of them; their builder
 OTHERS = (*TABLES, ".json", ".arrow", ".feather", ".orc", ".avro", ".xlsx", ".npy", ".zip", ".tar", ".tgz")
 OTHERS += (".bz2", ".xz", ".lz4", ".br", ".7z")  # what is written is not compressed so
+STDLIB = "python-stdlib"  # the embedded data set, and the folder in which configurations look for it
 BLOCK = 2**18  # bytes decompressed at a time
 
 
@@ -39,14 +41,15 @@ class Shard:
 
 
 @contextlib.contextmanager
-def open_shards(path: str, whole: bool = True) -> Iterator[list[Shard]]:
+def open_shards(path: str, whole: bool = True, key: str = "") -> Iterator[list[Shard]]:
     """Open a file, a glob or a folder of `.jsonl`, `.jsonl.gz`, `.jsonl.zst` shards.
 
     Compressed shards are decompressed once to an unnamed temporary file. whole: else only their first lines are.
+    key: that names the path, for messages; empty for IN.
     Raises: UserError where nothing is there or a file cannot be read.
     """
     with contextlib.ExitStack() as stack:
-        shards, base, names = [], 0, _shard_paths(path)
+        shards, base, names = [], 0, _shard_paths(path, f"{key}: " if key else "")
         _allow_open_files(len(names))
         for name in names:
             if name.is_fifo():
@@ -120,28 +123,42 @@ def compressed(path: Path, name: str) -> Iterator[BinaryIO]:
             yield raw
 
 
-def _shard_paths(path: str) -> list[Path]:
+def _shard_paths(path: str, origin: str) -> list[Path]:
+    """origin: how a message begins."""
     place = Path(path)
     if place.is_dir():
         found = sorted(p for p in place.iterdir() if p.name.endswith(SUFFIXES))
         if not found:
-            raise UserError(f"no .jsonl, .jsonl.gz or .jsonl.zst files in the folder {path}")
+            tables = any(p.suffix in TABLES for p in place.iterdir())
+            cure = f": {_conversion(place)}" if tables else ""
+            raise UserError(f"{origin}no .jsonl, .jsonl.gz or .jsonl.zst files in the folder {path}{cure}")
         return found
     if place.exists():
         return [place]
-    if glob.has_magic(path):
-        found = sorted(Path(p) for p in glob.glob(path, recursive=True))
-        if found:
-            return found
-        raise UserError(f"no file matches {path}")
-    raise UserError(f"no such file: {path}")
+    if glob.has_magic(path) and (found := sorted(Path(p) for p in glob.glob(path, recursive=True))):
+        return found
+    if "://" in path:
+        raise UserError(f"{origin}{path}: only files of this machine are read: copy it here, or get it by utils.py")
+    parts = path.strip("[] ").replace(",", " ").split()
+    if len(parts) > 1 and any(map(os.path.exists, parts)):
+        raise UserError(
+            f"{origin}{path} is a list: name one file, their folder, or a glob in quotes ('folder/*.jsonl')"
+        )
+    fault = "no file matches" if glob.has_magic(path) else "no such file:"
+    made = f"; python utils.py --content dataset --id {STDLIB} --save-dir {place.parent} makes it"
+    raise UserError(f"{origin}{fault} {path}{made if place.parent.name == STDLIB else ''}")
+
+
+def _conversion(tables: Path) -> str:
+    """The command that makes JSON lines of tables."""
+    words = shlex.join(["--id", str(tables), "--save-dir", f"{tables.with_suffix('')}.jsonl"])
+    return f"python utils.py --content dataset {words}"
 
 
 def _check_lines(path: Path, file: BinaryIO) -> None:
     """Raises UserError for a table: what a file of such a name holds is none if it begins as a JSON object does."""
     if path.suffix in TABLES and file.read(1) != b"{":
-        words = shlex.join(["--id", str(path), "--save-dir", str(path.with_suffix(".jsonl"))])
-        raise UserError(f"{path} does not hold JSON lines: python utils.py --content dataset {words}")
+        raise UserError(f"{path} does not hold JSON lines: {_conversion(path)}")
 
 
 def _allow_open_files(shards: int) -> None:

@@ -25,7 +25,7 @@ def build(folder: Path, corpus: str, seed: int = SEED) -> dict[str, Any]:
 
     Raises: UserError where the corpus cannot be read, is empty, or a row of it has no text.
     """
-    with open_source(corpus) as source:
+    with open_source(corpus, key="--data") as source:
         texts = [document_text(text) for _, _, text in read_rows(source, {"text": Text})]
     if not texts:
         raise UserError(f"{corpus} has no rows to learn a tokenizer from")

@@ -47,6 +47,8 @@ class WorkFolder:
         self.path, self.run, self.unchanged = path, run, unchanged
         self.inputs: dict[str, Any] = _plain(inputs)
         self.steps: dict[str, tuple[dict[str, Any], Sequence[str]]] = {}  # name -> keys, what it comes after
+        method = run.identity.get("method", "").replace("_", "-") if run else ""
+        self.method = {"method": method} if method else {}
         self.version = {"method_versions": run.identity["method_versions"]} if run and run.versions else {}
 
     @contextlib.contextmanager
@@ -109,7 +111,7 @@ class WorkFolder:
             flush_tree(folder)  # before the record that vouches for it
             files = record_of(folder, but=[RECORD])
             outcome = {"complete": True, "seconds": seconds, "files": files, "facts": _plain(facts)}
-            _write_record(folder, {"identity": identity} | outcome)
+            _write_record(folder, {"identity": identity} | self.method | outcome)
             print(f"{name}: done in {seconds:.1f} s ({visible(folder)})")
         world.wait()
         return read_record(folder)["facts"]
@@ -144,16 +146,19 @@ class WorkFolder:
             os.rename(folder, aside)
             print(f"{name}: made anew, its {RECORD} is damaged (what was there is now {visible(aside)})")
         elif record and not known:
-            print(f"{name}: made anew, {visible(self._difference(record['identity'], identity))}")
+            print(f"{name}: made anew, {visible(self._difference(record, identity))}")
             remove(folder)
         elif record:
             print(f"{name}: going on with what an interrupted run left")
         folder.mkdir(exist_ok=True)
         discard(folder / TRASH)
         flush(self.path)
-        _write_record(folder, {"identity": identity, "complete": False})
+        _write_record(folder, {"identity": identity, "complete": False} | self.method)
 
-    def _difference(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    def _difference(self, record: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+        old, other = record["identity"], record.get("method")
+        if self.method and other is not None and other != self.method["method"]:
+            return f"what was there is of {other} (a work_dir for each method keeps both)"
         versions = self.run.versions if self.run else {}
         news = version_news(old.get("method_versions", {}), new.get("method_versions", {}), versions)
         return news or _difference(old, new)

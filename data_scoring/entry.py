@@ -218,7 +218,7 @@ def _summary(
         print(f"  dropped {sum(dropped.values()):,} bad rows: {dropped}")
     for field, values in summary.items():
         numbers = f"min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}"
-        print(f"  {field}: {numbers}; {directions[field]} is better")
+        print(f"  {visible(field)}: {numbers}; {directions[field]} is better")
     print(f"  best and worst rows: {visible(report)}")
     remote_code.summary(call.config)
     print(f"  wrote {visible(stage_run.output)} in {stage_run.seconds():.1f} s")

@@ -80,7 +80,7 @@ def look_for(
         for name, task in tasks.items():
             texts[name] = [item_texts(task, item) for item in islice(task.eval_docs, limit)]
         items = Items(texts)
-        with open_source(data) as source:
+        with open_source(data, key="contamination_data") as source:
             for _, _, values in read_rows(source, dict.fromkeys(fields, Text), progress="looking for benchmark items"):
                 items.look_into(document_text(values))
         return items.shares()

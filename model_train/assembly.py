@@ -63,7 +63,7 @@ def _heldout(training: BaseTraining, rows: TrainingRows, tokenizer) -> Iterator[
     if training.heldout_data is None:
         yield None
         return
-    with open_source(training.heldout_data) as source:
+    with open_source(training.heldout_data, key="heldout_data") as source:
         shards = [fingerprint(shard.name) for shard in source.shards]
         corpus = _first_alone(lambda: training.corpus(TrainingRows(source, shards, rows.on_bad_row), tokenizer))
         yield training.sequences(corpus, None, 1.0)

@@ -46,6 +46,11 @@ class WatchedTrainer(Trainer):
         self.watch.losses[-1].append(loss)
         return loss
 
+    def _issue_warnings_after_load(self, load_result) -> None:
+        """Says nothing of weights that are another's, as those of an output layer which is the embedding."""
+        missing = [name for name in load_result.missing_keys if name not in self.model.all_tied_weights_keys]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Raises: UserError where loss or gradient is no number."""
         if "loss" in logs:

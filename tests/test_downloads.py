@@ -273,4 +273,4 @@ def test_files_of_this_disk(tmp_path, capsys, monkeypatch):
         assert utils.main(["--content", "dataset", "--id", source, "--save-dir", "x.jsonl"]) == 2
         assert message in capsys.readouterr().err
     assert utils.main(["--content", "dataset", "--id", "a.csv", "--save-dir", "x.jsonl", "--split-name", "test"]) == 2
-    assert "it has no split" in capsys.readouterr().err
+    assert "leave out --split-name" in capsys.readouterr().err

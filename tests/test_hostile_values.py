@@ -87,7 +87,7 @@ def test_a_field_may_have_any_name(name, tmp_path, monkeypatch, capsys):
     assert "up to date" in capsys.readouterr().out
     assert main(ORDERING, ["in.jsonl", "sorted.jsonl", "sorting", f"score_field={json.dumps(name + 'x')}"]) == 2
     error = capsys.readouterr().err
-    assert one_line(error, "in.jsonl:1: ") and error.endswith("is missing\n") and "\x1b" not in error
+    assert one_line(error, "in.jsonl:1: ") and "is missing" in error and "\x1b" not in error
 
 
 @pytest.mark.parametrize("name", [b"\xff", b"a\xe9 b", b"\xed\xa0\x80", b"new\nline", b"\x1b[31m", "\u202e".encode()])

@@ -23,6 +23,7 @@ from common.json_line import Text, document_text
 from common.jsonl import open_source, read_rows
 from common.progress import Progress
 from common.samples import Samples, load_samples, write_samples
+from common.visible import visible
 from common.work_folder import WorkFolder, remove
 from data_scoring.influence import data_scorer
 from data_scoring.influence.annotation import annotate
@@ -68,7 +69,7 @@ class Steps:
         """Tokenize and score only, as the fitted data scorer wants it."""
         scorer, tokenizer, facts = data_scorer.load(checkpoint, self.trusted)
         shape = data_scorer.shape_of(checkpoint, facts)
-        print(f"scoring with {checkpoint}: {facts}")
+        print(f"scoring with {visible(checkpoint)}: {facts}")
 
         def write(folder: Path) -> dict[str, Any]:
             self._write(folder / "scorer", self.texts, tokenizer, **shape, name="tokenizing corpus")
@@ -136,7 +137,7 @@ class Steps:
 
     def _target_texts(self) -> list[str]:
         keys = self.keys
-        with open_source(keys.target_data) as source:
+        with open_source(keys.target_data, key="target_data") as source:
             rows = read_rows(source, dict.fromkeys(keys.target_fields, Text))
             texts = [text for _, _, values in rows if (text := document_text(values)).strip()]
         if not texts:

@@ -39,7 +39,7 @@ def train(keys, work: WorkFolder) -> Files:
 
     def estimate_model(folder: Path) -> dict[str, Any]:
         sentences = keys.sentences(sentencepiece(pieces) if keys.tokenizer == "sentencepiece" else words)
-        with open_source(keys.train_data) as source:
+        with open_source(keys.train_data, key="train_data") as source:
             texts = Progress(Texts(source, keys.train_field), "reading train_data", unit="text")
             tokens, vocabulary = read_tokens(texts, sentences, keys.workers)
         if len(vocabulary) == len(SPECIAL):
@@ -72,7 +72,7 @@ def read_tokens(texts: Iterable[str], sentences: Sentences, workers: int) -> tup
 
 def _train_tokenizer(keys, work: WorkFolder) -> str:
     def compute(folder: Path) -> dict[str, Any]:
-        with open_source(keys.train_data) as source:
+        with open_source(keys.train_data, key="train_data") as source:
             lines = _sample(Texts(source, keys.train_field), keys.tokenizer_sample, keys.seed)
             sentences = keys.sentences(words)
             normalized = (line for text in lines for line in sentences.normalized(text))

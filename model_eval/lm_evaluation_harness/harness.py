@@ -34,6 +34,7 @@ from model_eval.items import digest, items_of, save_items
 from model_eval.lm_evaluation_harness.code_metric import guard_metrics
 from model_eval.lm_evaluation_harness.language_model import LanguageModel
 from model_eval.lm_evaluation_harness.preflight import CODE, TWICE
+from model_eval.lm_evaluation_harness.stock_tasks import SPECIFICATIONS
 from model_eval.lm_evaluation_harness.templates import use_sandbox
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -114,7 +115,8 @@ def _load(manager: TaskManager, name: str, settings: Settings, problems: dict[st
         problems[name] = str(error)
         return {}
     except Exception as error:  # whatever task files, their code, their data and the hub may raise
-        problems[name] = f"cannot be loaded: {_reason(error)}"
+        local = "; data_dir=FOLDER reads it from files" if name in SPECIFICATIONS else ""
+        problems[name] = f"cannot be loaded: {_reason(error)}{local}"
         return {}
     problems |= {leaf: "its split holds no rows" for leaf, count in counts.items() if not count}
     unsafe = [leaf for leaf, task in loaded.items() if getattr(task, "UNSAFE_CODE", False)]

@@ -146,7 +146,7 @@ def inputs(keys: dict[str, Any]) -> dict[str, list[str]]:
         with contextlib.suppress(UserError):
             files["data"] += task.data_files()
     if keys["contamination_data"] is not None:
-        with open_source(keys["contamination_data"], whole=False) as source:
+        with open_source(keys["contamination_data"], whole=False, key="contamination_data") as source:
             files["contamination"] = [shard.name for shard in source.shards]
     return files
 

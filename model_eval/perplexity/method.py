@@ -62,7 +62,7 @@ def evaluate(
     names = check_names(files)
     folders = checkpoint_folders(Path(model)) if checkpoints else {}
     with ExitStack() as stack:
-        sources = [stack.enter_context(open_source(file)) for file in files]
+        sources = [stack.enter_context(open_source(file, key="data")) for file in files]
         texts = [checked_texts(source, text_field, on_bad_row) for source in sources]
         from model_eval.perplexity.steps import Steps  # imports torch
 
@@ -112,7 +112,7 @@ def inputs(keys: dict[str, Any]) -> dict[str, list[str]]:
     """The files of `data`, in order. Raises: UserError where nothing is there."""
     paths = [keys["data"]] if isinstance(keys["data"], str) else keys["data"]
     with ExitStack() as stack:
-        sources = [stack.enter_context(open_source(path, whole=False)) for path in paths]
+        sources = [stack.enter_context(open_source(path, whole=False, key="data")) for path in paths]
         return {"data": [shard.name for source in sources for shard in source.shards]}
 
 

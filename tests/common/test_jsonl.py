@@ -202,7 +202,7 @@ def test_bad_row_in_a_later_shard_names_shard_and_line(tmp_path, capsys):
     (tmp_path / "a.jsonl").write_text('{"score": 1}\n')
     (tmp_path / "b.jsonl").write_text('{"score": 1}\n\n{"scor": 1}\n')
     assert main(ORDERING, [str(tmp_path), str(tmp_path / "x/out.jsonl"), "sorting"]) == 2
-    assert capsys.readouterr().err == f"error: {tmp_path}/b.jsonl:3: score is missing\n"
+    assert capsys.readouterr().err == f"error: {tmp_path}/b.jsonl:3: score is missing (numbers of the row: scor)\n"
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_the_score_field_of_ordering_is_that_of_selection_unless_said(folder, ca
         (["select=topr"], "data_selection has no method 'topr'; did you mean 'top-r'?"),
         (["select=top-r", "select.rr=1"], "unknown key 'select.rr'; did you mean 'select.r'?"),
         (["select=top-r", "select.r=2"], "select.r: 2 is not valid"),
-        (["select.r=0.5"], "unknown key 'select.r'; did you mean 'select'?"),
+        (["select.r=0.5"], "unknown key 'select.r': it needs select=METHOD"),
         (["select=token-budget", "select.tokens_fild=1"], "did you mean 'select.tokens_field'?"),
         (["window_size=-1"], "window_size: -1 is not valid"),
         (["rows_per_shard=0"], "rows_per_shard: 0 is not valid"),

@@ -138,6 +138,14 @@ def test_a_checkpoint_of_an_older_version_has_no_list_of_its_files(interrupted, 
     assert "checkpoint-20 is damaged (model.safetensors)" in capsys.readouterr().out
 
 
+def test_going_on_says_nothing_of_weights_that_are_tied(interrupted, monkeypatch):
+    said = []
+    monkeypatch.setattr("transformers.trainer.logger.warning", lambda text, *rest: said.append(text))
+    assert json.loads((interrupted.folder / "model/config.json").read_text())["tie_word_embeddings"]
+    assert main(STAGE, interrupted.words(*LONG)) == 0
+    assert not [text for text in said if "missing keys" in text]
+
+
 def test_the_model_has_no_pickle_and_may_be_read_by_others(run):
     assert main(STAGE, run.words("max_tokens=100", "save_steps=2")) == 0
     files = [path for path in (run.folder / "out").rglob("*") if path.is_file()]

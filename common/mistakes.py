@@ -1,0 +1,79 @@
+"""Words that are not as a stage wants them, and what to write instead."""
+
+import difflib
+import shlex
+from collections.abc import Collection, Iterable, Sequence
+
+from common.errors import UserError
+from common.visible import brief
+
+MEANT = {  # names that other programs have -> names here, of keys
+    "lr": "learning_rate",
+    "min_lr": "min_learning_rate",
+    "wd": "weight_decay",
+    "bs": "batch_size",
+    "seq_len": "max_length",
+    "context_length": "max_length",
+    "block_size": "max_length",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "warmup": "warmup_steps",
+    "precision": "dtype",
+    "gpu": "device",
+    "field": "text_field",
+    "score": "score_field",
+    "top_r": "r",
+    "ratio": "r",
+    "top_k": "k",
+    "layers": "folding_layer",
+    "folds": "folding_layer",
+    "direction": "ascending",
+    "descending": "ascending",
+    "order": "ascending",
+    "few_shot": "num_fewshot",
+    "fewshot": "num_fewshot",
+    "shots": "num_fewshot",
+}
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest known word, else the list of all."""
+    by_lower = {name.lower(): name for name in sorted(known)}
+    close = [MEANT[word]] if MEANT.get(word) in by_lower.values() else []
+    close = close or [by_lower[name] for name in difflib.get_close_matches(word.lower(), by_lower, n=1)]
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(by_lower.values())}"
+
+
+def check_order(script: str, paths: Sequence[str], methods: Collection[str], words: Sequence[str]) -> None:
+    """Raises UserError where a method stands at another place than behind the paths, with the words in their order.
+
+    script: of the stage. paths: their names. methods: all that the stage has. words: of the call.
+    """
+    found = [place for place, word in enumerate(words) if word in methods]
+    if not found or len(paths) in found:
+        return
+    method, others = words[found[0]], [*words[: found[0]], *words[found[0] + 1 :]]
+    if found[0] > len(paths):
+        raise UserError(
+            f"{found[0]} words stand before {method}, where {' '.join(paths)} belong: put a glob in quotes "
+            "('folder/*.jsonl'), or name the folder"
+        )
+    told = [*others[: len(paths)], *paths[len(others) :], method, *others[len(paths) :]]
+    raise UserError(f"{method} comes after {paths[-1]}: bash {script} {shlex.join(told)}")
+
+
+def as_pair(words: Sequence[str], place: int, keys: Collection[str]) -> str:
+    """How a word that is no `key=value` is written as one: `; write r=0.3`, or nothing where it is like no key.
+
+    It may be an option (`-r 0.3`, `--r=0.3`), a key whose value is another word (`r 0.3`, `r = 0.3`), or a value
+    behind a blank (`r= 0.3`).
+    """
+    name, _, value = words[place].lstrip("-").partition("=")
+    name = name.replace("-", "_")
+    if name not in keys:
+        name = MEANT.get(name, name)
+    following = [word for word in words[place + 1 : place + 3] if word != "="]
+    if name in keys:
+        return f"; write {name}={brief(value or (following or ['...'])[0])}"
+    before = words[place - 1].removesuffix("=") if place and words[place - 1].endswith("=") else ""
+    return f"; write {before}={brief(words[place])}, without blanks" if before in keys else ""
