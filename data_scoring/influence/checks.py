@@ -25,7 +25,7 @@ def check(keys: InfluenceScorer, rows: int | None) -> None:
             data_scorer.shape_of(keys.scorer_checkpoint, facts)
         return
     check_model(keys.annotator_model, keys.max_length, **trust)
-    with open_source(keys.target_data, whole=False) as source:
+    with open_source(keys.target_data, whole=False, key="target_data") as source:
         first_rows(source, dict.fromkeys(keys.target_fields, Text))
     if rows is not None and rows > keys.proxy_size:
         check_scorer(keys)
