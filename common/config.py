@@ -31,6 +31,7 @@ NO_TEXT = re.compile("[\0\ud800-\udfff]")
 NO_PATH = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")  # the other surrogates stand for bytes that are no UTF-8
 TEXTS = re.compile(r"fields?$|^(separator|language|arm|lower_is_better)$")  # keys; any other text may be a path
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Attention = typing.Literal["sdpa", "eager"]
 Seed = Annotated[int, msgspec.Meta(ge=0)]  # of a random generator
 
 

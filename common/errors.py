@@ -59,7 +59,7 @@ def _exit_code(work: Callable[[], None]) -> int:
         _say(f"error: {error}: {sys.executable} -m pip install -r requirements.txt")
         return 2
     except Exception as error:
-        if _is_of_memory(error):
+        if is_of_memory(error):
             _say(f"error: out of memory{_memory_limit()}: lower {MEMORY_KEYS}, as far as the call has them")
             return 2
         if isinstance(error, OSError) and (error.filename or error.errno in DISK):
@@ -76,7 +76,7 @@ def _exit_code(work: Callable[[], None]) -> int:
     return 0
 
 
-def _is_of_memory(error: BaseException) -> bool:
+def is_of_memory(error: BaseException) -> bool:
     """Whether memory could not be had; libraries say so in many ways."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
         return True

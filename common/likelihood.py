@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from common.errors import UserError
+from common.model_traits import traits
 from common.progress import Progress
 from common.tokens import IGNORED, TokenStore, pad, token_budget_batches, windows
 
@@ -23,6 +24,7 @@ class TokenLogProbabilities:
     def __init__(self, model: torch.nn.Module, autocast: torch.dtype | None = None):
         """model: in evaluation mode. autocast: bfloat16 for products; None computes in the weights' own precision."""
         self.model, self.autocast = model, autocast
+        self.mixed_lengths = traits(model).mixed_lengths
         self.head = plain_head(model)
         if self.head is None:
             name = type(model).__name__
@@ -97,7 +99,7 @@ def document_log_probabilities(
     ends = np.cumsum(counts)
     result = np.empty(counts.sum(), np.float64 if network.model.dtype == torch.float64 else np.float32)
     # The longest first: what does not fit into memory fails at once, and the time left is not underestimated.
-    for batch in reversed(token_budget_batches(parts.lengths, batch_tokens)):
+    for batch in reversed(token_budget_batches(parts.lengths, batch_tokens, network.mixed_lengths)):
         for window, found in zip(batch, network([parts[window] for window in batch]), strict=True):
             stop = ends[window]
             result[stop - counts[window] : stop] = found[first[window] - 1 : parts.lengths[window] - 1]

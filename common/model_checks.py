@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from common import hub, models
+from common.model_traits import check_positions
 
 
 def check_tokenizer(path: str, trust_remote_code: bool = False) -> None:
@@ -30,7 +31,7 @@ def check_model(
     load = models.load_backbone if backbone else models.load_model
     model = load(path, tokenizer, weights=False, trust_remote_code=trust_remote_code)
     if max_length is not None:
-        models.check_positions(model, max_length, key)
+        check_positions(model, max_length, key)
 
 
 def only_on_hub(path: str, file: str = "config.json") -> bool:

@@ -14,6 +14,7 @@ from transformers.utils import logging as verbosity
 
 from common import remote_code, world
 from common.errors import UserError
+from common.model_settings import settle, with_attention
 from common.network import hub_answers, hub_token
 from common.redaction import redact
 from common.tokens import id_count, special_tokens
@@ -114,11 +115,17 @@ def load_backbone(path: str, tokenizer, weights: bool = True, **options: Any) ->
 
 
 def load_on_device(
-    path: str, tokenizer, device: str, dtype: Dtype, default: str | None = None, trust_remote_code: bool = False
+    path: str,
+    tokenizer,
+    device: str,
+    dtype: Dtype,
+    default: str | None = None,
+    attention: str = "sdpa",
+    trust_remote_code: bool = False,
 ) -> torch.nn.Module:
     """`load_model` on the device and in the dtype that `pick_device` and `pick_dtype` choose."""
     picked = pick_device(device)
-    options = {"dtype": pick_dtype(dtype, picked, default), "attn_implementation": "sdpa"}
+    options = {"dtype": pick_dtype(dtype, picked, default), "attn_implementation": attention}
     return load_model(path, tokenizer, trust_remote_code=trust_remote_code, **options).to(picked)
 
 
@@ -127,11 +134,21 @@ def new_model(path: str, tokenizer, seed: int, trust_remote_code: bool = False, 
     trust = {"trust_remote_code": trust_remote_code}
     with loading(path, "model configuration"):
         config = AutoConfig.from_pretrained(path, **source_options(path), **trust)
-        torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, **trust, **options)
+        model = random_model(config, seed, **trust, **options)
     _tell_code(path, model, vars(model.config))
     check_vocabulary(model, tokenizer, path)
-    use_known_products(model)
+    return model
+
+
+def random_model(config, seed: int, attn_implementation: str | None = None, **options: Any) -> torch.nn.Module:
+    """A causal LM as a configuration describes it. options: of `from_config`. Raises: whatever transformers does."""
+
+    def build(attention: str | None) -> torch.nn.Module:
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config, attn_implementation=attention, **options)
+
+    model = with_attention(build, attn_implementation)
+    settle(model)
     return model
 
 
@@ -145,24 +162,6 @@ def check_vocabulary(model: torch.nn.Module, tokenizer, path: str) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
     if id_count(tokenizer) > rows:
         raise UserError(f"tokenizer and model of {path} do not fit: {id_count(tokenizer)} tokens, {rows} embeddings")
-
-
-def use_known_products(model: torch.nn.Module) -> None:
-    """In float64 take experts one after the other: torch's product of groups of rows does not know that type."""
-    if model.dtype == torch.float64:
-        model.set_experts_implementation("eager")  # without effect on a model that has no experts
-
-
-def check_positions(model: torch.nn.Module, max_length: int, key: str = "max_length") -> None:
-    """Raises UserError where the model has fewer positions than a sequence may have tokens, which `key` sets."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None:
-        return
-    for name, module in model.named_modules():  # RoBERTa and its kin never use the positions up to that of padding
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            positions = module.num_embeddings - module.padding_idx - 1
-    if positions < max_length:
-        raise UserError(f"{key}={max_length} is more than the {positions} positions of the model")
 
 
 def source_options(path: str) -> dict[str, bool]:
@@ -207,18 +206,23 @@ def _load(architecture: type, path: str, tokenizer, weights: bool, options: dict
     with loading(path, "model"), _quiet_transformers():
         _check_index(Path(path))
         trust, source = {"trust_remote_code": options.pop("trust_remote_code", False)}, source_options(path)
-        if weights:
-            model, report = architecture.from_pretrained(path, output_loading_info=True, **source, **trust, **options)
-        else:
+        attention = options.pop("attn_implementation", None)
+
+        def load(attention: str | None) -> tuple[torch.nn.Module, dict[str, Any]]:
+            chosen = {**options, **trust, "attn_implementation": attention}
+            if weights:
+                return architecture.from_pretrained(path, output_loading_info=True, **source, **chosen)
             config = AutoConfig.from_pretrained(path, **source, **trust)
             with torch.device("meta"):
-                model, report = architecture.from_config(config, **trust, **options), {"missing_keys": ()}
+                return architecture.from_config(config, **chosen), {"missing_keys": ()}
+
+        model, report = with_attention(load, attention)
     random = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if random:
         raise UserError(f"the weights of {path} do not fit its configuration: {len(random)} are missing ({random[0]})")
     _tell_code(path, model, vars(model.config))
     check_vocabulary(model, tokenizer, path)
-    use_known_products(model)
+    settle(model)
     return model.eval()
 
 

@@ -107,17 +107,19 @@ def windows(documents: TokenStore, max_length: int, overlap: int) -> tuple[Token
     return TokenStore(documents.tokens, documents.starts[document] + offset, lengths), document
 
 
-def token_budget_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+def token_budget_batches(lengths: np.ndarray, batch_tokens: int, mixed: bool = True) -> list[np.ndarray]:
     """Group documents of similar length: count times longest of a batch stays within `batch_tokens`.
 
     A document longer than the budget is a batch of its own. The grouping depends on the lengths alone.
-    lengths: (n,) -> list of arrays of document numbers.
+    lengths: (n,). mixed: else all documents of a batch have the same length. -> list of arrays of document numbers.
     """
     batches, first = [], 0
     by_length = np.argsort(lengths, kind="stable")
     for stop in range(1, len(by_length) + 1):
-        full = stop < len(by_length) and (stop + 1 - first) * lengths[by_length[stop]] > batch_tokens
-        if full or stop == len(by_length):
+        end = stop == len(by_length)
+        full = not end and (stop + 1 - first) * lengths[by_length[stop]] > batch_tokens
+        other = not (end or mixed) and lengths[by_length[stop]] > lengths[by_length[first]]
+        if full or other or end:
             batches.append(by_length[first:stop])
             first = stop
     return batches

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
 from common import models
 from common.config import did_you_mean, load_yaml
 from common.errors import UserError
+from common.model_traits import check_positions
 from common.visible import visible
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -70,7 +71,7 @@ def load_for_training(
             network = models.new_model(model, tokenizer, seed, trust_remote_code, **options)
         else:
             network = models.load_model(model, tokenizer, weights, trust_remote_code=trust_remote_code, **options)
-    models.check_positions(network, max_length)
+    check_positions(network, max_length)
     return network
 
 
@@ -80,13 +81,11 @@ def build(path: Path, tokenizer, seed: int, options: dict[str, Any]) -> torch.nn
     Raises: UserError for an unknown value, or fewer embeddings than the tokenizer has tokens.
     """
     config = configuration(path, tokenizer)
-    torch.manual_seed(seed)
     try:
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
+        model = models.random_model(config, seed, trust_remote_code=False, **options)
     except (ImportError, ValueError) as error:  # of the attention, or values that do not go together
         raise UserError(f"cannot build {path}: {str(error).split(chr(10))[0]}") from error
     models.check_vocabulary(model, tokenizer, str(path))
-    models.use_known_products(model)
     return model
 
 

@@ -20,6 +20,7 @@ from common.durable import publish
 from common.errors import UserError
 from common.files import draft_of
 from common.hub import MODEL_FILES, UNWANTED_FILES
+from common.model_traits import LONG, SHORT, check_positions, positions_of, same_states
 from common.network import hub_token
 from common.progress import Progress
 from common.tokens import IGNORED, TokenStore, pad, token_budget_batches
@@ -32,12 +33,13 @@ HEAD_DEVIATION = 0.02  # standard deviation of the weights of a new head: predic
 class DataScorer(torch.nn.Module):
     """Mean of the last hidden states over the tokens of a text, then a linear head with bias."""
 
-    def __init__(self, backbone: torch.nn.Module, seed: int = 0):
-        """seed: of the weights of the head."""
+    def __init__(self, backbone: torch.nn.Module, seed: int = 0, max_length: int = LONG):
+        """seed: of the weights of the head. max_length: tokens of the longest document."""
         super().__init__()
         self.backbone = backbone
         self.backbone.config.use_cache = False
         self.causal, width = probe(backbone)
+        self.mixed_lengths = pads_freely(backbone, max_length, self.causal)
         self.head = torch.nn.Linear(width, 1, device=backbone.device, dtype=torch.float32)
         with torch.no_grad():
             weight = torch.randn(1, width, generator=torch.Generator().manual_seed(seed))
@@ -66,10 +68,12 @@ class DataScorer(torch.nn.Module):
             return self.head((hidden.float() * real).sum(1) / real.sum(1)).squeeze(-1)
 
     def _in_groups(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """The same, with less padding: a batch of training holds documents of all lengths."""
+        """The same, with less padding, or without: a batch of training holds documents of all lengths."""
         lengths = attention_mask.sum(1)
         by_length = lengths.argsort(stable=True)
-        groups = [(rows, int(lengths[rows[-1]])) for rows in by_length.chunk(GROUPS)]
+        same = torch.unique_consecutive(lengths[by_length], return_counts=True)[1].tolist()
+        chosen = by_length.chunk(GROUPS) if self.mixed_lengths else by_length.split(same)
+        groups = [(rows, int(lengths[rows[-1]])) for rows in chosen]
         parts = [self._logits(input_ids[rows, :longest], attention_mask[rows, :longest]) for rows, longest in groups]
         return torch.cat(parts)[by_length.argsort()]
 
@@ -98,6 +102,25 @@ def probe(backbone: torch.nn.Module) -> tuple[bool, int]:
     return torch.equal(one[:, :-1], two[:, :-1]), one.shape[-1]
 
 
+@torch.no_grad()
+def pads_freely(backbone: torch.nn.Module, max_length: int, causal: bool) -> bool:
+    """Whether a row is read alike alone and padded to the longest: convolutions, say, see padding behind a mask."""
+    training = backbone.training
+    backbone.eval()
+    long = max(2, min(max_length, positions_of(backbone) or max_length))
+    short = min(SHORT, long // 2)
+    tokens = min(backbone.get_input_embeddings().num_embeddings, 1000)
+    ids = torch.randint(tokens, (1, short), generator=torch.Generator().manual_seed(0)).to(backbone.device)
+    padded = torch.nn.functional.pad(ids, (0, long - short))
+    real = (torch.arange(long, device=ids.device) < short).long()[None]
+    alone, beside = (
+        backbone(input_ids=batch, attention_mask=None if causal else mask).last_hidden_state[:, :short]
+        for batch, mask in ((ids, real[:, :short]), (padded, real))
+    )
+    backbone.train(training)
+    return same_states(alone, beside)
+
+
 def new(base: str, max_length: int, seed: int, trust_remote_code: bool = False) -> tuple[DataScorer, Any]:
     """A data scorer to be fitted, in float32: the weights of a folder or hub id, a random head. -> (scorer, tokenizer).
 
@@ -107,8 +130,8 @@ def new(base: str, max_length: int, seed: int, trust_remote_code: bool = False) 
     """
     tokenizer = models.load_tokenizer(base, trust_remote_code)
     backbone = models.load_backbone(base, tokenizer, dtype=torch.float32, trust_remote_code=trust_remote_code)
-    models.check_positions(backbone, max_length, "scorer_max_length")
-    return DataScorer(backbone, seed), tokenizer
+    check_positions(backbone, max_length, "scorer_max_length")
+    return DataScorer(backbone, seed, max_length), tokenizer
 
 
 def load_reader(path: str, trust_remote_code: bool = False) -> tuple[Path, Any, dict[str, Any]]:
@@ -129,7 +152,8 @@ def load(path: str, trust_remote_code: bool = False) -> tuple[DataScorer, Any, d
     """
     folder, tokenizer, facts = load_reader(path, trust_remote_code)
     options = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}
-    scorer = DataScorer(models.load_backbone(str(folder), tokenizer, **options)).eval()
+    backbone = models.load_backbone(str(folder), tokenizer, **options)
+    scorer = DataScorer(backbone, max_length=facts.get("max_length", LONG)).eval()
     with models.loading(path, HEAD):
         scorer.head.load_state_dict(load_file(folder / HEAD))
     return scorer, tokenizer, facts
@@ -179,7 +203,7 @@ def predict(
     device = scorer.head.weight.device
     predictions = np.empty(len(store), np.float32)
     with torch.autocast(device.type, autocast, enabled=autocast is not None):
-        for rows in token_budget_batches(store.lengths, batch_tokens):
+        for rows in token_budget_batches(store.lengths, batch_tokens, scorer.mixed_lengths):
             batch = to_batch([store[row] for row in rows])
             predictions[rows] = scorer(**{key: part.to(device) for key, part in batch.items()})["logits"].cpu().numpy()
             if progress is not None:

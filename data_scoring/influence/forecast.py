@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from common import world
+from common.model_traits import traits
 from common.progress import Progress
 from common.tokens import TokenStore, token_budget_batches
 from data_scoring.influence.per_sample_gradients import PerSampleGradients
@@ -38,7 +39,7 @@ def tell(
     gradient = _seconds(lambda: mean_loss_gradient(model, rows, plan.batch_tokens))
     product = _seconds(lambda: plan.product(model, rows, slope))
     of_target = gradient * int(target.lengths.sum()) / sum(map(len, rows))
-    batches = token_budget_batches(samples.lengths, plan.batch_tokens)
+    batches = token_budget_batches(samples.lengths, plan.batch_tokens, traits(model).mixed_lengths)
     batch = batches[len(batches) // 2]
     with reader:
         read = _seconds(lambda: reader.dots_and_norms([samples[number] for number in batch], slope))

@@ -7,6 +7,7 @@ never exists, nor do the logits of the whole batch. The weights themselves take 
 nothing is computed twice.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -14,9 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from common.errors import is_of_memory
 from common.likelihood import plain_head
+from common.model_traits import trained, traits
 from common.tokens import IGNORED, pad
-from data_scoring.influence.gradient_rules import HeadUse, ReusedProduct, Rows, Use, head_gradient
+from data_scoring.influence.gradient_rules import (
+    HeadUse,
+    ReusedProduct,
+    Rows,
+    Use,
+    first_tensor,
+    head_gradient,
+    head_use,
+)
+from data_scoring.influence.layer_arguments import of_samples, record
+from data_scoring.influence.rule_comparison import Comparison, tried
 
 CHUNK = 2**22  # numbers of per-sample gradients, or of logits, that are formed at a time
 
@@ -31,25 +44,25 @@ class PerSampleGradients:
         is printed. autocast: bfloat16 for the layers' products of weights and activations; sums stay as the weights.
         """
         self.model, self.autocast = model, None
-        self.parameters = list(model.parameters())
+        self.parameters = trained(model)
         self.device = self.parameters[0].device
         self.index = {id(p): number for number, p in enumerate(self.parameters)}
-        self.modules = [m for m in model.modules() if next(m.parameters(recurse=False), None) is not None]
-        owners = [self.index[id(p)] for module in self.modules for p in module.parameters(recurse=False)]
-        # A weight in several layers (tied embeddings) is reduced only when all its uses are known.
-        self.expected = np.bincount(owners, minlength=len(self.parameters))
+        self.names = {self.index[id(p)]: name for name, p in model.named_parameters() if id(p) in self.index}
+        self.modules = [m for m in model.modules() if self._own(m)]
+        # A weight that is used several times (tied embeddings, a layer in a loop) is reduced when all uses are known.
+        self.coming: Counter[int] = Counter()
         self.waiting: dict[int, list[Use | HeadUse]] = {}
         self.product = ReusedProduct()
         self.listening = False  # hooks act in the one forward pass that is read, not when a rule runs a layer alone
         self.reading = False  # ... and in the one backward pass of all samples
-        self.missing: list[torch.Tensor] | None = None  # while rules are compared: gradients that they have not found
-        self.one_by_one: list[int] = []
+        self.one_by_one: set[int] = set()
+        self.unreached: set[int] = set()  # of this pass: parameters of a layer that no rule can read
+        self.comparison: Comparison | None = None  # while rules are compared
         self.head = plain_head(model)
         self._compare_rules(examples)
         self.autocast = autocast
 
     def __enter__(self) -> "PerSampleGradients":
-        self.required = [p.requires_grad for p in self.parameters]
         for number, parameter in enumerate(self.parameters):
             parameter.requires_grad_(number in self.one_by_one)
         self.handles = [m.register_forward_hook(self._after_forward, with_kwargs=True) for m in self.modules]
@@ -58,8 +71,8 @@ class PerSampleGradients:
     def __exit__(self, *_: object) -> None:
         for handle in self.handles:
             handle.remove()
-        for parameter, required in zip(self.parameters, self.required, strict=True):
-            parameter.requires_grad_(required)
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
             parameter.grad = None
 
     def dots_and_norms(
@@ -67,22 +80,40 @@ class PerSampleGradients:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Dot product with `direction` (zeros for None) and norm of the gradient of each document's mean token loss.
 
-        documents: token ids, at least two each. direction: a tensor for each of `model.parameters()`.
+        documents: token ids, at least two each. direction: a tensor for each of `trained(model)`.
         -> two float64 arrays of (documents,).
         """
+        if len(documents) == max(map(len, documents)):  # then a dimension could be that of samples or of tokens
+            parts = [self.dots_and_norms(part, direction) for part in (documents[:1], documents[1:])]
+            return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         self.direction = direction
+        while not self._read(documents):
+            self._tell_slow(self.unreached)
+            for number in self.unreached:
+                self.parameters[number].requires_grad_(True)
+            self.one_by_one |= self.unreached
+        return self.dots.cpu().numpy(), self.squares.sqrt().cpu().numpy()
+
+    def _read(self, documents: Sequence[np.ndarray]) -> bool:
+        """One forward and backward pass. -> whether every parameter was read, by its rule or one sample at a time."""
         self.dots = torch.zeros(len(documents), dtype=torch.float64, device=self.device)
         self.squares = torch.zeros_like(self.dots)
+        self.longest = max(map(len, documents))
+        self.coming.clear(), self.waiting.clear(), self.unreached.clear()
+        if self.comparison is not None:
+            self.comparison.begin()
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             outputs, slopes = self._forward(documents)
+        if self.unreached:
+            return False
         self._read_one_by_one(outputs, slopes)
         if outputs.requires_grad:
             self.reading = True
             outputs.backward(slopes)
             self.reading = False
-        for parameter in list(self.waiting):  # tied, but one of the layers was not used
+        for parameter in list(self.waiting):  # used, but not for these losses
             self._reduce(parameter)
-        return self.dots.cpu().numpy(), self.squares.sqrt().cpu().numpy()
+        return not self.unreached
 
     def _forward(self, documents: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Something with one row a sample, (documents, ...), and the gradient of the summed losses at it.
@@ -90,11 +121,11 @@ class PerSampleGradients:
         That is the last hidden states, with the output layer read on the way, or else the losses themselves.
         """
         self.listening = True
-        if self.head is None:
+        if self.head is None or self.one_by_one & {self.index.get(id(p)) for p in self.head.parameters()}:
             outputs = sample_losses(self.model, documents)
             slopes = torch.ones_like(outputs)
         else:
-            inputs, labels = model_inputs(documents, self.device)
+            inputs, labels = model_inputs(documents, self.device, traits(self.model).positions)
             outputs = self.model.base_model(**inputs).last_hidden_state
             slopes = self._read_head(outputs.detach(), labels)
         self.listening = False
@@ -104,72 +135,92 @@ class PerSampleGradients:
     def _read_head(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Read the output layer; -> the gradient of the summed losses at the hidden states."""
         slopes = torch.empty_like(hidden)
-        numbers = {name: self.index[id(p)] for name, p in self.head.named_parameters(recurse=False)}
-        tied = {name for name, number in numbers.items() if self.expected[number] > 1}
+        numbers = self._own(self.head)
+        tied = {name for name, number in numbers.items() if self.coming[number]}
         step = max(1, CHUNK // (labels.shape[1] * self.head.out_features))
         for first in range(0, len(hidden), step):
             some = slice(first, first + step)
             gradient = head_gradient(self.head, hidden[some], labels[some])
             slopes[some] = gradient.to(hidden.dtype) @ self.head.weight.to(hidden.dtype)
             for name in numbers.keys() - tied:
-                self._add_up(numbers[name], some, [Use(self.head, name, hidden[some], gradient)])
+                self._add_up(numbers[name], some, [head_use(self.head, name, hidden[some], gradient)])
         for name in tied:
+            self.coming[numbers[name]] += 1
             self._use(numbers[name], HeadUse(self.head, name, hidden, labels))
         return slopes
 
     def _compare_rules(self, examples: Sequence[np.ndarray]) -> None:
-        """Find the parameters whose per-sample gradients by rule do not add up to the gradient by autograd."""
-        loss = sample_losses(self.model, examples).sum()
-        wanted = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
-        sizes = [gradient.norm() for gradient in wanted]
-        self.missing = [gradient.clone() for gradient in wanted]
+        """Find the parameters whose per-sample gradients by rule are not those by autograd, of each sample alone."""
+        documents = tried(self.model, examples)
+        self.comparison = Comparison(map(self._alone, documents))
         with self:
-            self.dots_and_norms(examples, None)
-        # Rounding alone can be all there is to a gradient that is zero in theory (of key biases, say).
-        noise = 1e-6 * max(sizes)
-        for number, (missing, size) in enumerate(zip(self.missing, sizes, strict=True)):
-            if missing.norm() > 1e-3 * size + noise:
-                self.one_by_one.append(number)
-        self.missing = None
-        if self.one_by_one:
-            self.head = None
-            names = [name for name, _ in self.model.named_parameters()]
-            slow = ", ".join(names[number] for number in self.one_by_one)
+            self.dots_and_norms(documents, None)
+        wrong = self.comparison.wrong() - self.one_by_one
+        self.comparison = None
+        self.one_by_one |= wrong
+        self._tell_slow(wrong)
+
+    def _alone(self, document: np.ndarray) -> Sequence[torch.Tensor]:
+        """The gradient of the loss of one document by autograd."""
+        loss = sample_losses(self.model, [document]).sum()
+        return torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+
+    def _tell_slow(self, numbers: set[int]) -> None:
+        if numbers:
+            slow = ", ".join(self.names[number] for number in sorted(numbers))
             print(f"note: no rule for per-sample gradients of {slow}: read one sample at a time, which is slow")
 
     def _read_one_by_one(self, outputs: torch.Tensor, slopes: torch.Tensor) -> None:
         """Exact gradients of the parameters that no rule reaches, from one backward pass a sample."""
-        parameters = [self.parameters[number] for number in self.one_by_one]
+        numbers = sorted(self.one_by_one)
+        parameters = [self.parameters[number] for number in numbers]
         for sample in range(len(outputs) if parameters else 0):
             gradients = torch.autograd.grad(
                 outputs[sample], parameters, slopes[sample], retain_graph=True, materialize_grads=True
             )
-            for number, gradient in zip(self.one_by_one, gradients, strict=True):
+            for number, gradient in zip(numbers, gradients, strict=True):
                 self._add(number, slice(sample, sample + 1), slice(None), gradient[None])
 
-    def _after_forward(self, module: torch.nn.Module, args: tuple, kwargs: dict, output: torch.Tensor) -> None:
-        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
-        known = len(tensors) == 1 and isinstance(output, torch.Tensor) and len(output) == len(self.dots)
-        if self.listening and known:
-            if not output.requires_grad:
-                output.requires_grad_(True)
-            output.register_hook(partial(self._after_backward, module, [tensors[0].detach()]))
+    def _own(self, module: torch.nn.Module) -> dict[str, int]:
+        """Name -> number of the parameters of the layer itself that are trained."""
+        own = module.named_parameters(recurse=False)
+        return {name: self.index[id(parameter)] for name, parameter in own if id(parameter) in self.index}
+
+    def _after_forward(self, module: torch.nn.Module, args: tuple, kwargs: dict, whole: Any) -> torch.Tensor | None:
+        """Ask for the gradient at a layer's output. -> what takes the place of it, where anything does."""
+        numbers = {name: number for name, number in self._own(module).items() if number not in self.one_by_one}
+        if not self.listening or not torch.is_grad_enabled() or not numbers:
+            return None
+        output, shape = first_tensor(whole), (len(self.dots), self.longest)
+        if not isinstance(output, torch.Tensor) or of_samples(output, *shape) is None:
+            self.unreached |= set(numbers.values())
+            return None
+        self.coming.update(numbers.values())
+        first = not output.requires_grad
+        output.requires_grad_(True)
+        given = record((args, tuple(kwargs.values())), *shape)
+        output.register_hook(partial(self._after_backward, module, numbers, [(given, tuple(kwargs))]))
+        return output.clone() if first and isinstance(whole, torch.Tensor) else None  # it may be written to
 
     @torch.no_grad()
-    def _after_backward(self, module: torch.nn.Module, held: list[torch.Tensor], gradient: torch.Tensor) -> None:
-        """held: the layer's input, taken out here so that it can be freed before the whole backward pass is over."""
+    def _after_backward(
+        self, module: torch.nn.Module, numbers: dict[str, int], held: list[tuple], gradient: torch.Tensor
+    ) -> None:
+        """held: what the layer was given, taken out here so that it can be freed before the backward pass is over."""
         if not self.reading:
             return
-        inputs = held.pop()
-        for name, parameter in module.named_parameters(recurse=False):
-            self._use(self.index[id(parameter)], Use(module, name, inputs, gradient))
+        (arguments, values), names = held.pop()
+        keywords = dict(zip(names, values, strict=True))
+        gradient = of_samples(gradient, len(self.dots), self.longest).values
+        for name, number in numbers.items():
+            self._use(number, Use(module, name, arguments, keywords, gradient))
 
     def _use(self, number: int, use: Use | HeadUse) -> None:
         """Reduce a parameter as soon as all its uses are known."""
         if number in self.one_by_one:
             return
         self.waiting.setdefault(number, []).append(use)
-        if len(self.waiting[number]) >= self.expected[number]:
+        if len(self.waiting[number]) >= self.coming[number]:
             self._reduce(number)
 
     @torch.no_grad()
@@ -179,7 +230,13 @@ class PerSampleGradients:
         step = max(1, CHUNK // self.parameters[number].numel())
         for first in range(0, len(self.dots), step):
             samples = slice(first, first + step)
-            self._add_up(number, samples, [use.of(samples) for use in uses])
+            try:
+                self._add_up(number, samples, [use.of(samples) for use in uses])
+            except Exception as error:  # whatever a layer may do when it is run alone
+                if is_of_memory(error):
+                    raise
+                self.unreached.add(number)
+                return
 
     def _add_up(self, number: int, samples: slice, uses: list[Use]) -> None:
         """The same for `samples`, whose uses of the parameter these are, and a few of its rows at a time."""
@@ -192,29 +249,32 @@ class PerSampleGradients:
 
     def _row_blocks(self, number: int, uses: list[Use]) -> Iterator[Rows]:
         """Rows that are formed together; of an embedding that is not tied only those of the tokens."""
-        if len(uses) == 1 and isinstance(uses[0].module, torch.nn.Embedding):
-            yield uses[0].inputs.unique()
-            return
         shape = self.parameters[number].shape
-        step = max(1, CHUNK // (len(uses[0].inputs) * shape[1:].numel()))
-        for first in range(0, shape[0], step):
-            yield slice(first, min(first + step, shape[0]))
+        if not all(use.has_rule() for use in uses):
+            yield slice(0, shape[0])
+        elif len(uses) == 1 and isinstance(uses[0].module, torch.nn.Embedding):
+            yield uses[0].inputs.unique()
+        else:
+            step = max(1, CHUNK // (len(uses[0].output_gradient) * shape[1:].numel()))
+            for first in range(0, shape[0], step):
+                yield slice(first, min(first + step, shape[0]))
 
     def _add(self, number: int, samples: slice, rows: Rows, gradient: torch.Tensor) -> None:
         """Add to dots and squares of `samples` these rows of one parameter's gradient, (samples, rows, ...)."""
         gradient = gradient.to(self.parameters[number].dtype)
-        if self.missing is not None:
-            self.missing[number][rows] -= gradient.sum(0)
         # Float64 from row to row and tensor to tensor: one float32 sum over a large model loses percents.
         if self.direction is not None:
             self.dots[samples] += (gradient.flatten(1) @ self.direction[number][rows].flatten()).double()
         norms = torch.linalg.vector_norm(gradient, dim=-1).double()
-        self.squares[samples] += norms.square().view(len(gradient), -1).sum(1)
+        squares = norms.square().view(len(gradient), -1).sum(1)
+        self.squares[samples] += squares
+        if self.comparison is not None:
+            self.comparison.add(number, samples, rows, gradient, squares)
 
 
 def sample_losses(model: torch.nn.Module, documents: Sequence[np.ndarray]) -> torch.Tensor:
     """Mean token loss (nats) of each document, all tokens but the first given all before. -> (documents,)."""
-    inputs, labels = model_inputs(documents, next(model.parameters()).device)
+    inputs, labels = model_inputs(documents, next(model.parameters()).device, traits(model).positions)
     logits = model(**inputs).logits
     losses = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
@@ -222,13 +282,16 @@ def sample_losses(model: torch.nn.Module, documents: Sequence[np.ndarray]) -> to
     return losses.sum(1) / (labels != IGNORED).sum(1)
 
 
-def model_inputs(documents: Sequence[np.ndarray], device: torch.device) -> tuple[dict[str, Any], torch.Tensor]:
+def model_inputs(
+    documents: Sequence[np.ndarray], device: torch.device, positions: bool
+) -> tuple[dict[str, Any], torch.Tensor]:
     """Padded input of the model, and the token that is to be predicted at each position, (documents, tokens).
 
+    positions: whether the model takes positions from 0.
     Labels are shifted rather than logits: a slice of the logits would have to be copied.
     """
     ids, labels = (torch.from_numpy(array).to(device) for array in pad(documents))
-    # Positions for every row: shared ones would mix the samples in the gradient of learned positions.
-    positions = torch.arange(ids.shape[1], device=device).expand_as(ids)
-    labels = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
-    return {"input_ids": ids, "position_ids": positions, "use_cache": False}, labels
+    inputs: dict[str, Any] = {"input_ids": ids, "use_cache": False}
+    if positions:  # for every row: shared ones would mix the samples in the gradient of learned positions
+        inputs["position_ids"] = torch.arange(ids.shape[1], device=device).expand_as(ids)
+    return inputs, torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)

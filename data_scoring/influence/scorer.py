@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 from msgspec import Meta
 
-from common.config import Positive, Seed
+from common.config import Attention, Positive, Seed
 from common.errors import UserError
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
@@ -57,6 +57,7 @@ class InfluenceScorer(BaseScorer):
         seed: of the draws of target and proxy rows, of the new head, and of the order in which it is fitted
         device: auto, cpu, cuda, mps; CUDA_VISIBLE_DEVICES chooses the GPU (cuda:1 where nothing is fitted)
         dtype: auto is float32; bfloat16 = autocast when gradients are read and rows scored, training stays float32
+        attention: of the annotator; sdpa (eager where the architecture has no sdpa) or eager
         trust_remote_code: true runs Python code that comes with a model or tokenizer; false refuses what needs it
     """
 
@@ -93,6 +94,7 @@ class InfluenceScorer(BaseScorer):
         seed: Seed = 0,
         device: str = "auto",
         dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
+        attention: Attention = "sdpa",
         trust_remote_code: bool = False,
     ):
         super().__init__()
@@ -115,7 +117,8 @@ class InfluenceScorer(BaseScorer):
         self.scorer_epochs, self.scorer_learning_rate = scorer_epochs, scorer_learning_rate
         self.scorer_batch_size, self.scorer_batch_tokens = scorer_batch_size, scorer_batch_tokens
         self.step, self.report_to, self.project = step, report_to, project
-        self.seed, self.device, self.dtype, self.trust_remote_code = seed, device, dtype, trust_remote_code
+        self.seed, self.device, self.dtype, self.attention = seed, device, dtype, attention
+        self.trust_remote_code = trust_remote_code
 
     def gamma(self, sweep: Sweep, count: int) -> np.ndarray:
         """The score of each of `count` samples, (count,): the method's formula."""

@@ -21,6 +21,8 @@ from common.errors import UserError
 from common.files import save_array
 from common.json_line import Text, document_text
 from common.jsonl import open_source, read_rows
+from common.model_settings import attention_identity
+from common.model_traits import check
 from common.progress import Progress
 from common.samples import Samples, load_samples, write_samples
 from common.visible import visible
@@ -112,7 +114,7 @@ class Steps:
 
         def write(folder: Path) -> dict[str, Any]:
             annotator = models.load_model(keys.annotator_model, self.tokenizer, trust_remote_code=self.trusted)
-            models.check_positions(annotator, keys.max_length)
+            check(annotator, keys.max_length)
             target = self._target_texts()
             shape = {"max_length": keys.max_length, "long_rows": keys.long_rows}
             self._write(folder / "target", target, self.tokenizer, keys.max_length, "cut", "tokenizing target")
@@ -168,7 +170,7 @@ class Steps:
     def _annotate(self) -> None:
         keys = self.keys
         names = ("steps", "learning_rate", "batch_size", "interval", "hessian", "dtype")
-        identity = {name: getattr(keys, name) for name in names} | keys.formula()
+        identity = {name: getattr(keys, name) for name in names} | keys.formula() | attention_identity(keys.attention)
 
         def compute(folder: Path) -> dict[str, Any]:
             path = folder / "gamma.npy"
@@ -176,8 +178,9 @@ class Steps:
                 if self.fits:  # its weights too are better tried before the annotation
                     self._new_scorer()
                 precision = "float32" if keys.dtype == "bfloat16" else keys.dtype
-                options = {"trust_remote_code": self.trusted, "default": "float32"}
+                options = {"trust_remote_code": self.trusted, "default": "float32", "attention": keys.attention}
                 model = models.load_on_device(keys.annotator_model, self.tokenizer, keys.device, precision, **options)
+                check(model, keys.max_length)
                 corpus, target = self._samples("corpus"), self._samples("target")
                 gamma = annotate(keys, model, corpus, self._of_proxy(corpus), target, folder)
                 if world.is_main():

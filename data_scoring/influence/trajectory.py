@@ -27,6 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from common import world
 from common.errors import UserError
 from common.files import atomic_file
+from common.model_traits import trained, traits
 from common.progress import Progress
 from common.tokens import TokenStore, token_budget_batches
 from data_scoring.influence.per_sample_gradients import PerSampleGradients, sample_losses
@@ -171,9 +172,9 @@ class StoredStates:
         world.wait()
 
     def load(self, kind: str, step: int, model: torch.nn.Module) -> Tensors:
-        """The tensors of a step, in the order of `model.parameters()` and beside them."""
+        """The tensors of a step, in the order of `trained(model)` and beside them."""
         tensors = load_file(self._path(kind, step))
-        return [tensors[str(number)].to(p.device) for number, p in enumerate(model.parameters())]
+        return [tensors[str(number)].to(p.device) for number, p in enumerate(trained(model))]
 
     def put(self, step: int, model: torch.nn.Module) -> None:
         """Set the model to theta_step."""
@@ -196,7 +197,9 @@ def annotate(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Dot product with `direction` and norm of the gradient of every sample, with the model as it is. -> (n,) x 2."""
     dots, norms = np.zeros(len(samples)), np.zeros(len(samples))
-    mine = token_budget_batches(samples.lengths, batch_tokens)[world.rank() :: world.size()]
+    mine = token_budget_batches(samples.lengths, batch_tokens, traits(reader.model).mixed_lengths)[
+        world.rank() :: world.size()
+    ]
     with reader, Progress(desc=name, total=sum(map(len, mine)), unit="sample") as bar:
         for batch in mine:
             dots[batch], norms[batch] = reader.dots_and_norms([samples[number] for number in batch], direction)
@@ -209,9 +212,9 @@ def mean_loss_gradient(
     model: torch.nn.Module, samples: Sequence[np.ndarray], batch_tokens: int
 ) -> tuple[float, Tensors]:
     """Mean over `samples` of their mean token loss, and its gradient, accumulated over batches of `batch_tokens`."""
-    parameters = list(model.parameters())
+    parameters = trained(model)
     loss, total = np.zeros(1), [torch.zeros_like(p) for p in parameters]
-    for batch in _my_batches(samples, batch_tokens):
+    for batch in _my_batches(model, samples, batch_tokens):
         part = sample_losses(model, batch).sum() / len(samples)
         loss += part.item()
         accumulate(total, torch.autograd.grad(part, parameters, materialize_grads=True))
@@ -221,10 +224,10 @@ def mean_loss_gradient(
 
 def exact_product(model: torch.nn.Module, samples: Sequence[np.ndarray], vector: Tensors, batch_tokens: int) -> Tensors:
     """H v for the Hessian H of the mean loss of `samples`, by differentiating grad L . v."""
-    parameters = list(model.parameters())
+    parameters = trained(model)
     total = [torch.zeros_like(p) for p in parameters]
     with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels cannot be differentiated twice
-        for batch in _my_batches(samples, batch_tokens):
+        for batch in _my_batches(model, samples, batch_tokens):
             part = sample_losses(model, batch).sum() / len(samples)
             slope = torch.autograd.grad(part, parameters, create_graph=True, materialize_grads=True)
             product = sum((g * v).sum() for g, v in zip(slope, vector, strict=True))
@@ -240,7 +243,7 @@ def finite_difference_product(
     state, size = copy(model), norm(vector)
     if size == 0:
         return [torch.zeros_like(v) for v in vector]
-    step = DIFFERENCE * norm(list(model.parameters())) / size
+    step = DIFFERENCE * norm(trained(model)) / size
     shift(model, vector, step)
     _, ahead = mean_loss_gradient(model, samples, batch_tokens)
     put(model, state)
@@ -268,24 +271,25 @@ def norm(tensors: Sequence[torch.Tensor]) -> float:
 @torch.no_grad()
 def shift(model: torch.nn.Module, direction: Tensors, amount: float) -> None:
     """theta += amount * direction."""
-    accumulate(list(model.parameters()), direction, amount)
+    accumulate(trained(model), direction, amount)
 
 
 @torch.no_grad()
 def copy(model: torch.nn.Module) -> Tensors:
     """The parameters on the CPU."""
-    return [parameter.detach().to("cpu", copy=True) for parameter in model.parameters()]
+    return [parameter.detach().to("cpu", copy=True) for parameter in trained(model)]
 
 
 @torch.no_grad()
 def put(model: torch.nn.Module, state: Tensors) -> None:
     """Set the parameters to `state`."""
-    for parameter, value in zip(model.parameters(), state, strict=True):
+    for parameter, value in zip(trained(model), state, strict=True):
         parameter.copy_(value)
 
 
-def _my_batches(samples: Sequence[np.ndarray], batch_tokens: int) -> Iterator[list[np.ndarray]]:
+def _my_batches(model: torch.nn.Module, samples: Sequence[np.ndarray], batch_tokens: int) -> Iterator[list[np.ndarray]]:
     """This process's share of the samples, in batches."""
     mine = samples[world.rank() :: world.size()]
-    for batch in token_budget_batches(np.array([len(sample) for sample in mine]), batch_tokens):
+    lengths = np.array([len(sample) for sample in mine])
+    for batch in token_budget_batches(lengths, batch_tokens, traits(model).mixed_lengths):
         yield [mine[number] for number in batch]

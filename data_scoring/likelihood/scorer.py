@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
-from common.config import Positive
+from common.config import Attention, Positive
 from common.errors import UserError
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
@@ -25,6 +25,7 @@ class LikelihoodScorer(BaseScorer):
         batch_tokens: padded tokens of one forward pass; null = 1024 on a CPU, else 16384, but at least max_length
         device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: auto is bfloat16 (autocast) where the device computes in it natively, else float32
+        attention: sdpa (eager where the architecture has no sdpa) or eager
         trust_remote_code: true runs Python code that comes with a model or tokenizer; false refuses what needs it
     """
 
@@ -39,6 +40,7 @@ class LikelihoodScorer(BaseScorer):
         batch_tokens: Positive | None = None,
         device: str = "auto",
         dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
+        attention: Attention = "sdpa",
         trust_remote_code: bool = False,
     ):
         super().__init__()
@@ -48,7 +50,7 @@ class LikelihoodScorer(BaseScorer):
             raise UserError(f"stride ({stride}) is larger than max_length ({max_length}): tokens would be left out")
         self.model, self.max_length, self.stride = model, max_length, stride or max_length
         self.batch_tokens, self.device, self.dtype = batch_tokens, device, dtype
-        self.trust_remote_code = trust_remote_code
+        self.attention, self.trust_remote_code = attention, trust_remote_code
 
     def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
         """Raises UserError for a model or a device that cannot be had."""

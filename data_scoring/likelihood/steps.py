@@ -16,6 +16,8 @@ from common import models, remote_code, world
 from common.errors import UserError
 from common.files import save_array
 from common.likelihood import TokenLogProbabilities, document_log_probabilities
+from common.model_settings import attention_identity
+from common.model_traits import check
 from common.progress import Progress
 from common.samples import load_samples, write_samples
 from common.tokens import special_tokens, without_end
@@ -64,7 +66,7 @@ class RowLikelihood:
     def _tokenize(self) -> None:
         def write(folder: Path) -> dict[str, Any]:
             # What is wrong with the model is better known before the corpus is tokenized than after it.
-            models.check_positions(self._model(), self.keys.max_length)
+            check(self._model(), self.keys.max_length)
             name, whole = f"tokenizing for {self.name}", sys.maxsize  # a row is one sample
             write_samples(folder, self.texts, self.tokenizer, whole, "cut", len(self.texts), name)
             save_array(folder / "bytes.npy", np.fromiter((len(text.encode()) for text in self.texts), np.int64))
@@ -95,14 +97,19 @@ class RowLikelihood:
             return {"tokens": int(self.predicted.sum())}
 
         after = (self.folders["tokenize"].name, self.name)
-        facts = self.work.step(self.folders["score"].name, windows | {"dtype": str(dtype)}, after, compute)
+        facts = self.work.step(
+            self.folders["score"].name,
+            windows | {"dtype": str(dtype)} | attention_identity(keys.attention),
+            after,
+            compute,
+        )
         keys.facts[self.name] = facts | {"dtype": str(dtype).removeprefix("torch.")}
 
     def _network(self, device: torch.device, dtype: torch.dtype) -> TokenLogProbabilities:
         autocast = dtype if dtype.itemsize == 2 else None
         weights = torch.float32 if autocast else dtype
-        model = self._model(dtype=weights, attn_implementation="sdpa").to(device)
-        models.check_positions(model, self.keys.max_length)
+        model = self._model(dtype=weights, attn_implementation=self.keys.attention).to(device)
+        check(model, self.keys.max_length)
         return TokenLogProbabilities(model, autocast)
 
     def _model(self, **options: Any) -> torch.nn.Module:

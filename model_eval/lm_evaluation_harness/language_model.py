@@ -9,6 +9,7 @@ from lm_eval.models.huggingface import HFLM
 
 from common import models, world
 from common.errors import UserError
+from common.model_traits import check
 
 FIRST = {"cpu": 16, "cuda": 256}  # sequences of a forward pass that `batch_size: auto` begins with
 
@@ -94,7 +95,7 @@ def load_language_model(
         start_with_bos(tokenizer, path)
     model = models.load_model(path, tokenizer, dtype=dtype, attn_implementation="sdpa", **trust).to(device)
     if max_length is not None:
-        models.check_positions(model, max_length)
+        check(model, max_length)
     return LanguageModel(model, tokenizer, batch_size, max_length=max_length, add_bos_token=add_bos_token, **trust)
 
 

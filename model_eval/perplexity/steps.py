@@ -9,6 +9,7 @@ import numpy as np
 from common import models, remote_code, world
 from common.likelihood import TokenLogProbabilities
 from common.manifest import fingerprint
+from common.model_traits import check
 from common.texts import Texts
 from common.work_folder import WorkFolder
 from model_eval.items import digest, items_of, save_items
@@ -73,5 +74,5 @@ class Steps:
         options = {"dtype": self.dtype, "attn_implementation": "sdpa", "trust_remote_code": self.trusted}
         model = models.load_model(path, self.tokenizer, **options).to(self.device)
         longest = max(int(corpus.documents.lengths.max()) for corpus in self.corpora)
-        models.check_positions(model, min(self.max_length, longest))
+        check(model, min(self.max_length, longest))
         return TokenLogProbabilities(model)

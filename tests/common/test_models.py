@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from common import models
 from common.errors import UserError
+from common.model_traits import check_positions
 from common.tokens import id_count, token_type
 from tests.models import CONFIGURATIONS, byte_tokenizer, random_model, save_model
 
@@ -81,9 +82,9 @@ def test_new_weights_follow_the_seed(tmp_path):
 
 
 def test_positions():
-    models.check_positions(random_model("gpt2"), 64)
+    check_positions(random_model("gpt2"), 64)
     with pytest.raises(UserError, match="64 positions"):
-        models.check_positions(random_model("gpt2"), 65)
+        check_positions(random_model("gpt2"), 65)
 
 
 @pytest.mark.parametrize(

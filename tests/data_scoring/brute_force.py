@@ -22,15 +22,18 @@ def store(seed: int, rows: int, longest: int = 12) -> TokenStore:
 
 
 def flat_gradient(model, loss, create_graph=False):
-    return torch.cat(
-        [g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()), create_graph=create_graph)]
-    )
+    parts = torch.autograd.grad(loss, parameters(model), create_graph=create_graph, materialize_grads=True)
+    return torch.cat([part.flatten() for part in parts])
+
+
+def parameters(model):
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def one_loss(model, document):
     """Mean token loss of one unpadded document, by the definition."""
     ids = torch.from_numpy(np.asarray(document, np.int64))[None]
-    log_probabilities = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+    log_probabilities = model(input_ids=ids, use_cache=False).logits[0, :-1].log_softmax(-1)
     return -log_probabilities[torch.arange(ids.shape[1] - 1), ids[0, 1:]].mean()
 
 
@@ -39,7 +42,7 @@ def mean_loss(model, documents):
 
 
 def set_flat(model, vector):
-    torch.nn.utils.vector_to_parameters(vector.clone(), model.parameters())
+    torch.nn.utils.vector_to_parameters(vector.clone(), parameters(model))
 
 
 def brute_force(model, corpus, target, steps, batch_size, interval, lag):
@@ -48,7 +51,7 @@ def brute_force(model, corpus, target, steps, batch_size, interval, lag):
     def batch(t):
         return [corpus[(t * batch_size + i) % len(corpus)] for i in range(batch_size)]
 
-    theta = [torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()]
+    theta = [torch.nn.utils.parameters_to_vector(parameters(model)).detach().clone()]
     for t in range(steps):
         set_flat(model, theta[t])
         theta.append(theta[t] - ETA * flat_gradient(model, mean_loss(model, batch(t))))

@@ -28,6 +28,7 @@ from transformers import (
 
 from common import models
 from common.errors import UserError
+from common.model_traits import check_positions
 from common.samples import Samples
 from common.tokens import encode
 from common.tokens import tokenize as tokenize_texts
@@ -347,10 +348,10 @@ def test_a_base_that_is_none(tmp_path, monkeypatch):
 
 def test_positions_of_roberta_begin_behind_that_of_padding():
     backbone = AutoModel.from_config(RobertaConfig(**SHAPE, pad_token_id=1))
-    models.check_positions(backbone, 62)
+    check_positions(backbone, 62)
     backbone(input_ids=torch.full((1, 62), 5))
     with pytest.raises(UserError, match="62 positions"):
-        models.check_positions(backbone, 63)
+        check_positions(backbone, 63)
     with pytest.raises((IndexError, RuntimeError)):
         backbone(input_ids=torch.full((1, 63), 5))
 

@@ -29,6 +29,7 @@ class Wrapped(torch.nn.Module):
     def __init__(self, inner):
         super().__init__()
         self.inner, self.holder = inner, torch.nn.Linear(1, 1, bias=False).double()
+        self.config, self.get_input_embeddings = inner.config, inner.get_input_embeddings
 
     def forward(self, **inputs):
         hidden = self.inner.model(**inputs).last_hidden_state

@@ -1,0 +1,130 @@
+"""How a causal LM reads its input, tried out on the model itself rather than looked up by its name."""
+
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+from common.errors import UserError
+
+SHORT, LONG = 8, 64  # tokens of the rows that are tried, where it is not said how long rows may be
+ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}  # relative; norms
+# and softmax are computed in float32 in many models of float64
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What `traits` found."""
+
+    positions: bool  # whether position_ids from 0 are what the model numbers tokens by itself
+    mixed_lengths: bool  # whether a row is read alike alone and beside a longer one
+
+
+_found: WeakKeyDictionary[torch.nn.Module, Traits] = WeakKeyDictionary()
+
+
+def traits(model: torch.nn.Module, max_length: int | None = None) -> Traits:
+    """Of a model in evaluation mode, tried once.
+
+    max_length: tokens of the longest row; some scalings of rotary positions depend on it.
+    Raises: UserError where a prediction depends on later tokens, so that there is no log-likelihood.
+    """
+    if model not in _found:
+        _found[model] = _try(model, max_length or LONG)
+    return _found[model]
+
+
+@torch.no_grad()
+def _try(model: torch.nn.Module, max_length: int) -> Traits:
+    long = max(2, min(max_length, positions_of(model) or max_length))
+    short = min(SHORT, max(1, long // 2))
+    ids = _tokens(model, long)
+    row = ids[:, :short]
+    _check_causal(model, ids[:, : max(2, short)])
+    alone = _states(model, row)
+    beside = _states(model, ids)[:, :short]  # what follows is as padding to a causal model
+    if not same_states(alone, _states(model, row)):
+        raise UserError(f"the model ({type(model).__name__}) reads a row differently after another one")
+    numbered = _numbered(model, row)
+    return Traits(numbered is not None and same_states(alone, numbered), same_states(alone, beside))
+
+
+def _check_causal(model: torch.nn.Module, ids: torch.Tensor) -> None:
+    half = ids.shape[1] // 2
+    other = ids.clone()
+    other[:, half:] = (ids[:, half:] + 1) % _tokens_known(model)
+    one, two = _states(model, ids), _states(model, other)
+    if not same_states(one[:, :half], two[:, :half]):
+        raise UserError(
+            f"the model ({type(model).__name__}) sees later tokens, so that its predictions are no likelihood: a "
+            "causal language model is needed (an encoder that was trained as one says is_decoder: true in config.json)"
+        )
+
+
+def _numbered(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor | None:
+    """The states where positions are given; None where the model does not take them."""
+    try:
+        return _states(model, ids, position_ids=torch.arange(ids.shape[1], device=ids.device)[None])
+    except (TypeError, ValueError, IndexError, RuntimeError):
+        return None
+
+
+def _states(model: torch.nn.Module, ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """The last hidden states, or the logits where a model has no body of its own; (rows, tokens, ...)."""
+    output = getattr(model, "base_model", model)(input_ids=ids, use_cache=False, **inputs)
+    return output.logits if hasattr(output, "logits") else output.last_hidden_state
+
+
+def _tokens(model: torch.nn.Module, length: int) -> torch.Tensor:
+    """A row of arbitrary tokens, (1, length)."""
+    ids = torch.randint(_tokens_known(model), (1, length), generator=torch.Generator().manual_seed(0))
+    return ids.to(next(model.parameters()).device)
+
+
+def _tokens_known(model: torch.nn.Module) -> int:
+    return min(model.get_input_embeddings().weight.shape[0], 1000)
+
+
+def trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The parameters that training changes: some models have others that are fixed."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def special_ids(model: torch.nn.Module) -> list[int]:
+    """The tokens that the model's configuration or its embeddings name (padding, BOS, EOS, ...), which it may read in
+    a way of its own."""
+    named = [value for name, value in vars(model.config).items() if name.endswith(("token_id", "token_ids"))]
+    named += [getattr(module, "padding_idx", None) for module in model.modules()]
+    flat = [one for value in named for one in (value if isinstance(value, list | tuple) else [value])]
+    known = model.get_input_embeddings().weight.shape[0]
+    return sorted({one for one in flat if isinstance(one, int) and 0 <= one < known})
+
+
+def check(model: torch.nn.Module, max_length: int, key: str = "max_length") -> Traits:
+    """`check_positions` and `traits` of a causal LM that will read rows of up to max_length tokens, as `key` says."""
+    check_positions(model, max_length, key)
+    return traits(model, max_length)
+
+
+def check_positions(model: torch.nn.Module, max_length: int, key: str = "max_length") -> None:
+    """Raises UserError where the model has fewer positions than a sequence may have tokens, which `key` sets."""
+    positions = positions_of(model)
+    if positions is not None and positions < max_length:
+        raise UserError(f"{key}={max_length} is more than the {positions} positions of the model")
+
+
+def positions_of(model: torch.nn.Module) -> int | None:
+    """For how many tokens the model has positions; None where nothing says that they end."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:  # XLNet says -1
+        return None
+    for name, module in model.named_modules():  # RoBERTa and its kin never use the positions up to that of padding
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            positions = module.num_embeddings - module.padding_idx - 1
+    return positions
+
+
+def same_states(one: torch.Tensor, two: torch.Tensor) -> bool:
+    """Whether hidden states are the same but for rounding."""
+    return bool((one - two).abs().max() <= ROUNDING.get(one.dtype, 1e-5) * one.abs().max())
