@@ -17,6 +17,7 @@ from common.errors import UserError
 from common.model_settings import settle, with_attention
 from common.network import hub_answers, hub_token
 from common.redaction import redact
+from common.special_tokens import Special, read_as
 from common.tokens import id_count, special_tokens
 
 Dtype = Literal["auto", "float64", "float32", "bfloat16"]
@@ -70,8 +71,10 @@ def pick_dtype(dtype: Dtype, device: torch.device, default: str | None = None) -
 _say_once = functools.cache(print)
 
 
-def load_tokenizer(path: str, trust_remote_code: bool = False):
+def load_tokenizer(path: str, trust_remote_code: bool = False, special: Special = "tokens"):
     """The tokenizer of a folder or hub id. trust_remote_code: run Python code that comes with it.
+
+    special: how it reads text that spells a special token, such as </s>.
 
     Raises: UserError where there is none, or it needs such code that is not to run.
     """
@@ -87,6 +90,7 @@ def load_tokenizer(path: str, trust_remote_code: bool = False):
     templates = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {}
     if odd := [name for name in templates if Path(name).name != name]:
         raise UserError(f"the tokenizer of {path} has a chat template whose name is no file name: {odd[0]}")
+    read_as(tokenizer, special)
     return tokenizer
 
 

@@ -26,7 +26,7 @@ def check_replaceable(
         return
     if any(_lies_in(path, output) for path in read):
         raise UserError(f"{name}={output} is an input of this call: {CURE}")
-    if maker := next((path for path, origin in _origins(shards) if _lies_in(origin, output)), None):
+    if maker := next((path for path, origin in origins(shards) if _lies_in(origin, output)), None):
         raise UserError(f"{name}={output} is what {maker} was made from (IN and {name} swapped?): {CURE}")
     made = read_manifest(output, quick)
     if made is None or made.get("stage") not in MADE_BY:
@@ -54,7 +54,7 @@ def _lies_in(path: str | Path, output: Path) -> bool:
     return _real(output) in (real, *real.parents)
 
 
-def _origins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+def origins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
     """(what was made, what it was made from), back along the manifests."""
     waiting, seen = list(paths), set()
     while waiting:

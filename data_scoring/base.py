@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from common.special_tokens import FACT, Special, warning
 from common.work_folder import WorkFolder
 
 
@@ -14,6 +15,7 @@ class BaseScorer:
 
     higher_is_better = True  # selection reads this from the manifest
     shares_work = False  # whether several processes (NPROC) may run one call together
+    special: Special | None = None  # how text that spells special tokens is read, where a model's tokenizer reads it
     stops_early = False  # whether `score` may give None, as the user asked for a part of the work only
 
     def __init__(self):
@@ -23,6 +25,12 @@ class BaseScorer:
         self.extra_directions: dict[str, Literal["higher", "lower"]] = {}
         self.extra: dict[str, np.ndarray] = {}  # filled by `score`
         self.number_fields: list[str] = []  # fields in which every row must have a number
+
+    def tell_spelled(self, tokenized: Mapping[str, Any], rows: int) -> None:
+        """Say how many of the rows spell special tokens. tokenized: the facts of the step that counted them."""
+        found = tokenized.get(FACT, 0)
+        self.facts |= {FACT: found} if found else {}
+        self.warnings += [message] if (message := warning(found, rows, self.special)) else []
 
     def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
         """Raises UserError for what is wrong with files, models and devices, as far as that takes seconds.

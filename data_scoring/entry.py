@@ -19,6 +19,7 @@ from common.jsonl import BadRowPolicy
 from common.manifest import Run, declared_directions
 from common.replacing import check_replaceable
 from common.shards import check_apart, compressed
+from common.special_tokens import as_meant
 from common.statistics import quantiles
 from common.texts import Texts, first_texts
 from common.visible import visible
@@ -60,6 +61,8 @@ def run(
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(jsonl.open_source(source_path, whole=not call.dry_run))
         shards = [shard.name for shard in source.shards]
+        if scorer.special is not None:
+            scorer.special = as_meant(scorer.special, shards)
         carried = declared_directions(source_path, shards, quick=call.dry_run)
         inputs = {"data": shards} | scorer.inputs()
         config = {key: value for key, value in call.config.items() if key not in WITHOUT_EFFECT}

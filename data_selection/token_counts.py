@@ -6,6 +6,7 @@ from common.columns import Column, Table, number
 from common.errors import UserError
 from common.json_line import Decoder, Text, document_text
 from common.jsonl import Source, raw_lines
+from common.special_tokens import Special, as_meant
 from common.tokens import ENCODE_BATCH, batched, encode
 
 
@@ -16,6 +17,7 @@ class TokenCounts:
         tokens_field: numeric field that holds the number of tokens of a row; null = counted from the text
         tokenizer: folder or hub id of a tokenizer to count with (BOS and EOS included); null = characters / 4
         text_field: text field that is counted, or a list of them, joined by newlines
+        special_tokens_in_text: how text that spells a special token, such as </s>, is read: as text or as tokens
         trust_remote_code: true runs Python code that comes with the tokenizer; false refuses what needs it
     """
 
@@ -25,11 +27,13 @@ class TokenCounts:
         tokens_field: str | None = None,
         tokenizer: str | None = None,
         text_field: str | list[str] = "text",
+        special_tokens_in_text: Special = "text",
         trust_remote_code: bool = False,
     ):
         if tokens_field and tokenizer:
             raise UserError("tokens come from tokens_field or from a tokenizer: set one of them")
         self.tokenizer, self.trust_remote_code = tokenizer, trust_remote_code
+        self.special: Special = special_tokens_in_text
         self.fields = (text_field,) if isinstance(text_field, str) else tuple(text_field)
         self.column = number(tokens_field) if tokens_field else Column("characters", self.fields)
 
@@ -53,7 +57,8 @@ class TokenCounts:
             return -(-given // 4)
         from common.models import load_tokenizer  # imports torch
 
-        tokenizer = load_tokenizer(self.tokenizer, self.trust_remote_code)
+        special = as_meant(self.special, [shard.name for shard in source.shards])
+        tokenizer = load_tokenizer(self.tokenizer, self.trust_remote_code, special)
         decode = Decoder(dict.fromkeys(self.fields, Text))
         texts = (document_text(decode(line, True)) for line in raw_lines(source, table.rows))
         lengths = (len(ids) for batch in batched(texts, ENCODE_BATCH) for ids in encode(batch, tokenizer))

@@ -15,6 +15,7 @@ from common import models
 from common.config import did_you_mean, load_yaml
 from common.errors import UserError
 from common.model_traits import check_positions
+from common.special_tokens import Special
 from common.visible import visible
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -33,11 +34,11 @@ def learning_rate_of(model: str) -> float:
     return float(rate)
 
 
-def load_tokenizer(model: str, tokenizer: str | None, trust_remote_code: bool = False):
+def load_tokenizer(model: str, tokenizer: str | None, trust_remote_code: bool = False, special: Special = "text"):
     """The tokenizer of `tokenizer`, else of `model`. Raises: UserError where there is none."""
     if tokenizer is None and is_architecture(model):
         raise UserError(f"{model} is an architecture file: tokenizer=FOLDER or hub id is needed with it")
-    return models.load_tokenizer(tokenizer or model, trust_remote_code)
+    return models.load_tokenizer(tokenizer or model, trust_remote_code, special)
 
 
 def load_for_training(

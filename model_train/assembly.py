@@ -8,6 +8,7 @@ from typing import Any
 from common import models, world
 from common.jsonl import open_source
 from common.manifest import Run, fingerprint
+from common.special_tokens import as_meant
 from model_train import resuming
 from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
 from model_train.base import BaseTraining, TrainingRows
@@ -30,7 +31,8 @@ def train(
     checkpoint: what is gone on from. run: the call, whose identity goes into the checkpoints.
     Raises: UserError for bad rows, a model that does not load or does not fit, and whatever stops the training.
     """
-    tokenizer = load_tokenizer(model_in, training.tokenizer, training.trust_remote_code)
+    special = as_meant(training.special_tokens_in_text, [shard.name for shard in rows.source.shards])
+    tokenizer = load_tokenizer(model_in, training.tokenizer, training.trust_remote_code, special)
     device = models.pick_device(training.device)
     precision = models.pick_dtype(training.dtype, device)
     learning_rate = training.learning_rate or learning_rate_of(model_in)

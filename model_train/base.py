@@ -12,6 +12,7 @@ from msgspec import Meta
 from common.config import Positive, load_yaml
 from common.errors import UserError
 from common.jsonl import BadRowPolicy, Source
+from common.special_tokens import Special
 
 if TYPE_CHECKING:
     from model_train.reading import Encoded
@@ -66,6 +67,7 @@ class BaseTraining(ABC):
         seed: of new weights and dropout
         device: auto prefers a GPU
         dtype: auto = bfloat16 autocast where the device computes in it natively, else float32
+        special_tokens_in_text: how text that spells a special token, such as </s>, is read: as text or as tokens
         trust_remote_code: true runs Python code that comes with a model or tokenizer; false refuses what needs it
     """
 
@@ -103,6 +105,7 @@ class BaseTraining(ABC):
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 10
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
+    special_tokens_in_text: Special = "text"
     trust_remote_code: bool = False
 
     def __post_init__(self):
@@ -131,7 +134,8 @@ class BaseTraining(ABC):
         """
         from model_train.reading import read_corpus  # imports torch
 
-        return read_corpus(rows, tokenizer, *self.reading(rows.source), self.encoder(tokenizer))
+        fields, identity = self.reading(rows.source)
+        return read_corpus(rows, tokenizer, fields, identity, self.encoder(tokenizer))
 
     @abstractmethod
     def reading(self, source: Source) -> tuple[dict[str, Any], dict[str, Any]]:

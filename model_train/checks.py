@@ -22,7 +22,9 @@ def check(training: BaseTraining, rows: TrainingRows, score_field: str | None, m
         learning_rate_of(model_in)
     tokenizer = None
     if (training.tokenizer is None and is_architecture(model_in)) or not only_on_hub(training.tokenizer or model_in):
-        tokenizer = load_tokenizer(model_in, training.tokenizer, training.trust_remote_code)
+        tokenizer = load_tokenizer(
+            model_in, training.tokenizer, training.trust_remote_code, training.special_tokens_in_text
+        )
         check_first(rows, fields, training.encoder(tokenizer))
     if tokenizer is not None and (is_architecture(model_in) or not only_on_hub(model_in)):
         shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)

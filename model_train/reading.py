@@ -11,6 +11,7 @@ from common.errors import UserError
 from common.json_line import BadRow, Number
 from common.jsonl import first_row, first_rows, read_blocks, read_rows
 from common.parallel import cores, threaded_map
+from common.special_tokens import FACT, KEY, Special, Spelled, warning
 from common.token_cache import Corpus, Document, cached_corpus
 from common.tokens import ENCODE_BATCH, batched
 from model_train.base import TrainingRows
@@ -36,10 +37,11 @@ def read_corpus(
 
     def documents(facts: dict[str, Any]) -> Iterator[Document]:
         usable = islice(read_rows(rows.source, fields, rows.on_bad_row, "tokenizing"), rows.max_rows)
-        facts["rows"] = 0
+        facts["rows"] = facts[FACT] = 0
         for batch, encoded in threaded_map(work, batched(usable, ENCODE_BATCH), min(8, cores())):
-            for (offset, _, _), one in zip(batch, encoded, strict=True):
+            for (offset, _, values), one in zip(batch, encoded, strict=True):
                 facts["rows"] += 1
+                facts[FACT] += spelled.first(values) is not None
                 if isinstance(one, BadRow):
                     if rows.on_bad_row == "error":
                         raise UserError(f"{rows.source.place(offset)}: {one}")
@@ -53,12 +55,17 @@ def read_corpus(
     def work(batch: list) -> tuple[list, Sequence[Encoded]]:
         return batch, encode([values for _, _, values in batch])
 
+    special: Special = "text" if tokenizer.split_special_tokens else "tokens"
+    spelled = Spelled(tokenizer, special)
     reading = {"fields": list(fields), "on_bad_row": rows.on_bad_row, "max_rows": rows.max_rows, **identity}
+    reading |= {KEY: special}
     corpus = cached_corpus(rows.source, rows.fingerprints, tokenizer, reading, documents)
     if not corpus.facts["rows"]:
         raise UserError(f"{rows.source.path} holds no rows")
     if not (corpus.lengths > 1).any():
         raise UserError(f"{rows.source.path}: no row has any text to learn")
+    if message := warning(corpus.facts[FACT], corpus.facts["rows"], special):
+        print(f"warning: {message}")
     return corpus
 
 

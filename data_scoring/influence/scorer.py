@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from common.config import Attention, Positive, Seed
 from common.errors import UserError
+from common.special_tokens import Special
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
 
@@ -58,6 +59,8 @@ class InfluenceScorer(BaseScorer):
         device: auto, cpu, cuda, mps; CUDA_VISIBLE_DEVICES chooses the GPU (cuda:1 where nothing is fitted)
         dtype: auto is float32; bfloat16 = autocast when gradients are read and rows scored, training stays float32
         attention: of the annotator; sdpa (eager where the architecture has no sdpa) or eager
+        special_tokens_in_text: how text that spells a special token, such as </s>, is read: as text or as tokens
+            (granularity=chunk: always as tokens, since EOS joins documents)
         trust_remote_code: true runs Python code that comes with a model or tokenizer; false refuses what needs it
     """
 
@@ -95,6 +98,7 @@ class InfluenceScorer(BaseScorer):
         device: str = "auto",
         dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
         attention: Attention = "sdpa",
+        special_tokens_in_text: Special = "text",
         trust_remote_code: bool = False,
     ):
         super().__init__()
@@ -118,6 +122,7 @@ class InfluenceScorer(BaseScorer):
         self.scorer_batch_size, self.scorer_batch_tokens = scorer_batch_size, scorer_batch_tokens
         self.step, self.report_to, self.project = step, report_to, project
         self.seed, self.device, self.dtype, self.attention = seed, device, dtype, attention
+        self.special: Special = "tokens" if granularity == "chunk" else special_tokens_in_text
         self.trust_remote_code = trust_remote_code
 
     def gamma(self, sweep: Sweep, count: int) -> np.ndarray:

@@ -9,14 +9,14 @@ score      part-00000.npy ...        the prediction for every sample
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common import models, remote_code, world
+from common import models, remote_code, special_tokens, world
 from common.errors import UserError
 from common.files import save_array
 from common.json_line import Text, document_text
@@ -70,15 +70,18 @@ class Steps:
     def _with_checkpoint(self, checkpoint: str) -> np.ndarray | None:
         """Tokenize and score only, as the fitted data scorer wants it."""
         scorer, tokenizer, facts = data_scorer.load(checkpoint, self.trusted)
+        special_tokens.read_as(tokenizer, self.keys.special)
         shape = data_scorer.shape_of(checkpoint, facts)
         print(f"scoring with {visible(checkpoint)}: {facts}")
 
         def write(folder: Path) -> dict[str, Any]:
-            self._write(folder / "scorer", self.texts, tokenizer, **shape, name="tokenizing corpus")
-            return {}
+            spelled = special_tokens.Spelled(tokenizer, self.keys.special)
+            self._write(folder / "scorer", spelled(self.texts), tokenizer, **shape, name="tokenizing corpus")
+            return spelled.facts()
 
-        step_keys, after = shape | remote_code.identity(self.trusted), (*self.corpus_inputs, "scorer_checkpoint")
-        self.work.step("tokenize", step_keys, after, write, alone=True)
+        step_keys, after = shape | self._reading(), (*self.corpus_inputs, "scorer_checkpoint")
+        tokenized = self.work.step("tokenize", step_keys, after, write, alone=True)
+        self.keys.tell_spelled(tokenized, len(self.texts))
         if self.keys.step in ("tokenize", "proxy", "annotate", "fit"):
             return None
         self.keys.facts |= {"scored_by": checkpoint, "data_scorer": facts}
@@ -91,13 +94,14 @@ class Steps:
     @cached_property
     def tokenizer(self):
         """Of the annotator."""
-        return models.load_tokenizer(self.keys.annotator_model, self.trusted)
+        return models.load_tokenizer(self.keys.annotator_model, self.trusted, self.keys.special)
 
     @cached_property
     def scorer_tokenizer(self):
         """Of the data scorer to be fitted."""
-        same = self.keys.scorer_model == self.keys.annotator_model
-        return self.tokenizer if same else models.load_tokenizer(self.keys.scorer_model, self.trusted)
+        if self.keys.scorer_model == self.keys.annotator_model:
+            return self.tokenizer
+        return models.load_tokenizer(self.keys.scorer_model, self.trusted, self.keys.special)
 
     def _shares_samples(self) -> bool:
         """Whether annotator and data scorer read the same samples."""
@@ -108,7 +112,7 @@ class Steps:
         keys = self.keys
         own = self.fits and not self._shares_samples()
         identity = {name: getattr(keys, name) for name in ("max_length", "long_rows", "target_size")}
-        identity |= {"target_field": keys.target_fields, "seed": keys.seed} | remote_code.identity(self.trusted)
+        identity |= {"target_field": keys.target_fields, "seed": keys.seed} | self._reading()
         identity |= {"scorer_max_length": keys.scorer_max_length} if own else {}
         after = [*self.corpus_inputs, "annotator_model", "target_data", *(["scorer_model"] if own else [])]
 
@@ -118,19 +122,28 @@ class Steps:
             target = self._target_texts()
             shape = {"max_length": keys.max_length, "long_rows": keys.long_rows}
             self._write(folder / "target", target, self.tokenizer, keys.max_length, "cut", "tokenizing target")
-            self._write(folder / "corpus", self.texts, self.tokenizer, **shape, name="tokenizing corpus")
+            spelled = special_tokens.Spelled(self.tokenizer, keys.special)
+            self._write(folder / "corpus", spelled(self.texts), self.tokenizer, **shape, name="tokenizing corpus")
             if own:
                 shape["max_length"] = keys.scorer_max_length
                 self._write(folder / "scorer", self.texts, self.scorer_tokenizer, **shape, name="tokenizing for scorer")
             corpus, target = self._samples("corpus"), self._samples("target")
             if not len(target) or not len(corpus):
                 raise UserError(f"{'target set' if len(corpus) else 'corpus'}: no row has a token to predict")
-            return {"samples": len(corpus), "tokens": int(corpus.lengths.sum()), "target_samples": len(target)}
+            facts = {"samples": len(corpus), "tokens": int(corpus.lengths.sum()), "target_samples": len(target)}
+            return facts | spelled.facts()
 
-        self.work.step("tokenize", identity, after, write, alone=True)
+        tokenized = self.work.step("tokenize", identity, after, write, alone=True)
+        if keys.granularity == "row":  # chunks spell EOS on purpose
+            keys.tell_spelled(tokenized, len(self.texts))
 
-    def _write(self, folder: Path, texts: Sequence[str], tokenizer, max_length: int, long_rows: str, name: str) -> None:
-        write_samples(folder, texts, tokenizer, max_length, long_rows, len(texts), name)
+    def _reading(self) -> dict[str, Any]:
+        """What the tokens depend on beside lengths and draws."""
+        special = {} if self.keys.granularity == "chunk" else special_tokens.identity_of(self.keys.special)
+        return remote_code.identity(self.trusted) | special
+
+    def _write(self, folder: Path, texts: Iterable[str], tokenizer, max_length: int, long_rows: str, name: str) -> None:
+        write_samples(folder, texts, tokenizer, max_length, long_rows, len(self.texts), name)
 
     def _samples(self, name: str) -> Samples:
         """The samples that have a token to predict."""
@@ -248,7 +261,8 @@ class Steps:
         keys = self.keys
         names = ("annotator_model", "target_data", "steps", "learning_rate", "interval", "long_rows")
         method = type(keys).__module__.split(".")[1]
-        return {"method": method, "max_length": keys.scorer_max_length} | {n: getattr(keys, n) for n in names}
+        facts = {"method": method, "max_length": keys.scorer_max_length} | {n: getattr(keys, n) for n in names}
+        return facts | special_tokens.identity_of(keys.special)
 
     def _scorer_samples(self) -> Samples:
         return self._samples("corpus" if self._shares_samples() else "scorer")

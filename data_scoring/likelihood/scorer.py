@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from common.config import Attention, Positive
 from common.errors import UserError
+from common.special_tokens import Special
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
 
@@ -26,6 +27,7 @@ class LikelihoodScorer(BaseScorer):
         device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: auto is bfloat16 (autocast) where the device computes in it natively, else float32
         attention: sdpa (eager where the architecture has no sdpa) or eager
+        special_tokens_in_text: how text that spells a special token, such as </s>, is read: as text or as tokens
         trust_remote_code: true runs Python code that comes with a model or tokenizer; false refuses what needs it
     """
 
@@ -41,6 +43,7 @@ class LikelihoodScorer(BaseScorer):
         device: str = "auto",
         dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
         attention: Attention = "sdpa",
+        special_tokens_in_text: Special = "text",
         trust_remote_code: bool = False,
     ):
         super().__init__()
@@ -50,7 +53,8 @@ class LikelihoodScorer(BaseScorer):
             raise UserError(f"stride ({stride}) is larger than max_length ({max_length}): tokens would be left out")
         self.model, self.max_length, self.stride = model, max_length, stride or max_length
         self.batch_tokens, self.device, self.dtype = batch_tokens, device, dtype
-        self.attention, self.trust_remote_code = attention, trust_remote_code
+        self.attention, self.special = attention, special_tokens_in_text
+        self.trust_remote_code = trust_remote_code
 
     def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
         """Raises UserError for a model or a device that cannot be had."""

@@ -20,6 +20,7 @@ from common.model_settings import attention_identity
 from common.model_traits import check
 from common.progress import Progress
 from common.samples import load_samples, write_samples
+from common.special_tokens import Spelled, identity_of
 from common.tokens import special_tokens, without_end
 from common.work_folder import WorkFolder
 from data_scoring.likelihood.scorer import LikelihoodScorer
@@ -42,7 +43,7 @@ class RowLikelihood:
         """name: of the model among the inputs of `keys`."""
         self.keys, self.texts, self.work, self.name = keys, texts, work, name
         self.path = keys.inputs()[name]
-        self.tokenizer = models.load_tokenizer(self.path, keys.trust_remote_code)
+        self.tokenizer = models.load_tokenizer(self.path, keys.trust_remote_code, keys.special)
         suffix = "" if name == "model" else f"-{name}"
         self.folders = {step: work.path / f"{step}{suffix}" for step in ("tokenize", "score")}
         self._tokenize()
@@ -68,12 +69,15 @@ class RowLikelihood:
             # What is wrong with the model is better known before the corpus is tokenized than after it.
             check(self._model(), self.keys.max_length)
             name, whole = f"tokenizing for {self.name}", sys.maxsize  # a row is one sample
-            write_samples(folder, self.texts, self.tokenizer, whole, "cut", len(self.texts), name)
+            spelled = Spelled(self.tokenizer, self.keys.special)
+            write_samples(folder, spelled(self.texts), self.tokenizer, whole, "cut", len(self.texts), name)
             save_array(folder / "bytes.npy", np.fromiter((len(text.encode()) for text in self.texts), np.int64))
-            return {}
+            return spelled.facts()
 
-        identity, after = remote_code.identity(self.keys.trust_remote_code), ("data", "reading", self.name)
-        self.work.step(self.folders["tokenize"].name, identity, after, write, alone=True)
+        identity = remote_code.identity(self.keys.trust_remote_code) | identity_of(self.keys.special)
+        after = ("data", "reading", self.name)
+        facts = self.work.step(self.folders["tokenize"].name, identity, after, write, alone=True)
+        self.keys.tell_spelled(facts, len(self.texts))
 
     def _score(self) -> None:
         keys = self.keys

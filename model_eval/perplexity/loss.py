@@ -8,6 +8,7 @@ from common import world
 from common.errors import UserError
 from common.likelihood import TokenLogProbabilities, document_log_probabilities
 from common.progress import Progress
+from common.special_tokens import Special, Spelled
 from common.texts import Texts
 from common.tokens import tokenize, without_end
 from model_eval.bootstrap import interval, resampled_sums
@@ -16,14 +17,17 @@ from model_eval.bootstrap import interval, resampled_sums
 class Corpus:
     """The documents of one file, as tokens."""
 
-    def __init__(self, name: str, texts: Texts, tokenizer):
+    def __init__(self, name: str, texts: Texts, tokenizer, special: Special = "text"):
         """Raises: UserError where there is no token to predict."""
+        self.spelled = Spelled(tokenizer, special)
         self.name, self.texts = name, texts
-        self.documents = without_end(tokenize(texts, tokenizer, f"tokenizing {name}"), tokenizer)
+        self.documents = without_end(tokenize(self.spelled(texts), tokenizer, f"tokenizing {name}"), tokenizer)
         self.predicted = np.maximum(self.documents.lengths - 1, 0)  # tokens of each document, (n,)
         self.bytes = np.fromiter((len(text.encode()) for text in texts), np.int64)  # UTF-8, (n,)
         if not self.predicted.any():
             raise UserError(f"{name} has no token to predict")
+        if (message := self.spelled.warning()) and world.is_main():
+            print(f"warning: {name}: {message}")
 
     def nats(self, network: TokenLogProbabilities, max_length: int, batch_tokens: int) -> np.ndarray:
         """The loss of each document, (n,), summed over its tokens; the processes of a run share the documents."""

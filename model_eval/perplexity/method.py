@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
-from common.config import Positive, Seed
+from common.config import Attention, Positive, Seed
 from common.errors import UserError
 from common.jsonl import BadRowPolicy, Rows, Source, open_source
 from common.shards import stem
+from common.special_tokens import Special
 from common.texts import Texts, first_texts
 from common.work_folder import WorkFolder
 from model_eval.evaluation import Evaluation
@@ -33,6 +34,8 @@ def evaluate(
     device: str = "auto",
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto",
     on_bad_row: BadRowPolicy = "error",
+    attention: Attention = "sdpa",
+    special_tokens_in_text: Special = "text",
     trust_remote_code: bool = False,
 ) -> Evaluation:
     """The mean loss of `model` on every file of `data`, as bits per byte, nats per token and perplexity.
@@ -51,11 +54,14 @@ def evaluate(
         device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: of the weights; auto is bfloat16 where the device computes in it natively, else float32
         on_bad_row: a broken row or one without text stops the run, or is dropped and counted
+        attention: sdpa (eager where the architecture has no sdpa) or eager
+        special_tokens_in_text: how text that spells a special token, such as </s>, is read: as text or as tokens
         trust_remote_code: true runs Python code that comes with a model or tokenizer; false refuses what needs it
 
     Returns: by file's name without .jsonl: metric `bits_per_byte`, value, stderr (over documents), n (documents),
         loss (nats per token), perplexity (exp of loss), intervals (95 %, over documents), tokens (predicted), bytes
-        (UTF-8), max_length, items (a digest), dropped_rows; as a note: checkpoints, folder -> {step, tasks}.
+        (UTF-8), max_length, items (a digest), dropped_rows, rows_that_spell_special_tokens (where there are any);
+        as a note: checkpoints, folder -> {step, tasks}.
     Raises: UserError for missing files, bad rows, and a model that cannot be loaded.
     """
     files = inputs({"data": data})["data"]
@@ -67,7 +73,7 @@ def evaluate(
         from model_eval.perplexity.steps import Steps  # imports torch
 
         sizes, corpora = (max_length, batch_tokens), dict(zip(names, texts, strict=True))
-        steps = Steps(model, corpora, *sizes, device, dtype, trust_remote_code)
+        steps = Steps(model, corpora, *sizes, device, dtype, attention, special_tokens_in_text, trust_remote_code)
         reading = {"text_field": text_field, "on_bad_row": on_bad_row}
         drawing = {"iterations": bootstrap_iterations, "seed": seed}
         tasks = steps.results(work, model, "", ("model",), reading, drawing)

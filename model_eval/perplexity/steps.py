@@ -9,7 +9,9 @@ import numpy as np
 from common import models, remote_code, world
 from common.likelihood import TokenLogProbabilities
 from common.manifest import fingerprint
+from common.model_settings import attention_identity
 from common.model_traits import check
+from common.special_tokens import Special, identity_of
 from common.texts import Texts
 from common.work_folder import WorkFolder
 from model_eval.items import digest, items_of, save_items
@@ -27,11 +29,15 @@ class Steps:
         batch_tokens: int,
         device: str,
         dtype: models.Dtype,
+        attention: str = "sdpa",
+        special: Special = "text",
         trust_remote_code: bool = False,
     ):
         """texts: by name of the corpus. Raises: UserError where one has no token to predict."""
-        self.tokenizer, self.trusted = models.load_tokenizer(model, trust_remote_code), trust_remote_code
-        self.corpora = [Corpus(name, found, self.tokenizer) for name, found in texts.items()]
+        self.tokenizer, self.trusted = models.load_tokenizer(model, trust_remote_code, special), trust_remote_code
+        self.corpora = [Corpus(name, found, self.tokenizer, special) for name, found in texts.items()]
+        self.attention, self.reading = attention, attention_identity(attention) | identity_of(special)
+        self.reading |= remote_code.identity(trust_remote_code)
         self.device = models.pick_device(device)
         self.dtype = models.pick_dtype(dtype, self.device)
         self.max_length, self.batch_tokens = max_length, batch_tokens
@@ -56,7 +62,7 @@ class Steps:
         for corpus in self.corpora:
             shards = [fingerprint(shard.name)["xxh3"] for shard in corpus.texts.source.shards]
             keys = {"data": shards, "max_length": self.max_length, "dtype": str(self.dtype), **reading, **drawing}
-            keys |= remote_code.identity(self.trusted) | ({} if after else {"weights": fingerprint(path)["xxh3"]})
+            keys |= self.reading | ({} if after else {"weights": fingerprint(path)["xxh3"]})
 
             def measure(folder: Path, corpus: Corpus = corpus) -> dict[str, Any]:
                 nats = corpus.nats(network, self.max_length, self.batch_tokens)
@@ -65,13 +71,14 @@ class Steps:
                     save_items(folder, items)
                 result = statistics(nats, corpus.predicted, corpus.bytes, **drawing)
                 dropped = sum(corpus.texts.source.dropped.values()) + int(corpus.texts.blank.sum())
-                return result | {"max_length": self.max_length, "items": digest(items), "dropped_rows": dropped}
+                result |= {"max_length": self.max_length, "items": digest(items), "dropped_rows": dropped}
+                return result | corpus.spelled.facts()
 
             found[corpus.name] = work.step(f"{prefix}{corpus.name}", keys, after, measure)
         return found
 
     def _network(self, path: str) -> TokenLogProbabilities:
-        options = {"dtype": self.dtype, "attn_implementation": "sdpa", "trust_remote_code": self.trusted}
+        options = {"dtype": self.dtype, "attn_implementation": self.attention, "trust_remote_code": self.trusted}
         model = models.load_model(path, self.tokenizer, **options).to(self.device)
         longest = max(int(corpus.documents.lengths.max()) for corpus in self.corpora)
         check(model, min(self.max_length, longest))

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict
 
 from common.errors import UserError
 from common.json_line import BadRow
+from common.special_tokens import read_as
 from common.tokens import special_tokens
 
 GENERATION = "{% generation"  # marks answers in a chat template, with or without a dash
@@ -59,6 +60,7 @@ def encode(messages: Sequence[Message], tokenizer, separator: str) -> tuple[list
 
 
 def _templated(messages: Sequence[Message], tokenizer) -> tuple[list[int], list[bool]]:
+    read_as(tokenizer, "tokens")  # the template's marks are special tokens
     try:
         template = tokenizer.get_chat_template()  # of several, the one named default
     except ValueError as error:

@@ -1,0 +1,100 @@
+"""Rows whose text spells a special token, such as `</s>`: read as text or as that token, and counted.
+
+A web page that quotes `<s>old price</s>` means the characters; a corpus whose documents were joined by EOS means the
+tokens. Which one is said by the key `special_tokens_in_text`, the same in all stages.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from common import world
+from common.files import manifest_path
+from common.replacing import origins
+
+KEY = "special_tokens_in_text"
+Special = Literal["text", "tokens"]
+SHARE = 0.01  # of the rows, above which there is a warning
+FACT = "rows_that_spell_special_tokens"
+
+
+def read_as(tokenizer, special: Special) -> None:
+    """Set how the tokenizer reads text that spells a special token of it."""
+    tokenizer.split_special_tokens = special == "text"
+
+
+def identity_of(special: Special) -> dict[str, str]:
+    """What the key adds to the identity of a step: nothing where it is text, so that earlier work stays valid."""
+    return {} if special == "text" else {KEY: special}
+
+
+class Spelled:
+    """Counts texts that spell a special token of a tokenizer while they pass."""
+
+    def __init__(self, tokenizer, special: Special):
+        names = sorted({token for token in tokenizer.all_special_tokens if token}, key=len, reverse=True)
+        self.pattern = re.compile("|".join(map(re.escape, names))) if names else re.compile("(?!)")
+        self.special, self.texts, self.found, self.example = special, 0, 0, ""
+
+    def __call__(self, texts: Iterable[str]) -> Iterator[str]:
+        """The same texts."""
+        for text in texts:
+            self.count(text)
+            yield text
+
+    def count(self, *values: Any) -> None:
+        """One text, or the values of a row."""
+        self.texts += 1
+        if (match := self.first(values)) is not None:
+            self.found, self.example = self.found + 1, self.example or match
+
+    def first(self, value: Any) -> str | None:
+        """The first special token that a value or what is in it spells."""
+        if isinstance(value, str):
+            match = self.pattern.search(value)
+            return match and match.group()
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        return next((match for part in parts if (match := self.first(part)) is not None), None)
+
+    def facts(self) -> dict[str, int]:
+        """How many there were; nothing where there were none."""
+        return {FACT: self.found} if self.found else {}
+
+    def warning(self) -> str | None:
+        """What is to be told where there are many."""
+        return warning(self.found, self.texts, self.special, self.example)
+
+
+def warning(found: int, rows: int, special: Special, example: str = "") -> str | None:
+    """A warning where more than one row in a hundred spells a special token, such as `example`."""
+    if found <= SHARE * rows:
+        return None
+    spelled = f" (such as {example})" if example else ""
+    other = "tokens" if special == "text" else "text"
+    return f"{found:,} of {rows:,} rows spell special tokens{spelled}, read as {special}: {KEY}={other} reads {other}"
+
+
+def as_meant(special: Special, shards: Iterable[str]) -> Special:
+    """How rows are read: chunks, which spell EOS on purpose, always as tokens, which is told."""
+    if special == "tokens" or not joined_by_eos(shards):
+        return special
+    if world.is_main():
+        print(f"{KEY}: tokens (the rows are chunks, in which EOS joins documents)")
+    return "tokens"
+
+
+def joined_by_eos(shards: Iterable[str]) -> bool:
+    """Whether the rows are chunks in which documents are joined by EOS (granularity=chunk), by the manifests of what
+    they were made from."""
+    paths = list(shards)
+    made = {*paths, *(str(Path(path).parent) for path in paths), *(path for pair in origins(paths) for path in pair)}
+    return any(_config(path).get("granularity") == "chunk" for path in made)
+
+
+def _config(made: str) -> dict[str, Any]:
+    try:
+        return json.loads(manifest_path(made).read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
