@@ -162,9 +162,13 @@ def has_weights(path: str) -> bool:
 
 
 def check_vocabulary(model: torch.nn.Module, tokenizer, path: str) -> None:
-    """Raises UserError where the tokenizer can give a token for which the model has no embedding."""
+    """Raises UserError where the tokenizer puts a token around every text for which the model has no embedding.
+
+    Others (a padding token that was added and is never used) matter where they occur: `tokens.check_ids`.
+    """
     rows = model.get_input_embeddings().weight.shape[0]
-    if id_count(tokenizer) > rows:
+    start, end = special_tokens(tokenizer)
+    if max(start + end) >= rows:
         raise UserError(f"tokenizer and model of {path} do not fit: {id_count(tokenizer)} tokens, {rows} embeddings")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.errors import UserError
 from common.progress import Progress
 from common.temporary import told_of_temporary
 
@@ -85,6 +86,18 @@ def without_end(documents: TokenStore, tokenizer) -> TokenStore:
 def id_count(tokenizer) -> int:
     """One more than the highest token id: a vocabulary with holes has fewer tokens."""
     return max(tokenizer.get_vocab().values(), default=-1) + 1
+
+
+def check_ids(documents: TokenStore, tokenizer, model, what: str = "text") -> None:
+    """Raises UserError where one of the documents holds a token for which the model has no embedding."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    for number, document in enumerate(documents if id_count(tokenizer) > rows else ()):
+        if len(document) and document.max() >= rows:
+            token = tokenizer.convert_ids_to_tokens(int(document.max()))
+            raise UserError(
+                f"{what} {number + 1} holds the token {token}, of which the model has no embedding: tokenizer and "
+                f"model do not fit ({id_count(tokenizer)} tokens, {rows} embeddings)"
+            )
 
 
 def token_type(tokenizer) -> type:

@@ -9,6 +9,7 @@ from common import models, world
 from common.jsonl import open_source
 from common.manifest import Run, fingerprint
 from common.special_tokens import as_meant
+from common.tokens import check_ids
 from model_train import resuming
 from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
 from model_train.base import BaseTraining, TrainingRows
@@ -39,6 +40,7 @@ def train(
     corpus = _first_alone(lambda: training.corpus(rows, tokenizer))
     shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
     model = load_for_training(model_in, tokenizer, *shape, training.trust_remote_code)
+    check_ids(corpus, tokenizer, model, "document")
     scores = row_scores(rows, score_field, corpus.offsets) if world.is_main() else None
     sequences = training.sequences(corpus, training.max_tokens, training.epochs)
     begun_anew = sequences.passes % 1

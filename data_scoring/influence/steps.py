@@ -25,6 +25,7 @@ from common.model_settings import attention_identity
 from common.model_traits import check
 from common.progress import Progress
 from common.samples import Samples, load_samples, write_samples
+from common.tokens import check_ids
 from common.visible import visible
 from common.work_folder import WorkFolder, remove
 from data_scoring.influence import data_scorer
@@ -64,7 +65,8 @@ class Steps:
             return self._row_scores()
         checkpoint = str(self.work.path / "fit" / "scorer")
         self.keys.facts |= {"scored_by": checkpoint}
-        scorer, _, _ = data_scorer.load(checkpoint, self.trusted)
+        scorer, tokenizer, _ = data_scorer.load(checkpoint, self.trusted)
+        check_ids(self._scorer_samples(), tokenizer, scorer.backbone, "sample")
         return self._score(scorer, self._scorer_samples(), self.keys.scorer_max_length, ("tokenize", "fit"))
 
     def _with_checkpoint(self, checkpoint: str) -> np.ndarray | None:
@@ -87,6 +89,7 @@ class Steps:
         self.keys.facts |= {"scored_by": checkpoint, "data_scorer": facts}
         self._judge(facts)
         samples = _predictable(load_samples(self.work.path / "tokenize" / "scorer", tokenizer))
+        check_ids(samples, tokenizer, scorer.backbone, "sample")
         return self._score(scorer, samples, facts["max_length"], ("tokenize", "scorer_checkpoint"))
 
     # tokenize
@@ -130,6 +133,8 @@ class Steps:
             corpus, target = self._samples("corpus"), self._samples("target")
             if not len(target) or not len(corpus):
                 raise UserError(f"{'target set' if len(corpus) else 'corpus'}: no row has a token to predict")
+            check_ids(target, self.tokenizer, annotator, "target sample")
+            check_ids(corpus, self.tokenizer, annotator, "sample")
             facts = {"samples": len(corpus), "tokens": int(corpus.lengths.sum()), "target_samples": len(target)}
             return facts | spelled.facts()
 
@@ -221,6 +226,7 @@ class Steps:
         def compute(folder: Path) -> dict[str, Any]:
             scorer, tokenizer = self._new_scorer()
             samples = self._of_proxy(self._scorer_samples())
+            check_ids(samples, tokenizer, scorer.backbone, "sample")
             device = models.pick_device(keys.device)
             facts = fit(
                 scorer,

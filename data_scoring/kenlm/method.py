@@ -6,6 +6,7 @@ The filter of CCNet (Wenzek et al., LREC 2020, https://aclanthology.org/2020.lre
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,13 +35,22 @@ from data_scoring.kenlm.language_model import (
     unknown_share,
 )
 from data_scoring.kenlm.normalization import PRESETS, Preset, Punctuation
-from data_scoring.kenlm.tokenization import Lines, Sentences, Tokenize, sentencepiece, words
+from data_scoring.kenlm.tokenization import (
+    LONG_WORD,
+    Lines,
+    Sentences,
+    Tokenize,
+    in_long_words,
+    sentencepiece,
+    words,
+)
 
 Metric = Literal["ppl", "bpb", "bpc"]
 PART = 1024  # texts scored and saved at a time: what a killed run loses, what processes share
 PERPLEXITY_COLUMNS = 3  # of COLUMNS, which the metric ppl reads
 SAMPLE = 100  # texts whose unknown tokens are counted
 MANY_UNKNOWN = 0.5  # above this share of them, model and text hardly belong together
+MUCH_IN_LONG_WORDS = 0.2  # of the characters; English web text and Brown have less than 0.005
 
 
 class Scorer(BaseScorer):
@@ -168,15 +178,24 @@ class Scorer(BaseScorer):
             model = load_model(files.model)
             tokenize = words if files.sentencepiece is None else sentencepiece(files.sentencepiece)
             scores = Scores(self.sentences(tokenize), model, self.min_tokens)
-            unknown = unknown_share(model, scores.sentences, next(batched(texts, SAMPLE)))
+            first = next(batched(texts, SAMPLE))
+            unknown = unknown_share(model, scores.sentences, first)
             if unknown > MANY_UNKNOWN:
                 print(f"warning: the model does not know {unknown:.0%} of the first tokens: another tokenizer?")
+            facts = {"unknown_tokens": round(unknown, 4)}
+            if self.tokenizer == "words":
+                facts["in_long_words"] = round(in_long_words(chain.from_iterable(map(scores.sentences, first))), 4)
             self._score_parts(scores, texts, folder, columns)
-            return {"unknown_tokens": round(unknown, 4)}
+            return facts
 
         self.facts |= self.reading()
         identity = self.reading() | {"min_tokens": self.min_tokens}
         self.facts |= work.step("score", identity, ["data", "reading", *made_from], compute)
+        if (share := self.facts.get("in_long_words", 0)) > MUCH_IN_LONG_WORDS:
+            self.warnings.append(
+                f"{share:.0%} of the text is in words of more than {LONG_WORD} characters: a language without spaces "
+                "between words is ranked at chance by words; tokenizer=sentencepiece cuts it into pieces"
+            )
         if not all(_holds(part, columns) for part in parts):
             print("score: an older version kept perplexities alone; the texts are read once more")
             compute(folder)

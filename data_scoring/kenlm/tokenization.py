@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from common.errors import UserError
 from common.files import atomic_file
 from data_scoring.kenlm.normalization import Normalization
@@ -15,6 +17,7 @@ Tokenize = Callable[[str], list[str]]
 
 MARK = r"!-/:-@\[-`{-~"  # ASCII punctuation, as ranges
 WORD = re.compile(rf"[^\s{MARK}]+(?:'[^\s{MARK}]+)*|[{MARK}]")
+LONG_WORD = 16  # characters
 PIECE = 4000  # characters of the longest text that the training of SentencePiece sees
 THREADS = 4  # of that training; fixed, since the number decides in which order it adds up
 
@@ -43,6 +46,12 @@ class Sentences:
 def words(line: str) -> list[str]:
     """Words and ASCII punctuation marks; an apostrophe inside a word is part of it."""
     return WORD.findall(line)
+
+
+def in_long_words(sentences: Iterable[list[str]]) -> float:
+    """The share of the characters that stand in words of more than LONG_WORD: much, where no spaces part words."""
+    lengths = np.array([len(word) for sentence in sentences for word in sentence])
+    return float(lengths[lengths > LONG_WORD].sum() / max(1, lengths.sum()))
 
 
 def sentencepiece(path: str) -> Tokenize:

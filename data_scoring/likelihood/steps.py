@@ -21,7 +21,7 @@ from common.model_traits import check
 from common.progress import Progress
 from common.samples import load_samples, write_samples
 from common.special_tokens import Spelled, identity_of
-from common.tokens import special_tokens, without_end
+from common.tokens import check_ids, special_tokens, without_end
 from common.work_folder import WorkFolder
 from data_scoring.likelihood.scorer import LikelihoodScorer
 
@@ -114,6 +114,7 @@ class RowLikelihood:
         weights = torch.float32 if autocast else dtype
         model = self._model(dtype=weights, attn_implementation=self.keys.attention).to(device)
         check(model, self.keys.max_length)
+        check_ids(self.documents, self.tokenizer, model)
         return TokenLogProbabilities(model, autocast)
 
     def _model(self, **options: Any) -> torch.nn.Module:

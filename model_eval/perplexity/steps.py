@@ -13,6 +13,7 @@ from common.model_settings import attention_identity
 from common.model_traits import check
 from common.special_tokens import Special, identity_of
 from common.texts import Texts
+from common.tokens import check_ids
 from common.work_folder import WorkFolder
 from model_eval.items import digest, items_of, save_items
 from model_eval.perplexity.loss import Corpus, statistics
@@ -82,4 +83,6 @@ class Steps:
         model = models.load_model(path, self.tokenizer, **options).to(self.device)
         longest = max(int(corpus.documents.lengths.max()) for corpus in self.corpora)
         check(model, min(self.max_length, longest))
+        for corpus in self.corpora:
+            check_ids(corpus.documents, self.tokenizer, model, f"{corpus.name}: row")
         return TokenLogProbabilities(model)

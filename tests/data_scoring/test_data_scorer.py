@@ -19,6 +19,7 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertModel,
+    ConvBertConfig,
     PreTrainedTokenizerFast,
     RobertaConfig,
     T5Config,
@@ -30,7 +31,7 @@ from common import models
 from common.errors import UserError
 from common.model_traits import check_positions
 from common.samples import Samples
-from common.tokens import encode
+from common.tokens import TokenStore, encode
 from common.tokens import tokenize as tokenize_texts
 from data_scoring.influence import data_scorer, fitting
 from tests.models import byte_tokenizer, save_model
@@ -390,3 +391,27 @@ def test_a_scorer_of_the_hub_is_taken_from_the_cache(tmp_path, monkeypatch):
         )
     loaded, _, facts = data_scorer.load("some/scorer")
     assert facts == {"method": "pds"} and same_weights(loaded, scorer)
+
+
+def test_a_backbone_that_sees_padding_reads_rows_of_one_length_together():
+    """ConvBERT's convolutions look at what stands behind a text, masked or not."""
+    torch.manual_seed(0)
+    keys = {name: SHAPE[name] for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")}
+    config = ConvBertConfig(**keys, num_attention_heads=4, embedding_size=16, head_ratio=1, max_position_embeddings=64)
+    backbone = AutoModel.from_config(config)
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    scorer = data_scorer.DataScorer(backbone.eval())
+    assert not scorer.mixed_lengths and not scorer.causal
+    ids = np.random.default_rng(0).integers(0, 258, 67)
+    lengths = np.array([5, 9, 30, 9, 14])
+    documents = TokenStore(ids, np.cumsum(lengths) - lengths, lengths)
+    alone = [data_scorer.predict(scorer, documents.take(np.array([row])), 1000)[0] for row in range(5)]
+    np.testing.assert_allclose(data_scorer.predict(scorer, documents, 1000), alone, rtol=1e-5)
+    scorer.train()  # without dropout, so that the groups of training can be compared
+    for module in scorer.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    grouped = scorer(**data_scorer.to_batch(list(documents)))["logits"]
+    np.testing.assert_allclose(grouped.detach().numpy(), alone, rtol=1e-4)

@@ -239,3 +239,16 @@ def test_no_hub_is_one_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 2
     assert done.stderr.split("\n")[-2].startswith("error: ") and "no/such" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("この川は春になると水位が大きく上がるため近くに住む人々は早めに準備をしなければなりません。", True),
+        ("แม่น้ำสายนี้จะมีระดับน้ำสูงขึ้นมากในฤดูใบไม้ผลิ ดังนั้นชาวบ้านใกล้เคียงต้องเตรียมตัวล่วงหน้า", True),
+        ("The river rises in spring, so that those who live near it have to prepare in time.", False),
+    ],
+)
+def test_words_of_a_language_without_spaces_are_told(tmp_path, arpa, text, told):
+    _, scorer = scores([text] * 3, tmp_path, model_path=arpa)
+    assert any("tokenizer=sentencepiece" in warning for warning in scorer.warnings) == told

@@ -110,7 +110,7 @@ def test_bad_input_is_one_line(here, model, capsys, words, message):
     save_model(here / "bare")
     (here / "bare" / "model.safetensors").unlink()
     tokenizer = byte_tokenizer()
-    tokenizer.add_tokens(["another"])
+    tokenizer.add_special_tokens({"bos_token": "another"})
     save_model(here / "odd")
     tokenizer.save_pretrained(here / "odd")
     capsys.readouterr()

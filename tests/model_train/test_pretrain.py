@@ -173,7 +173,7 @@ def test_bad_calls(files, capsys, extra, message):
 def test_a_vocabulary_larger_than_the_embedding(files, capsys):
     folder, model = files
     tokenizer = byte_tokenizer()
-    tokenizer.add_tokens(["<more>"])
+    tokenizer.add_special_tokens({"bos_token": "<more>"})
     tokenizer.save_pretrained(model)
     for weights in ("from_scratch=true", "from_scratch=false"):
         assert train(folder, model, weights) == 2
