@@ -148,7 +148,8 @@ def _replace_folder(draft: Path, place: Path) -> None:
     old = _old(place)
     discard(old)  # of a killed run; what it stood for is in its place
     if exchange(draft, place):
-        os.rename(draft, old)
+        with contextlib.suppress(OSError):  # it is removed below all the same
+            os.rename(draft, old)
     else:
         os.rename(place, old)
         try:
@@ -158,6 +159,7 @@ def _replace_folder(draft: Path, place: Path) -> None:
             raise
     flush(place.parent)
     discard(old)
+    discard(draft)
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -28,6 +28,6 @@ def check(training: BaseTraining, rows: TrainingRows, score_field: str | None, m
         shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
         load_for_training(model_in, tokenizer, *shape, training.trust_remote_code, weights=False)
     if training.heldout_data is not None:
-        with open_source(training.heldout_data, whole=False) as source:
+        with open_source(training.heldout_data, whole=False, key="heldout_data") as source:
             heldout = TrainingRows(source, [], rows.on_bad_row)
             check_first(heldout, training.reading(source)[0], training.encoder(tokenizer) if tokenizer else None)

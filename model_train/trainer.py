@@ -16,7 +16,7 @@ from common import world
 from common.config import did_you_mean, load_yaml
 from common.errors import UserError
 from common.tokens import IGNORED
-from common.training import EvaluationBar, trainer_arguments
+from common.training import EvaluationBar, check_account, trainer_arguments
 from model_train.base import BaseTraining
 from model_train.checkpoints import PICKLED, WRITING, AtomicCheckpoints, check_space, forget_unfinished
 from model_train.output_layer import chunk_the_loss
@@ -205,6 +205,7 @@ def check_trackers(report_to: str | list[str]) -> None:
             raise UserError(f"report_to: unknown tracker '{name}'{did_you_mean(name, INTEGRATION_TO_CALLBACK)}")
         if name in INTEGRATION_TO_CALLBACK and name not in get_available_reporting_integrations():
             raise UserError(f"report_to={name}: it is not installed (pip install {name})")
+    check_account(report_to)
 
 
 @torch.no_grad()

@@ -138,7 +138,7 @@ class Scorer(BaseScorer):
         if self.sentencepiece_model is not None:
             sentencepiece(self.sentencepiece_model)
         if self.model_path is None:
-            with open_source(self.train_data, whole=False) as source:
+            with open_source(self.train_data, whole=False, key="train_data") as source:
                 first_texts(source, self.train_field)
         elif is_hub_id(self.model_path):
             check_hub(self.model_path, self.language)
