@@ -118,7 +118,7 @@ def check(model: str, keys: dict[str, Any]) -> None:
     preflight.refuse_code(plan, keys["allow_code_execution"])
     preflight.look(plan)
     if keys["contamination_data"] is not None:
-        with open_source(keys["contamination_data"], whole=False) as source:
+        with open_source(keys["contamination_data"], whole=False, key="contamination_data") as source:
             first_texts(source, keys["contamination_field"])
     if plan.left():
         settle(model, plan.needs_hub())

@@ -33,7 +33,7 @@ def test_a_pipe_is_not_replaced(folder, capsys):
     os.mkfifo("pipe")
     with pytest.raises(UserError, match="pipe is no regular file"):
         write_text("pipe", "text")
-    assert main(SELECTION, ["in.jsonl", "pipe", "top-r"]) == 2
+    assert main(SELECTION, ["in.jsonl", "pipe", "top-r", "direction=higher"]) == 2
     assert "pipe is no regular file" in capsys.readouterr().err
     assert not (folder / "pipe").is_file() and len(list(folder.iterdir())) == 2
 
