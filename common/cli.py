@@ -192,10 +192,8 @@ def _check_path(name: str, path: str) -> None:
     short = name.split(".")[0]
     if not path:
         raise UserError(f"{name} is empty (an unset variable?)")
-    if path.startswith(("~", "$")) and not os.path.exists(path):
-        raise UserError(
-            f"{short}={path}: the shell has not put a path in its place (no quotes, or $HOME in double ones)"
-        )
+    if path.startswith("~") and not os.path.exists(path):
+        raise UserError(f"{short}={path}: ~ stands for a folder in front of a word without quotes only")
     if "://" in path:
         hub = ", or an id of the hub (owner/name)," if "MODEL" in name else ""
         raise UserError(f"{short}={path}: a path of this machine{hub} is wanted")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.durable import discard, flush, forget_old, publish, recover
+from common.durable import discard, flush, forget_old, publish, recover, remove_lock
 from common.errors import UserError
 from common.files import manifest_path, partial_path, pending_path, read_json, write_text
 from common.fingerprint import OWN, as_once, files_of, fingerprint, same_content, same_content_of_all, stamps
@@ -135,6 +135,7 @@ class Run:
             self._publish_manifest()
         with contextlib.suppress(OSError):  # of a run of the same call that was killed at its last steps
             forget_old(self.output)
+            remove_lock(self.output.with_name(f".{self.output.name}.lock"))
             partial_path(manifest_path(self.output)).unlink()
         print(f"{visible(self.output)} is up to date (same input, method and configuration); delete it to run again")
         return True

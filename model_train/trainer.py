@@ -114,7 +114,8 @@ def fit(
     if world.is_main():
         tokenizer.save_pretrained(place.folder)
         (place.folder / PICKLED).unlink(missing_ok=True)
-        shutil.rmtree(place.folder / WRITING, ignore_errors=True)
+        if (place.folder / WRITING).exists():
+            shutil.rmtree(place.folder / WRITING)  # or the model would be published with it
     return _facts(model, trainer, sequences, learning_rate)
 
 

@@ -88,8 +88,12 @@ WORDS = [  # the order of words, options, blanks, other names
     (EVALUATION, "model o.yaml perplexity", "data: no such file: data/python-stdlib/heldout.jsonl; python utils.py"),
 ]
 PATHS = [  # what is read and written
-    (SELECTION, "~/a.jsonl o.jsonl top-r", "IN=~/a.jsonl: the shell has not put a path in its place"),
-    (SELECTION, "a.jsonl $OUT/o.jsonl top-r", "OUT=$OUT/o.jsonl: the shell has not put a path in its place"),
+    (SCORING, "a.jsonl o.jsonl kenlm score_field=k model_path=b.jsonl", "(train_data=b.jsonl trains one)"),
+    (
+        SELECTION,
+        "~/a.jsonl o.jsonl top-r",
+        "IN=~/a.jsonl: ~ stands for a folder in front of a word without quotes only",
+    ),
     (SCORING, "a.jsonl o.jsonl kenlm train_data=~/b.jsonl", "~ stands for no folder here, write the path in full"),
     (SELECTION, "a.jsonl new/ top-r", "OUT=new/ is a folder: name a file in it, or rows_per_shard=N"),
     (SCORING, "a.jsonl new/ kenlm", "OUT=new/ is a folder: name a file in it"),

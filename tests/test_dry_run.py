@@ -158,6 +158,7 @@ PROBLEMS = [
         ["in.jsonl", "results", "combine", "fields=[id]", "lower_is_better=[]", "overwrite=true"],
         "it is a folder",
     ),
+    (TRAINING, ["in.jsonl", "model", "in.jsonl/out", "pretrain", "max_length=64"], "cannot write in.jsonl/out"),
     (TRAINING, ["in.jsonl", "model", "results", "pretrain"], "results exists and is no unchanged result"),
     (EVALUATION, ["model", "results", "perplexity", "data=in.jsonl"], "cannot write results: it is a folder"),
     (EVALUATION, ["model", "notes.jsonl", "perplexity", "data=in.jsonl"], "exists and is no result of model_eval"),

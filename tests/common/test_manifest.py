@@ -12,6 +12,7 @@ from common import contents
 from common import fingerprint as fingerprint_module
 from common.cli import main
 from common.contents import sampled_digest
+from common.durable import lock_file
 from common.manifest import Run, fingerprint, manifest_path, pending_path, read_manifest, same_content, version_news
 from data_ordering.entry import STAGE as ORDERING
 from data_selection.entry import STAGE as SELECTION
@@ -203,3 +204,12 @@ def test_a_pipe_in_place_of_a_manifest_is_not_waited_for(folder):
     assert read_manifest("out.jsonl") is None and select() == 2
     (folder / "out.jsonl").unlink()
     assert select() == 0 and read_manifest("out.jsonl")["rows_out"] == 150
+
+
+def test_the_lock_that_a_killed_run_left_is_removed_unless_a_run_holds_it(folder):
+    assert select() == 0
+    lock = folder / ".out.jsonl.lock"
+    with lock_file(lock, "busy"):
+        assert select() == 0 and lock.exists()
+    lock.touch()
+    assert select() == 0 and not lock.exists()
