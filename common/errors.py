@@ -14,11 +14,8 @@ from common.visible import brief, visible
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 LONGEST = 4000  # characters of a line of a message; of a value in it fewer are shown
-DISK_SIGNS = (
-    "(os error ",
-    "PytorchStreamWriter failed",
-    "inline_container.cc",
-)  # of libraries with errors of their own
+# Of libraries that have errors of their own.
+DISK_SIGNS = ("(os error ", "PytorchStreamWriter failed", "inline_container.cc")
 MEMORY_KEYS = "batch_size, batch_tokens, max_length, workers or NPROC"
 SAID = "said"  # a file in the log folder of a process of torchrun: its error is on the screen
 

@@ -64,8 +64,6 @@ def check_output(run: Run, resume: str) -> None:
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     made = read_manifest(output, run.quick)
-    if made is None and _was_changed(output):
-        raise UserError(f"{output} was changed since it was made: remove it or choose another")
     if made is None or made.get("stage") != stage:
         made = _record(newest_checkpoint(output))  # a run that was killed before its manifest
     if made is None:
@@ -166,14 +164,6 @@ def _make_room(output: Path, work: Path, run: Run, resume: str) -> None:
     work.mkdir(exist_ok=True)
     if checkpoint is not None:
         print(f"going on from {visible(checkpoint)}")
-
-
-def _was_changed(output: Path) -> bool:
-    """Whether a manifest is there, where it is not that of what lies there; a damaged one says nothing."""
-    try:
-        return "output" in read_json(manifest_path(output))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return False
 
 
 def _record(checkpoint: Path | None) -> dict[str, Any] | None:

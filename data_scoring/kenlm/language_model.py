@@ -45,7 +45,7 @@ def files_of(path: str, language: str) -> Files:
         if found is None:
             raise UserError(f"{path} has no model for language {language} ({language}.arpa.bin)")
     elif path.endswith(shards.SUFFIXES):
-        raise UserError(f"model_path {path}: JSON lines are no n-gram model (train_data={path} trains one)")
+        raise UserError(f"cannot load the n-gram model {path}: it holds JSON lines (train_data={path} trains one)")
     elif (found := Path(path)).is_file():
         language = next((found.name.removesuffix(s) for s in SUFFIXES if found.name.endswith(s)), found.name)
     else:

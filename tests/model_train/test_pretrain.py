@@ -151,17 +151,6 @@ def test_run_killed_just_before_its_manifest_can_be_repeated(files):
     assert (folder / "out.manifest.json").exists()
 
 
-def test_a_finished_model_that_was_changed_is_not_replaced(files, capsys):
-    folder, model = files
-    assert train(folder, model, "max_tokens=50") == 0
-    (folder / "out/README.md").write_text("mine")
-    capsys.readouterr()
-    for keys in ([], ["resume=never"]):
-        assert train(folder, model, "max_tokens=50", *keys) == 2
-        assert "was changed since it was made: remove it or choose another" in capsys.readouterr().err
-    assert (folder / "out/README.md").read_text() == "mine"
-
-
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
