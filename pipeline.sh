@@ -12,6 +12,7 @@
 set -euo pipefail
 
 root="$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")"
+source "$root/common/no_words.sh"
 
 # What to run on: JSONL files with a `text` field, and an untrained or trained model (folder or hub id).
 stdlib="$root/data/python-stdlib"

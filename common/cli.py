@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import difflib
 import importlib
 import os
 import sys
@@ -18,6 +19,7 @@ from common.errors import UserError, exit_code
 from common.launch import describe as describe_launch
 from common.launch import follow_launcher, launch, wanted
 from common.mistakes import as_pair, check_order
+from common.redaction import publish_names, redacted
 from common.shards import check_suffix
 from common.terminal import detach_input, say
 from common.visible import brief, visible
@@ -131,7 +133,7 @@ def _dispatch(stage: Stage, words: list[str]) -> None:
     if DRY_RUN in flags or KEYS_ONLY in flags:
         paths = visible(" -> ".join(call.paths))
         text = f"# {stage.name} {call.method_name}: {paths} (keys from {visible(config_path or 'defaults')})\n"
-        text += yaml.safe_dump(call.config, sort_keys=False, allow_unicode=True)
+        text += yaml.safe_dump(redacted(call.config), sort_keys=False, allow_unicode=True)
         say(text + (f"# launch: {visible(describe_launch(f'{stage.name}.entry', words))}\n" if several else ""))
         return
     for path in call.paths:
@@ -168,7 +170,11 @@ def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path |
     overrides = pairs(rest)
     given = (load_yaml(config_path) if config_path else {}) | overrides
     stage_keys, method_keys = keys_for(stage, method, given)
+    publish_names([stage.name, name, *stage_keys, *method_keys])
     config = resolve(stage_keys | method_keys, config_path, overrides)
+    if stage.paths[-1] == "OUT.jsonl" and words[count - 1].endswith("/") and not config.get("rows_per_shard"):
+        cure = ", or rows_per_shard=N for a folder of parts" if "rows_per_shard" in config else ""
+        raise UserError(f"OUT={words[count - 1]} is a folder: name a file in it{cure}")
     call = Call(
         stage=stage.name,
         paths=tuple(words[:count]),
@@ -186,6 +192,8 @@ def _check_path(name: str, path: str) -> None:
     short = name.split(".")[0]
     if not path:
         raise UserError(f"{name} is empty (an unset variable?)")
+    if path.startswith("~") and not os.path.exists(path):
+        raise UserError(f"{short}={path}: ~ stands for a folder in front of a word without quotes only")
     if "://" in path:
         hub = ", or an id of the hub (owner/name)," if "MODEL" in name else ""
         raise UserError(f"{short}={path}: a path of this machine{hub} is wanted")
@@ -201,6 +209,10 @@ def _check_options(stage: Stage, words: list[str]) -> None:
     named = [word for word in words if word in method_names(stage.name)]
     keys = [key for some in keys_for(stage, load_method(stage, named[0])[0]) for key in some] if named else []
     cure = as_pair(words, place, keys)
+    if words[place] == "-":
+        cure = "; standard input is /dev/stdin"
+    elif close := difflib.get_close_matches(words[place].replace("_", "-"), FLAGS, 1, 0.8):
+        cure = f"; did you mean '{close[0]}'?"
     raise UserError(f"unknown option {brief(words[place])}: only --help and --dry-run, all else is key=value{cure}")
 
 

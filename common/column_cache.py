@@ -23,6 +23,7 @@ from common import json_line, jsonl, shards
 from common.cache import cache_folder, trim
 from common.columns import Column, Table, scan
 from common.contents import stamp_of
+from common.files import read_json
 from common.jsonl import BadRowPolicy, Rows, Source
 
 LEAST_SOURCE = 16 * 2**20  # bytes: a smaller source is scanned sooner than looked up
@@ -81,7 +82,7 @@ def _digest(arrays: Sequence[np.ndarray]) -> str:
 
 def _load(entry: Path, columns: Sequence[Column], source: Source) -> Table:
     """Raises: OSError, ValueError or KeyError where the entry is not there or not whole."""
-    facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
+    facts = read_json(entry / "facts.json")
     arrays = [np.load(entry / f"{number}.npy", mmap_mode="r") for number in range(2 + len(columns))]
     if _digest(arrays) != facts["digest"]:
         raise ValueError("damaged")

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import msgspec
 
 from common.errors import UserError
-from common.mistakes import did_you_mean
+from common.mistakes import did_you_mean, meant_value
 from common.visible import brief
 from common.yaml_text import YamlFault, parse_yaml, read_yaml
 
@@ -172,23 +172,29 @@ def _checked(key: Key, value: Any, origin: str, is_text: bool) -> Any:
         except UnicodeEncodeError:  # of a lone surrogate that was to be a number
             failure = NO_UNICODE
             continue
-        if isinstance(checked, float) and math.isnan(checked):
-            failure = "NaN is not a value"
-        elif isinstance(checked, int) and not -LARGEST <= checked < LARGEST:
-            failure = "out of range"
-        elif _unwritable(key, checked):
-            failure = NO_UNICODE
-        else:
+        failure = _fault(key, checked)
+        if not failure:
             return checked
     shown = f"{brief(_plain(value))} is not valid: {brief(failure)}"
-    raise UserError(f"{origin}{key.name}: {shown} (allowed: {type_text(key.type)})")
+    cure = meant_value(key.name, value, failure)
+    raise UserError(f"{origin}{key.name}: {shown} (allowed: {type_text(key.type)}){cure}")
 
 
-def _unwritable(key: Key, value: Any) -> bool:
-    """Whether a checked value holds a text that no file name can be, or no field of a row."""
-    pattern = NO_TEXT if TEXTS.search(key.name) else NO_PATH
-    parts = value if isinstance(value, list) else [value]
-    return any(isinstance(part, str) and pattern.search(part) for part in parts)
+def _fault(key: Key, value: Any) -> str:
+    """What is wrong with a value of the right type: a number that is none, a text that no field or path can be."""
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN is not a value"
+    if isinstance(value, int) and not -LARGEST <= value < LARGEST:
+        return "out of range"
+    is_text = TEXTS.search(key.name)
+    parts = [part for part in (value if isinstance(value, list) else [value]) if isinstance(part, str)]
+    if any((NO_TEXT if is_text else NO_PATH).search(part) for part in parts):
+        return NO_UNICODE
+    if "" in parts and key.name != "separator":
+        return "it is empty (an unset variable?)"
+    if not is_text and any(part.startswith("~/") for part in parts):
+        return "~ stands for no folder here, write the path in full"
+    return ""
 
 
 def _plain(value: Any) -> str:

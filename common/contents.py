@@ -20,7 +20,7 @@ import xxhash
 from common.cache import cache_folder
 from common.durable import flush_tree
 from common.errors import UserError
-from common.files import write_text
+from common.files import read_json, write_text
 
 LARGE = 64 * 2**20  # bytes from which a digest is remembered
 BLOCK = 2**20
@@ -131,7 +131,7 @@ def seal(folder: Path) -> None:
 def broken(folder: Path) -> str | None:
     """The first file of a sealed folder that is missing or holds something else; the seal, where there is no such."""
     try:
-        record = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        record = read_json(folder / SEAL)
         return next(iter(damaged(folder, record)), None)
     except (OSError, ValueError, AttributeError, RecursionError):
         return SEAL

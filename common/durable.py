@@ -91,6 +91,13 @@ def lock_file(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
             path.unlink(missing_ok=True)  # one that waits for it finds it gone, and makes another
 
 
+def remove_lock(path: Path) -> None:
+    """Remove what a killed run has left of `lock_file`; where a run holds it, nothing happens."""
+    if path.is_file():
+        with contextlib.suppress(UserError), lock_file(path, "held"):
+            pass
+
+
 def is_same(path: Path, descriptor: int) -> bool:
     """Whether `path` itself, not what it may link to, is the opened file."""
     try:
@@ -148,7 +155,8 @@ def _replace_folder(draft: Path, place: Path) -> None:
     old = _old(place)
     discard(old)  # of a killed run; what it stood for is in its place
     if exchange(draft, place):
-        os.rename(draft, old)
+        with contextlib.suppress(OSError):  # it is removed below all the same
+            os.rename(draft, old)
     else:
         os.rename(place, old)
         try:
@@ -158,6 +166,7 @@ def _replace_folder(draft: Path, place: Path) -> None:
             raise
     flush(place.parent)
     discard(old)
+    discard(draft)
 
 
 def exchange(one: Path, other: Path) -> bool:

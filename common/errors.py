@@ -14,7 +14,8 @@ from common.visible import brief, visible
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 LONGEST = 4000  # characters of a line of a message; of a value in it fewer are shown
-DISK_SIGNS = ("(os error ", "PytorchStreamWriter failed")  # of libraries that have errors of their own
+# Of libraries that have errors of their own.
+DISK_SIGNS = ("(os error ", "PytorchStreamWriter failed", "inline_container.cc")
 MEMORY_KEYS = "batch_size, batch_tokens, max_length, workers or NPROC"
 SAID = "said"  # a file in the log folder of a process of torchrun: its error is on the screen
 
@@ -67,8 +68,11 @@ def _exit_code(work: Callable[[], None]) -> int:
             _say(f"error: {place}{error.strerror}")
             return 2
         first = str(error).partition("\n")[0]
+        if isinstance(error, RuntimeError) and first.startswith("Symlink loop"):  # of pathlib, before Python 3.13
+            _say(f"error: {visible(first)}")
+            return 2
         if any(sign in first for sign in DISK_SIGNS):
-            _say(f"error: cannot read or write: {visible(first)}")
+            _say(f"error: cannot read or write (is the disk full?): {visible(first)}")
             return 2
         raise
     if (error := failure()) and error.errno != errno.EPIPE:

@@ -3,11 +3,12 @@
 import contextlib
 import errno
 import glob
+import json
 import os
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from common.durable import discard, held, is_same, open_own, open_own_folder, publish, recover
 from common.errors import UserError
@@ -99,6 +100,13 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """A UTF-8 file, whole or not at all. Raises: UserError as `atomic_file`."""
     with atomic_file(path) as draft:
         draft.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file. Raises: OSError where it cannot be read, or is no file; ValueError for broken JSON."""
+    if not path.is_file() and path.exists():  # a pipe would be waited for
+        raise OSError(errno.EINVAL, "no regular file", str(path))
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def save_array(path: Path, array: "np.ndarray") -> None:

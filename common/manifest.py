@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.durable import discard, flush, forget_old, publish, recover
+from common.durable import discard, flush, forget_old, publish, recover, remove_lock
 from common.errors import UserError
-from common.files import manifest_path, partial_path, pending_path, write_text
+from common.files import manifest_path, partial_path, pending_path, read_json, write_text
 from common.fingerprint import OWN, as_once, files_of, fingerprint, same_content, same_content_of_all, stamps
 from common.visible import visible
 
@@ -32,7 +32,7 @@ def read_manifest(output: str | Path, quick: bool = False) -> dict[str, Any] | N
 def _describing(path: Path, output: str | Path, quick: bool = False) -> dict[str, Any] | None:
     """The manifest at `path`, if it is one of what lies at `output`; a damaged one counts as none."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if same_content(content["output"], fingerprint(output, quick=quick)):
             return content
     return None
@@ -135,6 +135,7 @@ class Run:
             self._publish_manifest()
         with contextlib.suppress(OSError):  # of a run of the same call that was killed at its last steps
             forget_old(self.output)
+            remove_lock(self.output.with_name(f".{self.output.name}.lock"))
             partial_path(manifest_path(self.output)).unlink()
         print(f"{visible(self.output)} is up to date (same input, method and configuration); delete it to run again")
         return True
@@ -174,11 +175,12 @@ class Run:
         }
         pending = pending_path(self.output)
         discard(pending)
-        write_text(pending, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         try:
+            write_text(pending, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
             publish(draft, self.output)
         except BaseException:
-            pending.unlink(missing_ok=True)
+            if _describing(pending, self.output) is None:  # else OUT is in its place, and only its folder not flushed
+                pending.unlink(missing_ok=True)
             raise
         self._publish_manifest()
 

@@ -274,7 +274,9 @@ def loading(path: str, what: str) -> Iterator[None]:
     local = Path(path).is_dir()
     if not local and (Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1):
         hub = path.partition("huggingface.co/")[2].split("/")[:2]  # of an address
-        raise UserError(f"no model folder {path}" + (f": as an id of the hub it is {'/'.join(hub)}" if hub[0] else ""))
+        cure = f": as an id of the hub it is {'/'.join(hub)}" if hub[0] else ""
+        cure = ": it is a file (name the folder that holds config.json)" if Path(path).is_file() else cure
+        raise UserError(f"no model folder {path}{cure}")
     before = remote_code.loaded()
     try:
         yield

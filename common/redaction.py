@@ -12,9 +12,12 @@ from typing import Any, TextIO
 from urllib.parse import quote, urlsplit
 
 STRIPPED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")  # that libraries read as they stand
-SECRET = re.compile(r"(TOKEN|API_KEY|PASSWORD|SECRET|SECRET_ACCESS_KEY)$")  # names of variables that hold one
+SECRET = re.compile(  # names of variables that hold one
+    r"(TOKEN|API_?KEY|PASSWORD|PASSWD|PASSPHRASE|SECRET|(SECRET|ACCESS|PRIVATE)_KEY|(^|_)PAT)$"
+)
 SHORTEST = 6  # characters; what is shorter is no secret, and may be part of any word
 HIDDEN = "***"
+_public: set[str] = set()
 
 
 def protect_secrets() -> None:
@@ -26,13 +29,28 @@ def protect_secrets() -> None:
         sys.stdout, sys.stderr = map(_hiding, (sys.stdout, sys.stderr))
 
 
+def publish_names(names: Iterable[str]) -> None:
+    """Names that the documentation has, of keys say: a secret that is one of them, or a part of one, is not hidden."""
+    _public.update(names)
+
+
 def redact(text: str) -> str:
     """`text` with HIDDEN in place of every secret of the environment, as it is or in the escapes of Python and URLs."""
     forms = {form for secret in _secrets() for form in _forms(secret) if len(form) >= SHORTEST}
+    forms = {form for form in forms if not any(form in name for name in _public)}
     if not forms:
         return text
     longest_first = sorted(forms, key=len, reverse=True)
     return re.sub("|".join(map(re.escape, longest_first)), HIDDEN, text)
+
+
+def redacted(value: Any) -> Any:
+    """`redact` for the texts of a configuration, before it is written as YAML, in which a bare `***` is an alias."""
+    if isinstance(value, dict):
+        return {key: redacted(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [redacted(one) for one in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 def _secrets() -> Iterator[str]:

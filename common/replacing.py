@@ -1,14 +1,14 @@
 """What an output may replace: an earlier output of these stages or IN itself, and nothing else without a word."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.manifest import manifest_path, pending_path, read_manifest
+from common.files import manifest_path, pending_path, read_json
+from common.manifest import read_manifest
 
 MADE_BY = ("data_scoring", "data_selection", "data_ordering")
 CURE = "overwrite_out=true replaces it"
@@ -72,7 +72,7 @@ def _inputs(made: Path) -> Iterator[str]:
     """Paths of what a manifest says that something was made from; its content is not compared."""
     for path_of in (manifest_path, pending_path):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            content: Mapping[str, Any] = json.loads(path_of(made).read_text(encoding="utf-8"))
+            content: Mapping[str, Any] = read_json(path_of(made))
             for entry in content["inputs"].values():
                 for one in entry if isinstance(entry, list) else [entry]:
                     if "path" in one:

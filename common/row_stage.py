@@ -142,6 +142,8 @@ def _of_rejects(run: Run, rejects: str | None) -> list[Run]:
 def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source, run: Run) -> None:
     share = facts["rows_out"] / facts["rows_in"]
     print(f"{call.method_name}: {verb} {facts['rows_out']:,} of {facts['rows_in']:,} rows ({share:.1%})")
+    if not facts["rows_out"]:
+        print("  warning: no row is kept, and a file without rows is read by no stage")
     if band := facts.get("band"):
         print(f"  kept: {band}")
     if source.dropped:

@@ -25,6 +25,7 @@ from common.column_cache import reading_key
 from common.contents import broken, seal
 from common.durable import lock_file, publish
 from common.errors import UserError
+from common.files import read_json
 from common.jsonl import Source
 from common.tokens import TokenStore, memory_mapped, token_type
 from common.visible import visible
@@ -125,7 +126,7 @@ def _write(
 
 def _load(entry: Path, kind: type) -> Corpus:
     os.utime(entry)  # used last
-    facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
+    facts = read_json(entry / "facts.json")
     index = memory_mapped(entry / "index.bin", np.int64).reshape(-1, COLUMNS)
     learned = memory_mapped(entry / "learned.bin", bool)
     return Corpus(memory_mapped(entry / "tokens.bin", kind), index, learned if len(learned) else None, facts)

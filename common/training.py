@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
+from common.errors import UserError
 from common.progress import Progress
 
 
@@ -32,6 +33,19 @@ def trainer_arguments(
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one process is one device: no silent DataParallel
     return arguments
+
+
+def check_account(trackers: str | list[str]) -> None:
+    """Raises UserError where Weights & Biases has no key, which it would say when the model is loaded."""
+    online = os.environ.get("WANDB_MODE", "online") == "online"
+    if not online or "wandb" not in ([trackers] if isinstance(trackers, str) else trackers):
+        return
+    import wandb  # installed where it is asked for
+
+    try:
+        wandb.login()
+    except wandb.errors.UsageError as error:
+        raise UserError(f"report_to=wandb: {error} (WANDB_API_KEY, or WANDB_MODE=offline)") from None
 
 
 class TrainingBar(TrainerCallback):

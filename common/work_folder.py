@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,24 @@ from common import world
 from common.contents import damaged, record_of, unreadable
 from common.durable import discard, flush, flush_tree, held, open_own
 from common.errors import UserError
-from common.files import partial_path, write_text
+from common.files import partial_path, read_json, write_text
 from common.manifest import Run, version_news
 from common.visible import visible
 
 RECORD = "step.json"  # in the folder of a step: its identity, whether it is complete, its files, its facts
 TRASH = ".delt-trash"
 OLDER = "; its inputs are compared as an older version recorded them"
+
+
+def check_work_dir(path: Path, read: Iterable[str]) -> None:
+    """Raises UserError where a work_dir cannot be written, or lies in a folder that is `read`, as a model is."""
+    if within := next(
+        (one for one in read if Path(one).is_dir() and path.resolve().is_relative_to(Path(one).resolve())), None
+    ):
+        raise UserError(f"work_dir {path} lies in {within}, which is read: choose another")
+    folder = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"work_dir {path} cannot be used: {folder} is no folder that can be written")
 
 
 class WorkFolder:
@@ -167,7 +178,7 @@ class WorkFolder:
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of a step's folder; empty where there is none, or a damaged one."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / RECORD)
         identity = record["identity"]
         whole = isinstance(identity["keys"], dict) and isinstance(identity["after"], dict)
         whole &= not record.get("complete") or "facts" in record
@@ -179,7 +190,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 def _has_damaged_record(folder: Path) -> bool:
     """Whether there is a record of ours that cannot be read, rather than another's file of that name."""
     try:
-        return "identity" in json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return "identity" in read_json(folder / RECORD)
     except OSError:
         return False
     except (ValueError, RecursionError):

@@ -23,7 +23,7 @@ from common.special_tokens import as_meant
 from common.statistics import quantiles
 from common.texts import Texts, first_texts
 from common.visible import visible
-from common.work_folder import WorkFolder
+from common.work_folder import WorkFolder, check_work_dir
 from data_scoring.base import BaseScorer
 from data_scoring.report import write_report
 
@@ -56,7 +56,7 @@ def run(
     scorer = call.build()
     source_path, target = call.paths
     check_apart(source_path, target)
-    directions = written_fields(scorer, score_field)
+    directions = written_fields(scorer, score_field, text_field)
     absent = () if overwrite else directions
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(jsonl.open_source(source_path, whole=not call.dry_run))
@@ -73,6 +73,8 @@ def run(
         check_writable(Path(target))
         if not overwrite_out:
             check_replaceable(Path(target), source_path, shards, stage_run.input_files(), quick=call.dry_run)
+        if work_dir is not None:
+            check_work_dir(Path(work_dir), stage_run.stamps)
         first, blank = first_texts(source, text_field, on_bad_row, absent, scorer.number_fields)
         check_short(source, first, blank, on_short)
         scorer.check(rows_by_first(source, first) if call.dry_run else None, carried)
@@ -135,11 +137,13 @@ def rows_by_first(source: jsonl.Source, first: jsonl.Rows) -> int | None:
     return int(len(first) * source.bytes / first.end[-1])
 
 
-def written_fields(scorer: BaseScorer, score_field: str) -> dict[str, str]:
+def written_fields(scorer: BaseScorer, score_field: str, text_field: str | list[str]) -> dict[str, str]:
     """Each field that the scorer fills, the score first -> "higher" or "lower", which is better.
 
-    Raises: UserError where the score and a further field have one name.
+    Raises: UserError where the score and a further field, or a text that is read, have one name.
     """
+    if score_field in ([text_field] if isinstance(text_field, str) else text_field):
+        raise UserError(f"score_field={score_field} is the text that is scored: choose another name")
     if score_field in scorer.extra_directions:
         raise UserError(f"score_field={score_field}: the method writes another field of that name")
     return {score_field: "higher" if scorer.higher_is_better else "lower"} | scorer.extra_directions

@@ -8,7 +8,7 @@ wrong with files, model and device, as far as that takes seconds: nothing is dow
 import contextlib
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ from common.manifest import Run
 from common.visible import visible
 from common.work_folder import WorkFolder, read_record
 from model_eval.accuracy import summary_average
-from model_eval.evaluation import traces
+from model_eval.evaluation import load_result, traces
 from model_eval.provenance import provenance
 
 
@@ -46,6 +46,7 @@ def run(
     if not call.dry_run and stage_run.is_done():
         return
     check_writable(Path(result))
+    check_replaceable(Path(result), stage_run.input_files())
     method.check(model, call.method_keys)
     if call.dry_run:
         return
@@ -75,6 +76,17 @@ def run(
         print(f"skipped: {visible(', '.join(skipped))}")
     remote_code.summary(call.config)
     print(f"  wrote {visible(result)} in {stage_run.seconds():.1f} s")
+
+
+def check_replaceable(result: Path, read: Iterable[Path]) -> None:
+    """Raises UserError where RESULT.yaml would replace a file that is read, or one that is no result."""
+    if any(result.resolve() == path.resolve() for path in read):
+        raise UserError(f"RESULT.yaml={result} is an input of this call: choose another")
+    if result.exists() and result.stat().st_size:
+        try:
+            load_result(str(result))
+        except UserError:
+            raise UserError(f"RESULT.yaml={result} exists and is no result of model_eval: choose another") from None
 
 
 def discard_unused(folder: Path) -> None:

@@ -36,6 +36,8 @@ def learning_rate_of(model: str) -> float:
 
 def load_tokenizer(model: str, tokenizer: str | None, trust_remote_code: bool = False, special: Special = "text"):
     """The tokenizer of `tokenizer`, else of `model`. Raises: UserError where there is none."""
+    if is_architecture(model) and not Path(model).exists():
+        raise UserError(f"no architecture file {model}")
     if tokenizer is None and is_architecture(model):
         raise UserError(f"{model} is an architecture file: tokenizer=FOLDER or hub id is needed with it")
     return models.load_tokenizer(tokenizer or model, trust_remote_code, special)

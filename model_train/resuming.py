@@ -11,7 +11,7 @@ from common import world
 from common.contents import damaged, unreadable
 from common.durable import discard, lock_file
 from common.errors import UserError
-from common.files import check_writable, manifest_path, partial_path
+from common.files import check_writable, manifest_path, partial_path, read_json
 from common.manifest import Run, read_manifest, same_content_of_all, version_news, with_defaults
 from common.visible import visible
 
@@ -35,6 +35,7 @@ def working_in(run: Run, resume: str) -> Iterator[tuple[Path, Path | None]]:
     work = partial_path(output)
     with contextlib.ExitStack() as stack:
         if world.is_main():
+            check_writable(manifest_path(output))
             try:
                 output.parent.mkdir(parents=True, exist_ok=True)
                 lock = output.with_name(f".{output.name}.lock")
@@ -66,7 +67,9 @@ def check_output(run: Run, resume: str) -> None:
     if made is None or made.get("stage") != stage:
         made = _record(newest_checkpoint(output))  # a run that was killed before its manifest
     if made is None:
-        raise UserError(f"{output} exists and is no unchanged result of {stage}: remove it or choose another")
+        read = any(output.resolve() == Path(path).resolve() for path in run.stamps)
+        cure = "it is an input of this call: choose another" if read else "remove it or choose another"
+        raise UserError(f"{output} exists and is no unchanged result of {stage}: {cure}")
     changes = differences(made | {"processes": world.size()}, run)
     if changes and resume != "never":
         raise UserError(f"{output} is of another run: {'; '.join(changes)} (resume=never replaces it)")
@@ -166,7 +169,7 @@ def _make_room(output: Path, work: Path, run: Run, resume: str) -> None:
 def _record(checkpoint: Path | None) -> dict[str, Any] | None:
     """The run that a checkpoint belongs to; None where it does not say."""
     try:
-        record = json.loads((checkpoint / RECORD).read_text(encoding="utf-8")) if checkpoint else None
+        record = read_json(checkpoint / RECORD) if checkpoint else None
         return record if record and isinstance(record["config"], dict) and isinstance(record["inputs"], dict) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

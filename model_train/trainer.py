@@ -16,7 +16,7 @@ from common import world
 from common.config import did_you_mean, load_yaml
 from common.errors import UserError
 from common.tokens import IGNORED
-from common.training import EvaluationBar, trainer_arguments
+from common.training import EvaluationBar, check_account, trainer_arguments
 from model_train.base import BaseTraining
 from model_train.checkpoints import PICKLED, WRITING, AtomicCheckpoints, check_space, forget_unfinished
 from model_train.output_layer import chunk_the_loss
@@ -114,7 +114,8 @@ def fit(
     if world.is_main():
         tokenizer.save_pretrained(place.folder)
         (place.folder / PICKLED).unlink(missing_ok=True)
-        shutil.rmtree(place.folder / WRITING, ignore_errors=True)
+        if (place.folder / WRITING).exists():
+            shutil.rmtree(place.folder / WRITING)  # or the model would be published with it
     return _facts(model, trainer, sequences, learning_rate)
 
 
@@ -205,6 +206,7 @@ def check_trackers(report_to: str | list[str]) -> None:
             raise UserError(f"report_to: unknown tracker '{name}'{did_you_mean(name, INTEGRATION_TO_CALLBACK)}")
         if name in INTEGRATION_TO_CALLBACK and name not in get_available_reporting_integrations():
             raise UserError(f"report_to={name}: it is not installed (pip install {name})")
+    check_account(report_to)
 
 
 @torch.no_grad()

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 CALLS = "openat,creat,write,pwrite64,writev,ftruncate,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,mkdir"
-FAULTY = "write,fsync,rename,renameat2,unlink,unlinkat"
+FAULTY = "write,pwrite64,writev,ftruncate,fallocate,copy_file_range,sendfile,fsync,fdatasync,"
+FAULTY += "mkdir,link,linkat,symlink,rename,renameat,renameat2,unlink,unlinkat,rmdir"
+OF_NAMES = ("rename", "unlink", "rmdir", "mkdir", "link", "symlink")
 LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += +(-?\d+)")
 OF_DESCRIPTOR = re.compile(r"^\d+<([^>]*?)(?:\(deleted\))?>")
 NAMES = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -50,7 +52,7 @@ class Place(NamedTuple):
 
 
 def places(command: list[str], log: Path, folder: Path, **options) -> list[Place]:
-    """The writes, fsyncs, renames and unlinks of a command that have to do with what lies below a folder."""
+    """The calls of a command, among `FAULTY`, that have to do with a folder or what lies below it."""
     words = ["strace", "-f", "--seccomp-bpf", "-qq", "-y", "-s", "4096", "-e", f"trace={FAULTY}", "-e", "signal=none"]
     done = subprocess.run([*words, "-o", str(log), *command], capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stderr
@@ -62,11 +64,11 @@ def places(command: list[str], log: Path, folder: Path, **options) -> list[Place
         process, call, rest = begin.groups()
         counts[process, call] = counts.get((process, call), 0) + 1
         described = OF_DESCRIPTOR.match(rest)
-        names = NAMES.findall(rest) if call.startswith(("rename", "unlink")) else [described[1]] if described else []
+        names = NAMES.findall(rest) if call.startswith(OF_NAMES) else [described[1]] if described else []
         path = Path(names[0]) if names else Path("/")
-        if call == "unlinkat" and described:
+        if call.endswith("at") and described:
             path = Path(described[1], path)
-        if ":[" not in path.name and folder in (folder / path).parents:  # no pipe
+        if ":[" not in path.name and (folder / path).is_relative_to(folder):  # no pipe
             found[call, counts[process, call]] = Place(call, counts[process, call], folder / path)
     return list(found.values())
 

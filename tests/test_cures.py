@@ -58,8 +58,26 @@ WORDS = [  # the order of words, options, blanks, other names
     (SELECTION, "a.jsonl o.jsonl top-r r=0.3 group_field source", "; write group_field=source"),
     (TRAINING, "a.jsonl model out pretrain --lr 1e-3", "; write learning_rate=1e-3"),
     (SELECTION, "a.jsonl o.jsonl top-r 0.3", "no configuration file 0.3"),
+    (TRAINING, "a.jsonl model pretrain max_rows=2", "entry.sh a.jsonl model MODEL_OUT pretrain max_rows=2"),
+    (SELECTION, "a.jsonl o.jsonl top-r --dryrun", "did you mean '--dry-run'?"),
+    (SELECTION, "a.jsonl o.jsonl top-r --dry_run", "did you mean '--dry-run'?"),
+    (SELECTION, "- o.jsonl top-r", "standard input is /dev/stdin"),
+    (SELECTION, "a.jsonl o.jsonl top-r r=50%", "; write r=0.5"),
+    (SELECTION, "a.jsonl o.jsonl top-r r=0,25", "; write r=0.25"),
+    (SELECTION, "a.jsonl o.jsonl top-k k=1,000", "; write k=1000"),
+    (SELECTION, "a.jsonl o.jsonl top-k k=1.5k", "; write k=1500"),
+    (TRAINING, "a.jsonl model out pretrain max_tokens=2B", "; write max_tokens=2000000000"),
+    (SCORING, "a.jsonl o.jsonl combine fields=score,x", "; write fields=[score,x]"),
+    (SELECTION, "a.jsonl o.jsonl top-r score_field=", "score_field:  is not valid: it is empty (an unset variable?)"),
+    (EVALUATION, "model o.yaml perplexity data=", "data:  is not valid: it is empty (an unset variable?)"),
     (SCORING, "a.jsonl o.jsonl LQS", "did you mean 'lqs'?"),
     (SCORING, "a.jsonl o.jsonl PerPlexity", "did you mean 'perplexity'?"),
+    (SCORING, "a.jsonl o.jsonl ppl", "did you mean 'perplexity'?"),
+    (ORDERING, "a.jsonl o.jsonl random", "did you mean 'shuffle'?"),
+    (TRAINING, "a.jsonl model out sft", "did you mean 'posttrain'?"),
+    (EVALUATION, "model o.yaml lm-eval", "did you mean 'lm_evaluation_harness'?"),
+    (ORDERING, "a.jsonl o.jsonl sorting reverse=true", "did you mean 'ascending'?"),
+    (TRAINING, "a.jsonl model out pretrain max_steps=9", "did you mean 'max_tokens'?"),
     (
         ORDERING,
         "a.jsonl o.jsonl sorting select.r=0.5",
@@ -70,6 +88,22 @@ WORDS = [  # the order of words, options, blanks, other names
     (EVALUATION, "model o.yaml perplexity", "data: no such file: data/python-stdlib/heldout.jsonl; python utils.py"),
 ]
 PATHS = [  # what is read and written
+    (SCORING, "a.jsonl o.jsonl kenlm score_field=k model_path=b.jsonl", "(train_data=b.jsonl trains one)"),
+    (
+        SELECTION,
+        "~/a.jsonl o.jsonl top-r",
+        "IN=~/a.jsonl: ~ stands for a folder in front of a word without quotes only",
+    ),
+    (SCORING, "a.jsonl o.jsonl kenlm train_data=~/b.jsonl", "~ stands for no folder here, write the path in full"),
+    (SELECTION, "a.jsonl new/ top-r", "OUT=new/ is a folder: name a file in it, or rows_per_shard=N"),
+    (SCORING, "a.jsonl new/ kenlm", "OUT=new/ is a folder: name a file in it"),
+    (SCORING, ["a.jsonl", "o.jsonl", *PERPLEXITY, "work_dir=model"], "work_dir model lies in model, which is read"),
+    (SCORING, ["a.jsonl", "o.jsonl", *PERPLEXITY, "work_dir=model/x"], "work_dir model/x lies in model, which is read"),
+    (SCORING, ["a.jsonl", "o.jsonl", *PERPLEXITY, "work_dir=a.jsonl/x"], "work_dir a.jsonl/x cannot be used"),
+    (EVALUATION, "model a.jsonl perplexity data=a.jsonl", "RESULT.yaml=a.jsonl is an input of this call"),
+    (EVALUATION, "model model/config.json perplexity data=a.jsonl", "RESULT.yaml=model/config.json is an input of"),
+    (EVALUATION, "model b.jsonl perplexity data=a.jsonl", "RESULT.yaml=b.jsonl exists and is no result of model_eval"),
+    (TRAINING, ["a.jsonl", "model", "model", "pretrain", *TRAIN], "it is an input of this call: choose another"),
     (
         SELECTION,
         "[a.jsonl,b.jsonl] o.jsonl top-r direction=higher",
@@ -111,6 +145,11 @@ PATHS = [  # what is read and written
 FIELDS = [  # fields that are there instead
     (
         SCORING,
+        ["a.jsonl", "o.jsonl", *PERPLEXITY, "score_field=text", "overwrite=true"],
+        "score_field=text is the text that is scored",
+    ),
+    (
+        SCORING,
         ["content.jsonl", "o.jsonl", *PERPLEXITY],
         "content.jsonl:1: text is missing (the row has content, title: text_field=content)",
     ),
@@ -130,6 +169,8 @@ FIELDS = [  # fields that are there instead
     (TRAINING, ["chat.jsonl", "model", "out", "posttrain", *TRAIN], "what others call human is user, gpt is assistant"),
 ]
 MODELS = [
+    (SCORING, ["a.jsonl", "o.jsonl", *PERPLEXITY, "model=model/config.json"], "name the folder that holds config.json"),
+    (TRAINING, "a.jsonl none.yaml out pretrain", "no architecture file none.yaml"),
     (
         SCORING,
         ["a.jsonl", "o.jsonl", *PERPLEXITY, "device=gpu"],
@@ -255,7 +296,7 @@ def test_a_work_folder_of_another_method(folder, tmp_path, monkeypatch, capsys):
     assert "score: made anew, what was there is of perplexity (a work_dir for each method keeps both)" in said
 
 
-def test_other_names_are_of_keys_that_exist():
+def test_other_names_are_of_keys_and_methods_that_exist():
     from common.cli import keys_for, load_method, method_names
 
     stages = (SCORING, SELECTION, ORDERING, TRAINING, EVALUATION)
@@ -266,4 +307,5 @@ def test_other_names_are_of_keys_that_exist():
         for keys in keys_for(stage, load_method(stage, name)[0])
         for key in keys
     }
+    known |= {name for stage in stages for name in method_names(stage.name)}
     assert set(MEANT.values()) <= known

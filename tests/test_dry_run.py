@@ -158,8 +158,15 @@ PROBLEMS = [
         ["in.jsonl", "results", "combine", "fields=[id]", "lower_is_better=[]", "overwrite=true"],
         "it is a folder",
     ),
+    (TRAINING, ["in.jsonl", "model", "in.jsonl/out", "pretrain", "max_length=64"], "cannot write in.jsonl/out"),
     (TRAINING, ["in.jsonl", "model", "results", "pretrain"], "results exists and is no unchanged result"),
     (EVALUATION, ["model", "results", "perplexity", "data=in.jsonl"], "cannot write results: it is a folder"),
+    (EVALUATION, ["model", "notes.jsonl", "perplexity", "data=in.jsonl"], "exists and is no result of model_eval"),
+    (
+        SCORING,
+        ["target.jsonl", "o.jsonl", "perplexity", "model=model", "score_field=a", "max_length=64", "work_dir=model/w"],
+        "work_dir model/w lies in model",
+    ),
     # models
     (SCORING, ["target.jsonl", "o.jsonl", "perplexity", "model=./none", "score_field=a"], "no model folder ./none"),
     (SCORING, ["target.jsonl", "o.jsonl", "perplexity", "model=none", "score_field=a"], NOWHERE),
@@ -257,6 +264,22 @@ def test_a_problem_is_said_in_the_words_of_the_call(stage, words, message, here,
     assert message in said and listing() == before
     assert main(stage, words) == 2
     assert one_error(capsys) == said
+
+
+@pytest.mark.parametrize(("stage", "words"), [*DEVICES[:1], *DEVICES[2:3]], ids=["lqs", "pretrain"])
+@pytest.mark.parametrize("flags", [["--dry-run"], []])
+def test_a_tracker_without_a_key_is_known_before_the_model_is_loaded(stage, words, flags, here, capsys, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+
+    def refuses():
+        raise wandb.errors.UsageError("No API key configured.")
+
+    monkeypatch.setattr(wandb, "login", refuses)  # the real one keeps the mode for as long as the process lives
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    assert main(stage, [*words, "report_to=wandb", *flags]) == 2
+    assert "report_to=wandb: No API key configured" in one_error(capsys)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert main(stage, [*words, "report_to=wandb", "--dry-run"]) == 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

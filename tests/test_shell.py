@@ -11,6 +11,7 @@ from common.cli import REPOSITORY
 
 STAGES = ["data_scoring", "data_selection", "data_ordering", "model_train", "model_eval"]
 SCRIPTS = [*(f"{stage}/entry.sh" for stage in STAGES), "model_eval/compare.sh"]
+WORDLESS = ["pipeline.sh", *(f"docs/recipes/{name}.sh" for name in ("rank-sum", "kenlm-sorting", "last-half"))]
 PARTS = [*STAGES, "common", "docs", "utils.py", "pipeline.sh", "requirements.txt"]
 
 
@@ -43,6 +44,15 @@ def test_every_script_under_cdpath_and_by_sh(odd):
         assert done.returncode == 0 and not done.stderr and f"{odd}/" in done.stdout, done.stderr
     done = call("bash", "docs/recipes/delt-160m.sh", "--dry-run", cwd=odd, CDPATH=".:/tmp")
     assert done.stdout.startswith("# dataset togethercomputer"), done.stderr
+
+
+@pytest.mark.parametrize("script", WORDLESS)
+def test_a_word_does_not_begin_hours_of_work(script, odd, tmp_path):
+    done = call("bash", odd / script, "--help", cwd=tmp_path)
+    assert done.returncode == 0 and f"bash {script}" in done.stdout and not done.stderr
+    done = call("sh", odd / script, "my.jsonl", cwd=tmp_path)
+    assert done.returncode == 2 and "takes no words, and this is one: my.jsonl" in done.stderr and not done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_stages_work_in_such_a_folder_by_a_link_and_in_child_processes(odd, tmp_path):

@@ -7,6 +7,7 @@ from common.errors import UserError
 from common.json_line import Text
 from common.jsonl import first_rows, open_source
 from common.model_checks import check_model, only_on_hub
+from common.training import check_account
 from data_scoring.influence import data_scorer
 from data_scoring.influence.fitting import check_rows, shared_batch
 from data_scoring.influence.scorer import InfluenceScorer
@@ -17,6 +18,7 @@ def check(keys: InfluenceScorer, rows: int | None) -> None:
     """Raises UserError. rows: how many there are about; None = not known."""
     trust = {"trust_remote_code": keys.trust_remote_code}
     chosen(keys.report_to)
+    check_account(keys.report_to)
     device = models.pick_device(keys.device)
     models.pick_dtype(keys.dtype, device, "float32")
     if keys.scorer_checkpoint is not None:

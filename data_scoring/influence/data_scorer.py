@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from common import models
 from common.durable import publish
 from common.errors import UserError
-from common.files import draft_of
+from common.files import draft_of, read_json
 from common.hub import MODEL_FILES, UNWANTED_FILES
 from common.model_traits import LONG, SHORT, check_positions, positions_of, same_states
 from common.network import hub_token
@@ -141,7 +141,7 @@ def load_reader(path: str, trust_remote_code: bool = False) -> tuple[Path, Any, 
     if missing:
         raise UserError(f"{path} is no data scorer: {missing[0]} is missing")
     with models.loading(path, FACTS):
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        facts = read_json(folder / FACTS)
     return folder, models.load_tokenizer(str(folder), trust_remote_code), facts
 
 

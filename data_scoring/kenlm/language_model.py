@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from common import shards
 from common.errors import UserError
 from data_scoring.kenlm.tokenization import Sentences
 
@@ -43,6 +44,8 @@ def files_of(path: str, language: str) -> Files:
         found = next((file for suffix in SUFFIXES if (file := Path(path, language + suffix)).is_file()), None)
         if found is None:
             raise UserError(f"{path} has no model for language {language} ({language}.arpa.bin)")
+    elif path.endswith(shards.SUFFIXES):
+        raise UserError(f"cannot load the n-gram model {path}: it holds JSON lines (train_data={path} trains one)")
     elif (found := Path(path)).is_file():
         language = next((found.name.removesuffix(s) for s in SUFFIXES if found.name.endswith(s)), found.name)
     else:

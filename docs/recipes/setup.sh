@@ -1,5 +1,6 @@
 # Sourced by the recipes: what they run on, by default the embedded data and model (no download), and where results go.
 root="$(readlink -f -- "$(dirname -- "${BASH_SOURCE[0]}")/../..")"
+source "$root/common/no_words.sh"
 source "$root/common/setup.sh"
 stdlib="$root/data/python-stdlib"
 OUT="${OUT:-results/recipes}"

@@ -199,6 +199,13 @@ def test_links_are_followed_to_the_place_and_never_in_the_draft(folder):
     assert tree(folder / "disk/real") == {"b": "2"} and not (folder / "link").exists()
 
 
+def test_a_link_that_leads_to_itself_is_one_line(folder, capsys):
+    (folder / "loop.jsonl").symlink_to("loop.jsonl")
+    for words in (["in.jsonl", "loop.jsonl"], ["loop.jsonl", "out.jsonl"]):
+        assert main(SELECTION, [*words, "top-r", "direction=higher"]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_exchange_is_known_here(folder):
     assert exchange(make(folder / "one", a="1"), make(folder / "two", b="2"))
     assert tree(folder / "one") == {"b": "2"}

@@ -1,5 +1,7 @@
 """The record of a run: what counts as the same call, and what does not."""
 
+import errno
+import itertools
 import json
 import os
 from pathlib import Path
@@ -10,6 +12,7 @@ from common import contents
 from common import fingerprint as fingerprint_module
 from common.cli import main
 from common.contents import sampled_digest
+from common.durable import lock_file
 from common.manifest import Run, fingerprint, manifest_path, pending_path, read_manifest, same_content, version_news
 from data_ordering.entry import STAGE as ORDERING
 from data_selection.entry import STAGE as SELECTION
@@ -171,3 +174,42 @@ def test_a_run_that_was_killed_before_its_manifest_is_done(folder, capsys, monke
     capsys.readouterr()
     assert select() == 0 and "up to date" in capsys.readouterr().out
     assert sorted(path.name for path in folder.iterdir()) == ["in.jsonl", "out.jsonl", "out.jsonl.manifest.json"]
+
+
+@pytest.mark.parametrize("before", [[], ["r=0.2"]], ids=["new", "replaced"])
+@pytest.mark.parametrize("number", range(1, 6))
+def test_a_file_or_folder_that_cannot_be_flushed_is_no_dead_end(folder, monkeypatch, capsys, number, before):
+    """OUT is not refused as a stranger's file where it was the fsync behind its rename that failed."""
+    if before:
+        assert main(SELECTION, ["in.jsonl", "out.jsonl", "top-r", "direction=higher", *before]) == 0
+    calls, flushed = itertools.count(1), os.fsync
+
+    def fails(descriptor):
+        if next(calls) == number:
+            raise OSError(errno.EIO, "Input/output error")
+        flushed(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        assert select() == 2 and "Input/output error" in capsys.readouterr().err
+    assert next(calls) > number
+    assert select() == 0 and read_manifest("out.jsonl")["rows_out"] == 150
+    assert sorted(path.name for path in folder.iterdir()) == ["in.jsonl", "out.jsonl", "out.jsonl.manifest.json"]
+
+
+def test_a_pipe_in_place_of_a_manifest_is_not_waited_for(folder):
+    assert select() == 0
+    manifest_path("out.jsonl").unlink()
+    os.mkfifo(manifest_path("out.jsonl"))
+    assert read_manifest("out.jsonl") is None and select() == 2
+    (folder / "out.jsonl").unlink()
+    assert select() == 0 and read_manifest("out.jsonl")["rows_out"] == 150
+
+
+def test_the_lock_that_a_killed_run_left_is_removed_unless_a_run_holds_it(folder):
+    assert select() == 0
+    lock = folder / ".out.jsonl.lock"
+    with lock_file(lock, "busy"):
+        assert select() == 0 and lock.exists()
+    lock.touch()
+    assert select() == 0 and not lock.exists()

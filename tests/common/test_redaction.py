@@ -4,10 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from common.cli import main
 from common.errors import UserError
 from common.network import hub_token
 from common.redaction import protect_secrets, redact
+from data_selection.entry import STAGE as SELECTION
 
 REPOSITORY = Path(__file__).parents[2]
 SECRET = "hf_AbCdEfGhIjKlMnOp"
@@ -20,7 +23,9 @@ def work():
     print("printed", token, os.environ["SOME_API_KEY"])
     warnings.warn("warned " + token)
     logging.getLogger("some.library").warning("logged %s", token)
-    threading.Thread(target=lambda: [][token]).start()
+    thread = threading.Thread(target=lambda: [][token])
+    thread.start()
+    thread.join()
     try:
         raise ValueError("Illegal header value " + repr(("Bearer " + token).encode()))
     except ValueError as error:
@@ -79,10 +84,25 @@ def test_libraries_read_a_stripped_token(monkeypatch):
         ("AWS_SECRET_ACCESS_KEY", "0123456789abcdef", "key 0123456789abcdef", "key ***"),
         ("https_proxy", "http://me:pass-word@proxy:80", "cannot connect to http://me:pass-word@proxy:80",
          "cannot connect to http://me:***@proxy:80"),
+        ("GITHUB_PAT", "ghp_0123456789", "key ghp_0123456789", "key ***"),
+        ("DB_PASSWD", "correct-horse", "as correct-horse", "as ***"),
         ("TOKENIZERS_PARALLELISM", "a false friend", "a false friend", "a false friend"),
+        ("MY_PATH", "a/false/friend", "a/false/friend", "a/false/friend"),
         ("SHORT_TOKEN", "1", "1 row", "1 row"),
     ],
 )  # fmt: skip
 def test_secrets_of_the_environment_are_hidden(name, value, text, shown, monkeypatch):
     monkeypatch.setenv(name, value)
     assert redact(text) == shown
+
+
+def test_a_dry_run_is_yaml_whatever_the_secrets_are(tmp_path, monkeypatch, capsys):
+    """A secret that is the name of a key is known to everybody; one that is a value leaves `***`, as a text."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ONE_TOKEN", "score_field")
+    monkeypatch.setenv("OTHER_TOKEN", SECRET)
+    assert main(SELECTION, ["in.jsonl", "o.jsonl", "top-r", f"group_field={SECRET}", "--dry-run=keys"]) == 0
+    shown = capsys.readouterr().out
+    assert SECRET not in shown
+    keys = yaml.safe_load(shown)
+    assert keys["score_field"] == "score" and keys["group_field"] == "***"

@@ -151,6 +151,13 @@ def test_foreign_files_are_an_error_and_stay(name, tmp_path):
     assert file.read_text() == "mine" and run.worked == {}
 
 
+def test_a_pipe_in_place_of_a_record_is_a_foreign_file_and_not_waited_for(tmp_path):
+    (tmp_path / "first").mkdir()
+    os.mkfifo(tmp_path / "first" / RECORD)
+    with pytest.raises(UserError, match=r"first holds files that no run made: choose another work_dir"):
+        Run(tmp_path)()
+
+
 def test_files_beside_the_steps_stay_and_an_empty_folder_is_used(tmp_path):
     (tmp_path / "first").mkdir()
     (tmp_path / "report.html").write_text("mine")
