@@ -1,22 +1,28 @@
 """Architectures that read their input in many ways: log-likelihoods, per-sample gradients and scores as transformers
 computes them for each row alone; rows that hold special tokens; whatever stands beside a row."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from tqdm import tqdm
 
-from common import models
+from common import model_settings, models
+from common.cli import main
 from common.errors import UserError
 from common.likelihood import TokenLogProbabilities, document_log_probabilities
 from common.model_settings import settle
 from common.model_traits import traits
 from common.tokens import TokenStore
+from data_scoring.entry import STAGE as SCORING
 from data_scoring.influence.per_sample_gradients import PerSampleGradients
 from data_scoring.influence.trajectory import annotate
+from model_eval.entry import STAGE as EVALUATION
 from tests.architectures import ARCHITECTURES, SEES_LATER, config_of, plain_model
 from tests.data_scoring.brute_force import brute_force, flat_gradient, gamma, one_loss, parameters, scorer
-from tests.models import VOCABULARY
+from tests.models import VOCABULARY, byte_tokenizer
 
 LENGTHS = np.array([5, 30, 9, 12, 40, 12, 3])
 SPECIAL = {7: 257, 12: 256, 50: 1, 60: 0, 90: 257}  # place -> token: some model's padding, BOS, EOS, inside rows
@@ -87,3 +93,44 @@ def test_lqs_equals_brute_force(name):
 def test_a_model_that_sees_later_tokens_is_refused(name):
     with pytest.raises(UserError, match="sees later tokens"):
         traits(plain_model(name, torch.float32))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """IN and a target, and a function that saves a model with its tokenizer."""
+    monkeypatch.chdir(tmp_path)
+    for name, texts in (("in", ["A short row.", "A row that is a little longer."]), ("target", ["A target."])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+    def save(name):
+        plain_model(name, torch.float32).save_pretrained("model")
+        byte_tokenizer().save_pretrained("model")
+
+    return save
+
+
+LQS = ["lqs", "annotator_model=model", "target_data=target.jsonl", "steps=2", "interval=1"]
+
+
+@pytest.mark.parametrize("words", [LQS, ["perplexity", "model=model"], ["min-k", "model=model"]], ids=lambda w: w[0])
+def test_stages_refuse_a_model_that_sees_later_tokens(folder, capsys, words):
+    folder("bert, an encoder")
+    assert main(SCORING, ["in.jsonl", "out.jsonl", *words, "max_length=40"]) == 2
+    assert "sees later tokens" in capsys.readouterr().err and not Path("out.jsonl").exists()
+    assert main(EVALUATION, ["model", "r.yaml", "perplexity", "data=in.jsonl", "max_length=40"]) == 2
+    assert "sees later tokens" in capsys.readouterr().err
+
+
+def test_stages_tell_that_attention_is_eager(folder, capsys):
+    folder("gemma2")
+    model_settings._tell_once.cache_clear()
+    words = ["perplexity", "model=model", "metric=nll", "max_length=40", "dtype=float64"]
+    assert main(SCORING, ["in.jsonl", "out.jsonl", *words]) == 0
+    assert "Gemma2ForCausalLM has no attention of kind sdpa: attention=eager is taken" in capsys.readouterr().out
+    assert main(SCORING, ["in.jsonl", "asked.jsonl", *words, "attention=eager"]) == 0
+    assert "is taken" not in capsys.readouterr().out
+    scores = [json.loads(line)["score"] for line in Path("out.jsonl").read_text().split("\n")[:-1]]
+    assert scores == [json.loads(line)["score"] for line in Path("asked.jsonl").read_text().split("\n")[:-1]]
+    oracle = plain_model("gemma2", torch.float32).double()
+    rows = [[256, *byte_tokenizer()(row, add_special_tokens=False)["input_ids"]] for row in ("A short row.",)]
+    assert scores[0] == pytest.approx(one_loss(oracle, np.array(rows[0])).item(), rel=1e-5)
