@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
 from common.durable import open_own
 from common.errors import UserError
 from common.files import partial_path, write_text
+from common.formats.encoding import json_line
+from common.formats.files import FileRows
 from common.progress import Progress
 from common.shards import compressed
 
@@ -23,46 +23,78 @@ SAVE_EVERY = 1000  # rows between two places to go on from
 PATIENCE = (1, 2, 4, 8, 16, 32)  # seconds to wait after one, two, ... failures without a row between
 
 
-class RowStream(Protocol):
+class Rows(Protocol):
     """What an `IterableDataset` of `datasets` offers: rows in a fixed order, and the place after the last one read."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
-    def skip(self, count: int) -> "RowStream": ...
+    def skip(self, count: int) -> "Rows": ...
+
+
+class Stream(Protocol):
+    """Lines to be saved, in a fixed order. name: for messages."""
+
+    name: str
+
+    def lines(self, done: int, place: Any) -> Iterator[bytes]:
+        """Those after the first `done`, behind which `place` stands; None: not known."""
+
+    def place(self) -> Any:
+        """What stands behind the line that was given out last, as JSON; None: the count of lines is enough."""
 
 
 @dataclass
-class Stream:
-    """Rows to be saved."""
+class FileStream:
+    """Rows of files as they are spelled there."""
 
     name: str
-    rows: RowStream
-    identity: Mapping[str, Any]  # what the rows and their order depend on
-    raw: bool = False  # whether a row is {"text": a line of JSON}, to be kept as it is
-    shuffled: bool = False  # then a place in the stream says too little: rows are skipped instead
+    rows: FileRows
 
-    def lines(self, done: int, place: dict[str, Any] | None) -> Iterator[bytes]:
-        """The lines after the first `done`, where `place` stands."""
+    def lines(self, done: int, place: Any) -> Iterator[bytes]:
+        return self.rows.lines(place)
+
+    def place(self) -> Any:
+        return self.rows.place
+
+
+@dataclass
+class DatasetStream:
+    """Rows of the library `datasets`."""
+
+    name: str
+    rows: Rows
+    shuffled: bool = False  # then a place in the stream says too little: rows are skipped instead
+    of_lines: bool = False  # whether a row is {"line": JSON}
+
+    def lines(self, done: int, place: Any) -> Iterator[bytes]:
         rows = self.rows
         if self.shuffled:
             rows = rows.skip(done)
         elif place is not None:
             rows.load_state_dict(place)
         for row in rows:
-            yield row["text"].rstrip("\r").encode() if self.raw else _json_line(row, self.name)
+            yield row["line"] if self.of_lines else json_line(row, self.name)
+
+    def place(self) -> Any:
+        return None if self.shuffled else self.rows.state_dict()
 
 
 def save(
-    stream: Stream, path: str, sample_size: int | None, is_connection_error: Callable[[Exception], bool]
+    stream: Stream,
+    path: str,
+    identity: Mapping[str, Any],
+    sample_size: int | None,
+    is_connection_error: Callable[[Exception], bool],
 ) -> tuple[Path, int]:
     """Write the first `sample_size` lines (None: all) to a file beside `path`. -> (that file, count of rows).
 
     What an interrupted call has got lies there too, and a call for the same rows goes on from there.
+    identity: what the lines and their order depend on.
     Raises: UserError for values that JSON cannot hold and where the disk cannot be written; whatever the stream does.
     """
     target = Path(path)
-    unfinished = _Unfinished(target, {**stream.identity, "sample_size": sample_size})
+    unfinished = _Unfinished(target, {**identity, "sample_size": sample_size})
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with unfinished, Progress(desc=stream.name, total=sample_size, unit="row") as bar:
@@ -76,9 +108,11 @@ def save(
                         bar.update()
                     break
                 except Exception as error:
+                    if not is_connection_error(error):  # what was read last may not have been written
+                        raise
                     unfinished.remember(stream)
                     failures = 1 if unfinished.rows > before else failures + 1
-                    if not is_connection_error(error) or failures > len(PATIENCE):
+                    if failures > len(PATIENCE):
                         raise
                     Progress.write(f"note: the connection broke after {unfinished.rows:,} rows: trying again")
                     time.sleep(PATIENCE[failures - 1])
@@ -128,7 +162,7 @@ class _Unfinished:
         """From here a later call goes on."""
         self.file.flush()
         os.fsync(self.file.fileno())  # before the note that speaks of it
-        self.place = None if stream.shuffled else stream.rows.state_dict()
+        self.place = stream.place()
         size = os.fstat(self.file.fileno()).st_size
         note = {"identity": self.identity, "rows": self.rows, "bytes": size, "place": self.place}
         write_text(self.note, json.dumps(note))
@@ -143,11 +177,3 @@ class _Unfinished:
         with open(self.lines, "rb") as lines, compressed(packed, self.target.name) as file:
             shutil.copyfileobj(lines, file, 2**20)
         return packed
-
-
-def _json_line(row: dict[str, Any], name: str) -> bytes:
-    """Dates become ISO strings, decimals strings, bytes base64, NaN and infinity null."""
-    try:
-        return msgspec.json.encode(row)
-    except TypeError as error:
-        raise UserError(f"{name} holds what JSON cannot: {error}") from None

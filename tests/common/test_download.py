@@ -9,10 +9,11 @@ import json
 import pytest
 
 from common import datasets_source, download
-from common.download import Stream, save
+from common.download import DatasetStream, FileStream, save
 from common.durable import publish
 from common.errors import UserError
 from common.files import clear_partials
+from common.formats.files import FileRows
 
 
 class FakeRows:
@@ -56,7 +57,8 @@ def connection_error(error: Exception) -> bool:
 
 
 def saved(rows, path, sample_size=None, **options):
-    draft, count = save(Stream("set", rows, {"id": "set"}, **options), str(path), sample_size, connection_error)
+    stream = rows if isinstance(rows, FileStream) else DatasetStream("set", rows, **options)
+    draft, count = save(stream, str(path), {"id": "set"}, sample_size, connection_error)
     publish(draft, path)
     clear_partials(path)
     return count
@@ -75,9 +77,10 @@ def test_sample_size_is_an_upper_bound(tmp_path, sample_size, count):
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["out.jsonl"]
 
 
-def test_raw_lines_stay_as_they_are(tmp_path):
-    lines = ['{"n": 1.50}', "", '{"n":2}\r']
-    assert saved(FakeRows([{"text": line} for line in lines]), tmp_path / "out.jsonl.gz", raw=True) == 2
+def test_lines_of_files_stay_as_they_are(tmp_path):
+    (tmp_path / "in.jsonl").write_bytes(b'\xef\xbb\xbf{"n": 1.50}\n\n{"n":2}\r\n')
+    rows = FileStream("set", FileRows([str(tmp_path / "in.jsonl")]))
+    assert saved(rows, tmp_path / "out.jsonl.gz") == 2
     assert gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes()) == b'{"n": 1.50}\n{"n":2}\n'
 
 
@@ -134,8 +137,35 @@ def test_values_that_json_lacks(tmp_path):
 
 
 def test_values_that_json_cannot_hold_are_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"set holds what JSON cannot: .*BytesIO"):
+    with pytest.raises(UserError, match=r"set holds what JSON cannot: image: .*BytesIO"):
         saved(FakeRows([{"image": io.BytesIO()}]), tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize("bad", [3, 12, 24])
+def test_a_row_that_cannot_be_written_is_met_again_by_every_call(tmp_path, bad):
+    rows = [{"n": number if number != bad else io.BytesIO()} for number in range(25)]
+    for _ in range(3):
+        with pytest.raises(UserError, match="set holds what JSON cannot: n: "):
+            saved(FakeRows(rows), tmp_path / "out.jsonl")
+        assert not (tmp_path / "out.jsonl").exists()
+    assert saved(FakeRows([*rows[:bad], {"n": bad}, *rows[bad + 1 :]]), tmp_path / "out.jsonl") == 25
+    assert [row["n"] for row in read(tmp_path / "out.jsonl")] == list(range(25))
+
+
+def test_a_row_that_did_not_reach_the_disk_is_written_by_the_next_call(tmp_path, monkeypatch):
+    rows, write, full = FakeRows(ROWS), download._Unfinished.write, [True]
+
+    def fail_once(unfinished, line, stream):
+        if unfinished.rows == 13 and full.pop():
+            raise OSError(28, "No space left on device")
+        write(unfinished, line, stream)
+
+    monkeypatch.setattr(download._Unfinished, "write", fail_once)
+    with pytest.raises(UserError, match="No space left"):
+        saved(rows, tmp_path / "out.jsonl")
+    monkeypatch.undo()
+    assert saved(FakeRows(ROWS), tmp_path / "out.jsonl") == 25
+    assert read(tmp_path / "out.jsonl") == ROWS
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
@@ -150,7 +180,9 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 
 def test_a_local_file_that_changed_is_another_set(tmp_path, monkeypatch):
     identities = []
-    monkeypatch.setattr(datasets_source, "save", lambda stream, *_: identities.append(stream.identity) or (tmp_path, 1))
+    monkeypatch.setattr(
+        datasets_source, "save", lambda _, __, identity, *___: identities.append(identity) or (tmp_path, 1)
+    )
     for content in ("text\na\n", "text\na\n", "text\nanother\n"):
         if not (tmp_path / "in.csv").exists() or (tmp_path / "in.csv").read_text() != content:
             (tmp_path / "in.csv").write_text(content)
