@@ -32,7 +32,7 @@ class Column(NamedTuple):
 
 PART = 2**26  # bytes of a source that a process reads at a time
 TYPES = {"number": Number, "group": Label, "characters": Text}
-EXACT = 2**53
+EXACT = 2**53  # the next whole number is rounded to it
 CODES = {"number": "d", "group": "i", "characters": "q"}
 
 
@@ -122,7 +122,7 @@ def _scan_part(
 
 def _rounded(source: Source, found: _Found, field: str, numbers: array) -> int:
     """How many whole numbers of the field became another: beyond 2^53 not each has a floating-point number."""
-    large = np.flatnonzero(np.abs(np.frombuffer(numbers)) > EXACT)
+    large = np.flatnonzero(np.abs(np.frombuffer(numbers)) >= EXACT)
     if not len(large):
         return 0
     rows = Rows(np.frombuffer(found.start, np.int64)[large], np.frombuffer(found.end, np.int64)[large])

@@ -70,7 +70,7 @@ def open_shards(path: str, whole: bool = True, key: str = "") -> Iterator[list[S
                 raise UserError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
             if not file.seekable():
                 raise UserError(f"{name} is a pipe, and rows are read more than once: write them to a file")
-            _check_lines(name, file.read(HEAD))
+            _check_lines(name, os.pread(file.fileno(), HEAD, 0))
             size = file.seek(0, 2)
             shards.append(Shard(str(name), file, size, base, stamp))
             base += size
