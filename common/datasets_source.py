@@ -15,7 +15,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 
 from common import hub
 from common.contents import stamp_of
-from common.download import DatasetStream, FileStream, Stream, save
+from common.download import DatasetRows, Rows, save
 from common.errors import UserError
 from common.formats.csv_rows import delimiter_of
 from common.formats.files import FileRows
@@ -59,22 +59,21 @@ def download_dataset(wanted: Wanted, path: str) -> tuple[Path, dict[str, Any]]:
         rows, facts = _local_rows(wanted) if local else _hub_rows(wanted)
         stamps = [stamp_of(file) for file in local_files(wanted.id)] if local else []
         identity = vars(wanted) | facts | {"stamps": stamps, "reading": READING}
-        draft, count = save(_stream(wanted, rows), path, identity, wanted.sample_size, hub.is_connection_error)
+        draft, count = save(_in_order(wanted, rows), path, identity, wanted.sample_size, hub.is_connection_error)
         return draft, facts | {"rows": count}
 
 
-def _stream(wanted: Wanted, rows: Any) -> Stream:
-    """rows: of files, or an IterableDataset."""
+def _in_order(wanted: Wanted, rows: Any) -> Rows:
+    """rows: of files, or an IterableDataset; shuffled, where that is wanted."""
     of_files, shuffled = isinstance(rows, FileRows), wanted.shuffle_seed is not None
     if wanted.delimiter and not (of_files and rows.format == "csv"):
         raise UserError(f"--delimiter is for .csv and .tsv, and {wanted.id} is none")
     if of_files and not shuffled:
-        return FileStream(wanted.id, rows)
-    if of_files:
-        rows = _as_dataset(rows)
+        return rows
+    dataset = _as_dataset(rows) if of_files else rows
     if shuffled:
-        rows = rows.shuffle(seed=wanted.shuffle_seed, buffer_size=SHUFFLE_BUFFER)
-    return DatasetStream(wanted.id, rows, shuffled, of_files)
+        dataset = dataset.shuffle(seed=wanted.shuffle_seed, buffer_size=SHUFFLE_BUFFER)
+    return DatasetRows(wanted.id, dataset, of_files)
 
 
 def _file_rows(wanted: Wanted, names: list[str], delimiter: str | None = None) -> FileRows:

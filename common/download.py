@@ -15,7 +15,6 @@ from common.durable import open_own
 from common.errors import UserError
 from common.files import partial_path, write_text
 from common.formats.encoding import json_line
-from common.formats.files import FileRows
 from common.progress import Progress
 from common.shards import compressed
 
@@ -24,64 +23,34 @@ PATIENCE = (1, 2, 4, 8, 16, 32)  # seconds to wait after one, two, ... failures 
 
 
 class Rows(Protocol):
-    """What an `IterableDataset` of `datasets` offers: rows in a fixed order, and the place after the last one read."""
+    """Rows as lines in a fixed order. place: what stands behind the line that was given out last, as JSON, or None."""
 
-    def __iter__(self) -> Iterator[dict[str, Any]]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-    def skip(self, count: int) -> "Rows": ...
-
-
-class Stream(Protocol):
-    """Lines to be saved, in a fixed order. name: for messages."""
-
-    name: str
+    place: Any
 
     def lines(self, done: int, place: Any) -> Iterator[bytes]:
-        """Those after the first `done`, behind which `place` stands; None: not known."""
-
-    def place(self) -> Any:
-        """What stands behind the line that was given out last, as JSON; None: the count of lines is enough."""
+        """Those after the first `done`, behind which `place` stands."""
 
 
 @dataclass
-class FileStream:
-    """Rows of files as they are spelled there."""
+class DatasetRows:
+    """Those of an `IterableDataset` of the library `datasets`; its own notes of a place are not relied upon.
+
+    name: of the set. of_lines: whether a row is {"line": JSON}.
+    """
 
     name: str
-    rows: FileRows
+    dataset: Any
+    of_lines: bool = False
+    place: None = None
 
-    def lines(self, done: int, place: Any) -> Iterator[bytes]:
-        return self.rows.lines(place)
-
-    def place(self) -> Any:
-        return self.rows.place
-
-
-@dataclass
-class DatasetStream:
-    """Rows of the library `datasets`."""
-
-    name: str
-    rows: Rows
-    shuffled: bool = False  # then a place in the stream says too little: rows are skipped instead
-    of_lines: bool = False  # whether a row is {"line": JSON}
-
-    def lines(self, done: int, place: Any) -> Iterator[bytes]:
-        rows = self.rows
-        if self.shuffled:
-            rows = rows.skip(done)
-        elif place is not None:
-            rows.load_state_dict(place)
-        for row in rows:
+    def lines(self, done: int, place: None) -> Iterator[bytes]:
+        """Raises: UserError for a row that JSON cannot hold."""
+        for row in self.dataset.skip(done) if done else self.dataset:
             yield row["line"] if self.of_lines else json_line(row, self.name)
-
-    def place(self) -> Any:
-        return None if self.shuffled else self.rows.state_dict()
 
 
 def save(
-    stream: Stream,
+    rows: Rows,
     path: str,
     identity: Mapping[str, Any],
     sample_size: int | None,
@@ -90,27 +59,27 @@ def save(
     """Write the first `sample_size` lines (None: all) to a file beside `path`. -> (that file, count of rows).
 
     What an interrupted call has got lies there too, and a call for the same rows goes on from there.
-    identity: what the lines and their order depend on.
+    identity: what the lines and their order depend on; `id` names the set.
     Raises: UserError for values that JSON cannot hold and where the disk cannot be written; whatever the stream does.
     """
     target = Path(path)
     unfinished = _Unfinished(target, {**identity, "sample_size": sample_size})
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished, Progress(desc=stream.name, total=sample_size, unit="row") as bar:
+        with unfinished, Progress(desc=identity["id"], total=sample_size, unit="row") as bar:
             failures = 0
             while True:
                 before = unfinished.rows
                 bar.update(before - bar.n)
                 try:
-                    for line in _wanted(stream.lines(before, unfinished.place), before, sample_size):
-                        unfinished.write(line, stream)
+                    for line in _wanted(rows.lines(before, unfinished.place), before, sample_size):
+                        unfinished.write(line, rows.place)
                         bar.update()
                     break
                 except Exception as error:
                     if not is_connection_error(error):  # what was read last may not have been written
                         raise
-                    unfinished.remember(stream)
+                    unfinished.remember()
                     failures = 1 if unfinished.rows > before else failures + 1
                     if failures > len(PATIENCE):
                         raise
@@ -152,17 +121,17 @@ class _Unfinished:
     def __exit__(self, *_: object) -> None:
         self.file.close()
 
-    def write(self, line: bytes, stream: Stream) -> None:
+    def write(self, line: bytes, place: Any) -> None:
+        """place: behind the line."""
         self.file.write(line + b"\n")
-        self.rows += 1
+        self.rows, self.place = self.rows + 1, place
         if self.rows % SAVE_EVERY == 0:
-            self.remember(stream)
+            self.remember()
 
-    def remember(self, stream: Stream) -> None:
+    def remember(self) -> None:
         """From here a later call goes on."""
         self.file.flush()
         os.fsync(self.file.fileno())  # before the note that speaks of it
-        self.place = stream.place()
         size = os.fstat(self.file.fileno()).st_size
         note = {"identity": self.identity, "rows": self.rows, "bytes": size, "place": self.place}
         write_text(self.note, json.dumps(note))

@@ -27,8 +27,8 @@ class FileRows:
         """Of the columns of .csv that are not text: all rows that will be read are looked at to know them."""
         return column_readers(itertools.islice(self._cells(), self.most))
 
-    def lines(self, place: Sequence[int] | None = None) -> Iterator[bytes]:
-        """From a place on. Raises: UserError with file and line or column for rows that cannot be had."""
+    def lines(self, done: int = 0, place: Sequence[int] | None = None) -> Iterator[bytes]:
+        """Those behind a place. Raises: UserError with file and line or column for rows that cannot be had."""
         self.place = first, done = place or (0, 0)
         for number in range(first, len(self.names)):
             for row, line in enumerate(self.rows_of(self.names[number], done), done + 1):

@@ -36,7 +36,7 @@ def json_rows(file: io.BufferedReader, name: str) -> Iterator[bytes]:
     """
     values = _Values(file, name)
     for row in values.items() if values.next_character() == "[" else values.objects():
-        row = LINE_END.sub(" ", row)
+        row = LINE_END.sub(" ", row) if "\n" in row or "\r" in row else row
         yield (row if row[0] == "{" else f'{{"text": {row}}}').encode()
 
 

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from common import datasets_source, download
-from common.download import DatasetStream, FileStream, save
+from common.download import DatasetRows, save
 from common.durable import publish
 from common.errors import UserError
 from common.files import clear_partials
@@ -17,30 +17,26 @@ from common.formats.files import FileRows
 
 
 class FakeRows:
-    """Rows that can break off; remembers from where it was read."""
+    """Rows of an IterableDataset that can break off; `starts`: the rows with which readings began."""
 
     def __init__(self, rows, breaks=()):
         self.rows, self.breaks = rows, list(breaks)  # breaks: numbers of rows before which the connection breaks
         self.place, self.starts = 0, []
 
-    def __iter__(self):
-        self.starts.append(self.place)
-        while self.place < len(self.rows):
-            if self.place in self.breaks:
-                self.breaks.remove(self.place)
-                raise ConnectionError("connection reset")
-            self.place += 1
-            yield self.rows[self.place - 1]
-
-    def state_dict(self):
-        return {"place": self.place}
-
-    def load_state_dict(self, state):
-        self.place = state["place"]
-
     def skip(self, count):
-        self.place = count
-        return self
+        return self._from(count)
+
+    def __iter__(self):
+        return self._from(0)
+
+    def _from(self, start):
+        self.starts.append(start)
+        for number in range(start, len(self.rows)):
+            if number in self.breaks:
+                self.breaks.remove(number)
+                raise ConnectionError("connection reset")
+            self.place = number
+            yield self.rows[number]
 
 
 ROWS = [{"text": f"é{number}\n\u2028"} for number in range(25)]
@@ -57,8 +53,8 @@ def connection_error(error: Exception) -> bool:
 
 
 def saved(rows, path, sample_size=None, **options):
-    stream = rows if isinstance(rows, FileStream) else DatasetStream("set", rows, **options)
-    draft, count = save(stream, str(path), {"id": "set"}, sample_size, connection_error)
+    rows = rows if isinstance(rows, FileRows) else DatasetRows("set", rows, **options)
+    draft, count = save(rows, str(path), {"id": "set"}, sample_size, connection_error)
     publish(draft, path)
     clear_partials(path)
     return count
@@ -73,35 +69,33 @@ def test_sample_size_is_an_upper_bound(tmp_path, sample_size, count):
     rows = FakeRows(ROWS)
     assert saved(rows, tmp_path / "a" / "out.jsonl", sample_size) == count
     assert read(tmp_path / "a" / "out.jsonl") == ROWS[:count]
-    assert rows.place == count  # none beyond the sample is asked for
+    assert rows.place == count - 1  # none beyond the sample is asked for
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["out.jsonl"]
 
 
 def test_lines_of_files_stay_as_they_are(tmp_path):
     (tmp_path / "in.jsonl").write_bytes(b'\xef\xbb\xbf{"n": 1.50}\n\n{"n":2}\r\n')
-    rows = FileStream("set", FileRows([str(tmp_path / "in.jsonl")]))
+    rows = FileRows([str(tmp_path / "in.jsonl")])
     assert saved(rows, tmp_path / "out.jsonl.gz") == 2
     assert gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes()) == b'{"n": 1.50}\n{"n":2}\n'
 
 
-@pytest.mark.parametrize("shuffled", [False, True])
-def test_a_broken_connection_is_gone_on_with(tmp_path, shuffled):
+def test_a_broken_connection_is_gone_on_with(tmp_path):
     rows = FakeRows(ROWS, breaks=[13, 13, 20])
-    assert saved(rows, tmp_path / "out.jsonl", shuffled=shuffled) == 25
+    assert saved(rows, tmp_path / "out.jsonl") == 25
     assert rows.starts == [0, 13, 13, 20]
     assert read(tmp_path / "out.jsonl") == ROWS
 
 
-@pytest.mark.parametrize("shuffled", [False, True])
-def test_a_later_call_goes_on(tmp_path, capsys, shuffled):
+def test_a_later_call_goes_on(tmp_path, capsys):
     (tmp_path / "out.jsonl").write_text("old\n")
     with pytest.raises(ConnectionError):
-        saved(FakeRows(ROWS, breaks=[13] * 3), tmp_path / "out.jsonl", shuffled=shuffled)
+        saved(FakeRows(ROWS, breaks=[13] * 3), tmp_path / "out.jsonl")
     assert (tmp_path / "out.jsonl").read_text() == "old\n"
     with open(tmp_path / ".out.jsonl.partial", "ab") as file:
         file.write(b'{"half a li')  # of a run that was killed
     rows = FakeRows(ROWS)
-    assert saved(rows, tmp_path / "out.jsonl", shuffled=shuffled) == 25
+    assert saved(rows, tmp_path / "out.jsonl") == 25
     assert rows.starts == [13]
     assert "going on after 13 rows" in capsys.readouterr().out
     assert read(tmp_path / "out.jsonl") == ROWS
@@ -122,10 +116,8 @@ def test_any_other_error_is_not_tried_again(tmp_path):
         yield ROWS[0]
         raise ValueError("broken set")
 
-    stream = FakeRows([])
-    stream.__class__ = type("Broken", (FakeRows,), {"__iter__": lambda self: rows()})
     with pytest.raises(ValueError, match="broken set"):
-        saved(stream, tmp_path / "out.jsonl")
+        saved(rows(), tmp_path / "out.jsonl")
 
 
 def test_values_that_json_lacks(tmp_path):
@@ -152,24 +144,28 @@ def test_a_row_that_cannot_be_written_is_met_again_by_every_call(tmp_path, bad):
     assert [row["n"] for row in read(tmp_path / "out.jsonl")] == list(range(25))
 
 
-def test_a_row_that_did_not_reach_the_disk_is_written_by_the_next_call(tmp_path, monkeypatch):
-    rows, write, full = FakeRows(ROWS), download._Unfinished.write, [True]
+@pytest.mark.parametrize("fails_at", [0, 9, 13, 20, 24])
+@pytest.mark.parametrize("of_files", [False, True])
+def test_a_row_that_did_not_reach_the_disk_is_written_by_the_next_call(tmp_path, monkeypatch, fails_at, of_files):
+    for number in range(5):  # files of five rows
+        lines = [json.dumps(row) + "\n" for row in ROWS[number * 5 : number * 5 + 5]]
+        (tmp_path / f"{number}.json").write_text("".join(lines))
+    names, write = [str(path) for path in sorted(tmp_path.glob("*.json"))], download._Unfinished.write
 
-    def fail_once(unfinished, line, stream):
-        if unfinished.rows == 13 and full.pop():
+    def fail(unfinished, line, place):
+        if unfinished.rows == fails_at:
             raise OSError(28, "No space left on device")
-        write(unfinished, line, stream)
+        write(unfinished, line, place)
 
-    monkeypatch.setattr(download._Unfinished, "write", fail_once)
-    with pytest.raises(UserError, match="No space left"):
-        saved(rows, tmp_path / "out.jsonl")
-    monkeypatch.undo()
-    assert saved(FakeRows(ROWS), tmp_path / "out.jsonl") == 25
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="No space left"):
+        patch.setattr(download._Unfinished, "write", fail)
+        saved(FileRows(names) if of_files else FakeRows(ROWS), tmp_path / "out.jsonl")
+    assert saved(FileRows(names) if of_files else FakeRows(ROWS), tmp_path / "out.jsonl") == 25
     assert read(tmp_path / "out.jsonl") == ROWS
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
-    def full(unfinished, line, stream):
+    def full(unfinished, line, place):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(download._Unfinished, "write", full)
