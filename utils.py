@@ -2,7 +2,7 @@
 or made without a download:
 
 --content dataset --id HUB_ID --save-dir FILE.jsonl            a split of a data set, streamed; .jsonl.zst compresses
---content dataset --id PATH --save-dir FILE.jsonl              .parquet, .csv, .tsv, .json, .jsonl; file, folder, glob
+--content dataset --id PATH --save-dir FILE.jsonl              .parquet, .csv, .tsv, .json, .jsonl: file, folder, glob
 --content model --id HUB_ID --save-dir FOLDER                  safetensors weights, configuration, tokenizer
 --content repo --id HUB_ID --save-dir FOLDER                   every file of a repository
 --content dataset --id python-stdlib --save-dir FOLDER         a corpus of the texts that this Python carries

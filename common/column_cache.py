@@ -23,6 +23,7 @@ from common import json_line, jsonl, shards
 from common.cache import cache_folder, trim
 from common.columns import Column, Table, scan, warn_of_rounded
 from common.contents import stamp_of
+from common.formats import opening
 from common.jsonl import BadRowPolicy, Rows, Source
 
 LEAST_SOURCE = 16 * 2**20  # bytes: a smaller source is scanned sooner than looked up
@@ -64,7 +65,7 @@ def reading_key(source: Source, fingerprints: Sequence[Mapping], facts: Any, mod
     content = [{name: value for name, value in one.items() if name != "path"} for one in fingerprints]
     stamps = [shard.stamp for shard in source.shards]
     digest = xxhash.xxh3_128(json.dumps([content, stamps, facts], sort_keys=True).encode())
-    for module in (shards, jsonl, json_line, *modules):
+    for module in (opening, shards, jsonl, json_line, *modules):
         digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()
 

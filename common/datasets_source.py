@@ -22,12 +22,16 @@ from common.formats.files import FileRows
 from common.formats.opening import format_of
 from common.local_files import is_local, local_files
 from common.network import hub_token
+from common.notes import note
 from common.shards import SUFFIXES
 from common.visible import visible
 
 SHUFFLE_BUFFER = 10_000  # rows among which the next one is drawn
 CONVERTED = "refs/convert/parquet"  # the hub's own branch with the rows of a data set as Parquet files
 RAW_FILES = {"togethercomputer/RedPajama-Data-1T-Sample": "cc_*.jsonl"}  # sets of which only such files are taken
+PLAIN = ("json", "csv", "parquet")  # modules of `datasets` with builders for files that are read here
+HARMLESS = {"name", "version", "data_dir", "data_files", "description", "features", "sep", "delimiter"}  # of their keys
+HARMLESS |= {"batch_size", "fragment_scan_options", "chunksize", "block_size", "use_threads"}  # how, not what
 READING = 2  # raised when the rows of a file become others: a place in what was read before is none in what is read now
 
 
@@ -123,17 +127,15 @@ def _plain_files(wanted: Wanted, builder: Any, split: str) -> FileRows | None:
     What the set says of how to read them, but for types of the columns and the delimiter, only `datasets` can follow.
     """
     names = [str(name) for name in (builder.config.data_files or {}).get(split, ())]
-    if not names or len({format_of(name) for name in names}) > 1 or not format_of(names[0]):
+    formats = {format_of(name) for name in names}
+    if type(builder).__module__.rpartition(".")[2] not in PLAIN or len(formats) != 1 or "" in formats:
         return None
-    default = type(builder.config)()
-    said = {key: value for key, value in vars(builder.config).items() if value != getattr(default, key)}
-    delimiter = said.pop("sep", None)
-    if others := sorted(
-        said.keys() - {"name", "version", "data_dir", "data_files", "description", "features", "delimiter"}
-    ):
-        print(f"note: {wanted.id} is read by the library datasets, for the set says of itself: {', '.join(others)}")
+    usual = type(builder.config)()
+    said = {key for key, value in vars(builder.config).items() if value != getattr(usual, key)} - HARMLESS
+    if said:
+        note(f"{wanted.id} is read by the library datasets, for the set says of itself: {', '.join(sorted(said))}")
         return None
-    return _file_rows(wanted, names, delimiter)
+    return _file_rows(wanted, names, getattr(builder.config, "sep", None))
 
 
 def _converted(wanted: Wanted, split: str) -> list[str]:

@@ -45,8 +45,10 @@ class DatasetRows:
 
     def lines(self, done: int, place: None) -> Iterator[bytes]:
         """Raises: UserError for a row that JSON cannot hold."""
-        for row in self.dataset.skip(done) if done else self.dataset:
-            yield row["line"] if self.of_lines else json_line(row, self.name)
+        # closed now rather than when the interpreter ends, which threads of `datasets` may abort
+        with contextlib.closing(iter(self.dataset.skip(done) if done else self.dataset)) as rows:
+            for row in rows:
+                yield row["line"] if self.of_lines else json_line(row, self.name)
 
 
 def save(
@@ -72,9 +74,10 @@ def save(
                 before = unfinished.rows
                 bar.update(before - bar.n)
                 try:
-                    for line in _wanted(rows.lines(before, unfinished.place), before, sample_size):
-                        unfinished.write(line, rows.place)
-                        bar.update()
+                    with contextlib.closing(rows.lines(before, unfinished.place)) as lines:
+                        for line in _wanted(lines, before, sample_size):
+                            unfinished.write(line, rows.place)
+                            bar.update()
                     break
                 except Exception as error:
                     if not is_connection_error(error):  # what was read last may not have been written

@@ -24,14 +24,8 @@ from common.temporary import told_of_temporary
 from common.visible import brief, visible
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
-PACKED = (
-    ".json.gz",
-    ".json.zst",
-    ".jsonl.bz2",
-    ".jsonl.xz",
-    ".json.bz2",
-    ".json.xz",
-)  # shards where there are no others
+# shards where there are none of those
+PACKED = (".json.gz", ".json.zst", ".jsonl.bz2", ".jsonl.xz", ".json.bz2", ".json.xz")
 TABLES = (".parquet", ".csv", ".tsv")  # utils.py makes JSON lines of them
 OTHERS = (*TABLES, ".json", ".arrow", ".feather", ".orc", ".avro", ".xlsx", ".npy", ".zip", ".tar", ".tgz")
 OTHERS += (".bz2", ".xz", ".lz4", ".br", ".7z")  # what is written is not compressed so

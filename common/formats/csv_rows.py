@@ -81,6 +81,7 @@ def cells_of(file: io.BufferedReader, name: str, delimiter: str) -> Iterator[lis
     """
     reader = csv.reader(_lines(file, name, delimiter), delimiter=delimiter, strict=True)
     names: list[str] = []
+    long = 0
     while True:
         line = reader.line_num + 1
         try:
@@ -89,6 +90,7 @@ def cells_of(file: io.BufferedReader, name: str, delimiter: str) -> Iterator[lis
             break
         except csv.Error as error:
             raise UserError(f"{name}:{line}: {error} (quotes inside quotes are written twice)") from None
+        long += reader.line_num > line
         if not names:
             names = _names(cells, name) if cells else []
             if names:
@@ -97,30 +99,36 @@ def cells_of(file: io.BufferedReader, name: str, delimiter: str) -> Iterator[lis
             yield cells
         elif any(cell.strip() for cell in cells) or len(cells) > 1:
             raise UserError(f"{name}:{line}: {len(cells)} cells under {len(names)} names")
+    if long and delimiter == "\t":  # where quotes are rare, those that mean nothing join rows
+        note(f"{visible(name)}: {long:,} rows go over several lines, between quotes")
     if not names:
         raise UserError(f"{name} has no line with the names of its columns")
 
 
 def _lines(file: io.BufferedReader, name: str, delimiter: str) -> Iterator[str]:
     """With their ends, of whatever kind."""
+    seen = False
     for number, line in enumerate(file, 1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
             raise UserError(f"{name}:{number}: invalid UTF-8 (iconv -f CHARSET -t utf-8 makes it of others)") from None
         parts = list(io.StringIO(text, newline="")) if "\r" in text else [text]
-        if number == 1:
-            _check_delimiter(parts[0], name, delimiter)
+        if not seen and parts[0].strip():
+            _check_delimiter(parts[0], f"{name}:{number}", delimiter)
+            seen = True
         yield from parts
 
 
-def _check_delimiter(line: str, name: str, delimiter: str) -> None:
-    """Raises UserError where the names in the first line stand apart by another delimiter."""
+def _check_delimiter(line: str, place: str, delimiter: str) -> None:
+    """Raises UserError where the names in this line stand apart by another delimiter; for a line of Excel's."""
+    if re.fullmatch(r"sep=.\s*", line):
+        raise UserError(f"{place}: this line tells Excel the delimiter: delete it, and say --delimiter")
     counts = {one: len(next(csv.reader([line], delimiter=one), [])) for one in {delimiter: "", **DELIMITERS}}
     other = max(counts, key=counts.get)
     if counts[delimiter] <= 1 < counts[other]:
         raise UserError(
-            f"{name}:1: {DELIMITERS.get(delimiter, delimiter)} does not part the names of columns, "
+            f"{place}: {DELIMITERS.get(delimiter, delimiter)} does not part the names of columns, "
             f"{DELIMITERS[other]} does: --delimiter {DELIMITERS[other]} (a name that holds it is written in quotes)"
         )
 

@@ -116,7 +116,7 @@ class _Blocks(io.RawIOBase):
 
     def __init__(self, blocks: Iterator[bytes]):
         super().__init__()
-        self.blocks, self.block = blocks, b""
+        self.blocks, self.block = blocks, memoryview(b"")
 
     def readable(self) -> bool:
         return True
@@ -126,7 +126,7 @@ class _Blocks(io.RawIOBase):
             block = next(self.blocks, None)
             if block is None:
                 return 0
-            self.block = block
+            self.block = memoryview(block)
         count = min(len(buffer), len(self.block))
         buffer[:count], self.block = self.block[:count], self.block[count:]
         return count

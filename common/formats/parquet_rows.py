@@ -12,7 +12,7 @@ from common.errors import UserError
 from common.formats.encoding import json_line
 from common.formats.opening import HEAD, PARQUET, check_content
 
-BATCH = 256  # rows that are converted at a time
+BATCH = 2**24  # bytes that are converted at a time, about
 BUFFER = 2**23  # bytes of a column that are read at a time
 FAULTS = (ValueError, TypeError, OverflowError, KeyError, NotImplementedError, RecursionError, pyarrow.ArrowException)
 Values = Callable[[pyarrow.Array], list]  # a column as Python values
@@ -32,16 +32,16 @@ def parquet_rows(file: BinaryIO, name: str, skip: int = 0) -> Iterator[bytes]:
 
 
 def _rows(file: BinaryIO, name: str, skip: int) -> Iterator[bytes]:
-    with _table(file, "ns") as table, _table(file, "us") as coarse:
+    with _table(file, "ns") as table:
         names, groups, done = table.schema_arrow.names, list(range(table.num_row_groups)), 0
         if doubled := sorted({column for column in names if names.count(column) > 1}):
             raise UserError(f"{name} has more than one column called {', '.join(doubled)}")
         while groups and done + (rows := table.metadata.row_group(groups[0]).num_rows) <= skip:
             done += rows
             del groups[0]
-        old_times = _old_times(table)
-        exact = table.iter_batches(BATCH, groups, use_threads=False)
-        others = coarse.iter_batches(BATCH, groups, old_times, use_threads=False) if old_times else None
+        size, old_times = _batch_size(table), _old_times(table)
+        exact = table.iter_batches(size, groups, use_threads=False)
+        others = _table(file, "us").iter_batches(size, groups, old_times, use_threads=False) if old_times else None
         for batch in exact:
             columns = {column: _values(batch.column(column), f"{name}: column {column}", done) for column in names}
             if others is not None:
@@ -56,6 +56,13 @@ def _rows(file: BinaryIO, name: str, skip: int) -> Iterator[bytes]:
 def _table(file: BinaryIO, unit: str) -> pyarrow.parquet.ParquetFile:
     """unit: of the times of old files. Without threads and read-ahead, which would go on when the interpreter ends."""
     return pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER, coerce_int96_timestamp_unit=unit)
+
+
+def _batch_size(table: pyarrow.parquet.ParquetFile) -> int:
+    """In rows."""
+    groups = (table.metadata.row_group(number) for number in range(table.num_row_groups))
+    widest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=0)
+    return max(1, min(1024, int(BATCH / max(1, widest))))
 
 
 def _values(array: pyarrow.Array, what: str, done: int) -> list:

@@ -10,6 +10,7 @@ import pytest
 from common.errors import UserError
 from common.formats.csv_rows import as_number, delimiter_of
 from common.formats.files import FileRows
+from common.notes import note
 
 
 def rows(tmp_path, content: str | bytes, name: str = "in.csv", **options) -> list[str]:
@@ -62,8 +63,10 @@ def test_rows(tmp_path, content, wanted):
         ('a,b\n1,2\n"x,3\n4,5\n', ":3: unexpected end of data"),
         (b"a,b\n1,2\n\xe9,3\n", ":3: invalid UTF-8"),
         ("a;b\n1;2\n", ":1: ',' does not part the names of columns, ';' does: --delimiter ';'"),
+        ("\n\na;b\n1;2\n", ":3: ',' does not part the names of columns, ';' does"),
         ("a\tb\n1\t2\n", ":1: ',' does not part the names of columns, tab does: --delimiter tab"),
         ("a|b|c\n1|2|3\n", ":1: ',' does not part the names of columns, '|' does: --delimiter '|'"),
+        ("sep=;\na;b\n", ":1: this line tells Excel the delimiter: delete it, and say --delimiter"),
         ("", " has no line with the names"),
         (b"\xff\xfea\x00", " is UTF-16 text: iconv"),
     ],
@@ -85,6 +88,13 @@ def test_delimiters(tmp_path):
     for word in ("", "::", '"', "\n"):
         with pytest.raises(UserError, match="one character, or tab"):
             delimiter_of(word)
+
+
+def test_rows_that_quotes_may_have_joined_are_counted(tmp_path, capsys):
+    note.cache_clear()
+    content = 'id\ttext\n1\t20" pipe\n2\t"open\n3\tclose"\n4\tz\n'
+    assert [json.loads(row)["id"] for row in rows(tmp_path, content, "in.tsv")] == [1, 2, 4]
+    assert capsys.readouterr().out == f"note: {tmp_path}/in.tsv: 1 rows go over several lines, between quotes\n"
 
 
 def test_one_type_for_a_column_of_all_files(tmp_path):

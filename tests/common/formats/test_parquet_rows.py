@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import common.formats.parquet_rows
 import utils
 from common.errors import UserError
 from common.formats.files import FileRows
@@ -58,6 +59,7 @@ MOMENT = 1_704_164_645_123_456_789  # 2024-01-02 03:04:05.123456789
         (pa.array([b"\0"]), '"AA=="'),
         (pa.array(["x"]).dictionary_encode(), '"x"'),
         (pa.array(["x"], pa.large_string()), '"x"'),
+        (pa.array([2**53 + 1]), "9007199254740993"),
         (pa.nulls(1), "null"),
     ],
 )
@@ -97,10 +99,15 @@ def test_columns_of_one_name_are_named():
         rows(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["c", "c"]))
 
 
+@pytest.mark.parametrize("batch", [1, 400, 2**24])  # of one row, of some, of all
 @pytest.mark.parametrize("skip", [0, 1, 299, 300, 301, 599, 700, 999, 1000])
-def test_rows_are_skipped(skip):
-    found = rows(pa.table({"n": list(range(1000))}), skip, row_group_size=300)
-    assert [json.loads(row)["n"] for row in found] == list(range(skip, 1000))
+def test_rows_are_skipped(monkeypatch, skip, batch):
+    monkeypatch.setattr(common.formats.parquet_rows, "BATCH", batch)
+    times = pa.array([datetime.datetime(1 + number, 1, 1) for number in range(1000)], pa.timestamp("us"))
+    table = pa.table({"n": list(range(1000)), "t": times})
+    found = list(map(json.loads, rows(table, skip, row_group_size=300, use_deprecated_int96_timestamps=True)))
+    assert [row["n"] for row in found] == list(range(skip, 1000))
+    assert [row["t"] for row in found] == [f"{1 + number:04}-01-01T00:00:00" for number in range(skip, 1000)]
 
 
 def test_shards_need_not_have_the_same_columns(tmp_path):
