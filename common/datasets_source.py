@@ -70,7 +70,7 @@ def download_dataset(wanted: Wanted, path: str) -> tuple[Path, dict[str, Any]]:
 def _in_order(wanted: Wanted, rows: Any) -> Rows:
     """rows: of files, or an IterableDataset; shuffled, where that is wanted."""
     of_files, shuffled = isinstance(rows, FileRows), wanted.shuffle_seed is not None
-    if wanted.delimiter and not (of_files and rows.format == "csv"):
+    if wanted.delimiter is not None and not (of_files and rows.format == "csv"):
         raise UserError(f"--delimiter is for .csv and .tsv, and {wanted.id} is none")
     if of_files and not shuffled:
         return rows
@@ -82,7 +82,7 @@ def _in_order(wanted: Wanted, rows: Any) -> Rows:
 
 def _file_rows(wanted: Wanted, names: list[str], delimiter: str | None = None) -> FileRows:
     """delimiter: that the set itself names."""
-    if wanted.delimiter:
+    if wanted.delimiter is not None:
         delimiter = delimiter_of(wanted.delimiter)
     return FileRows(names, delimiter, wanted.sample_size if wanted.shuffle_seed is None else None)
 

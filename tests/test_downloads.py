@@ -380,5 +380,7 @@ def test_delimiters(tmp_path, capsys, monkeypatch):
     assert "a.csv:1: ',' does not part the names of columns, ';' does: --delimiter ';'" in capsys.readouterr().err
     assert utils.main([*words, "b.jsonl", "--delimiter", ";"]) == 2
     assert "--delimiter is for .csv and .tsv" in capsys.readouterr().err
+    assert utils.main([*words, "a.csv", "--delimiter", ""]) == 2
+    assert "one character, or tab" in capsys.readouterr().err
     assert utils.main([*words, "a.csv", "--delimiter", ";"]) == 0
     assert read(tmp_path / "x.jsonl") == [{"text": "x,y", "n": 3}]
