@@ -26,12 +26,13 @@ from common.visible import visible
 
 BUILT_IN = {"python-stdlib": "dataset", "tiny": "model"}  # id -> its content
 LOCAL = "and a model that is here needs no download: name its folder in the call that reads it"
+VERSIONS = {2: "values of .json are as the file spells them; digits of .csv too, and types hold for a whole column"}
 OPTIONS = {
     "python-stdlib": (),
     "tiny": ("data",),
     "model": ("revision", "allow_pickle"),
     "repo": ("revision",),
-    "dataset": ("data_name", "split_name", "sample_size", "shuffle_seed", "revision"),
+    "dataset": ("data_name", "split_name", "sample_size", "shuffle_seed", "revision", "delimiter"),
 }
 
 
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split-name", help="split of a data set (default: train)")
     parser.add_argument("--sample-size", type=int, help="only the first so many rows (default: all)")
     parser.add_argument("--shuffle-seed", type=int, help="shuffle the rows, within a buffer of 10,000")
+    parser.add_argument("--delimiter", help="of .csv and .tsv: one character, or tab (default: comma, in .tsv tab)")
     parser.add_argument("--revision", help="branch, tag or commit on the hub (default: main)")
     parser.add_argument("--allow-pickle", action="store_true", default=None, help="take weights that can run code")
     parser.add_argument("--dry-run", action="store_true", help="check the options, get nothing")
@@ -89,6 +91,7 @@ def _check_id(name: str, source: str) -> None:
 
 def fetch(asked: argparse.Namespace) -> None:
     """Make or download what is asked for, unless it is there already. Raises: UserError for what the user can cure."""
+    from common.formats.opening import format_of
     from common.local_files import is_local, local_files  # late, as all imports that --help can do without
     from common.manifest import Run
     from common.shards import check_suffix
@@ -101,13 +104,17 @@ def fetch(asked: argparse.Namespace) -> None:
         say(visible(f"# {asked.content} {asked.id} -> {asked.save_dir} {given or ''}"))
         return
     inputs: dict[str, Any] = {"data": given.pop("data")} if source == "tiny" else {}
+    versions = {}
     if source == "dataset" and is_local(asked.id):
-        inputs["data"] = list(map(str, local_files(asked.id)[0]))
+        files = local_files(asked.id)
+        inputs["data"] = list(map(str, files))
+        if format_of(str(files[0])) in ("json", "csv"):
+            versions = {source: VERSIONS}
     target = Path(asked.save_dir).resolve()
-    run = Run("utils", source, {"id": asked.id} | given, inputs, str(target))
+    run = Run("utils", source, {"id": asked.id} | given, inputs, str(target), versions=versions)
     if run.is_done():
         return
-    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+    if not run.outdated and (target.is_file() or (target.is_dir() and any(target.iterdir()))):
         raise UserError(f"{target} holds something else: delete it, or choose another --save-dir")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +145,7 @@ def _drafted(source: str, asked: argparse.Namespace, target: Path) -> Iterator[t
         from common.datasets_source import Wanted, download_dataset
 
         which = (asked.data_name, asked.split_name, asked.revision, asked.sample_size, asked.shuffle_seed)
-        yield download_dataset(Wanted(asked.id, *which), str(target))
+        yield download_dataset(Wanted(asked.id, *which, asked.delimiter), str(target))
     else:
         from common import hub
 

@@ -21,9 +21,10 @@ import xxhash
 from common import columns as columns_module
 from common import json_line, jsonl, shards
 from common.cache import cache_folder, trim
-from common.columns import Column, Table, scan
+from common.columns import Column, Table, scan, warn_of_rounded
 from common.contents import stamp_of
 from common.files import read_json
+from common.formats import opening
 from common.jsonl import BadRowPolicy, Rows, Source
 
 LEAST_SOURCE = 16 * 2**20  # bytes: a smaller source is scanned sooner than looked up
@@ -43,6 +44,7 @@ def cached_scan(
     try:
         entry = cache_folder("columns") / key
         table = _load(entry, columns, source)
+        warn_of_rounded(source)
     except (OSError, ValueError, KeyError, RuntimeError):
         table = None
     if table is None:
@@ -64,7 +66,7 @@ def reading_key(source: Source, fingerprints: Sequence[Mapping], facts: Any, mod
     content = [{name: value for name, value in one.items() if name != "path"} for one in fingerprints]
     stamps = [shard.stamp for shard in source.shards]
     digest = xxhash.xxh3_128(json.dumps([content, stamps, facts], sort_keys=True).encode())
-    for module in (shards, jsonl, json_line, *modules):
+    for module in (opening, shards, jsonl, json_line, *modules):
         digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()
 
@@ -87,7 +89,7 @@ def _load(entry: Path, columns: Sequence[Column], source: Source) -> Table:
     if _digest(arrays) != facts["digest"]:
         raise ValueError("damaged")
     os.utime(entry)  # used last
-    source.blank, source.dropped = facts["blank"], Counter(facts["dropped"])
+    source.blank, source.dropped, source.rounded = facts["blank"], Counter(facts["dropped"]), Counter(facts["rounded"])
     start, end, *values = arrays
     return Table(Rows(start, end), dict(zip(columns, values, strict=True)))
 
@@ -101,7 +103,8 @@ def _store(entry: Path, table: Table, source: Source) -> None:
         arrays = _arrays(table)
         for number, values in enumerate(arrays):
             np.save(work / f"{number}.npy", values)
-        facts = {"digest": _digest(arrays), "blank": source.blank, "dropped": source.dropped}
+        counts = {"blank": source.blank, "dropped": source.dropped, "rounded": source.rounded}
+        facts = {"digest": _digest(arrays)} | counts
         (work / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         shutil.rmtree(entry, ignore_errors=True)  # what is there could not be loaded
         with contextlib.suppress(OSError):  # another run was first

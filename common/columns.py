@@ -1,5 +1,6 @@
 """Columns of a source: the byte range of every usable row, and its wanted values as arrays."""
 
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,10 +11,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from common.errors import UserError
-from common.json_line import Label, Number, Text, document_text
-from common.jsonl import BadRowPolicy, Part, Rows, Source, read_part
+from common.json_line import Decoder, Label, Number, Text, document_text
+from common.jsonl import BadRowPolicy, Part, Rows, Source, raw_lines, read_part
 from common.parallel import cores, forked_map
 from common.progress import Progress
+from common.visible import visible
 
 
 class Column(NamedTuple):
@@ -30,6 +32,7 @@ class Column(NamedTuple):
 
 PART = 2**26  # bytes of a source that a process reads at a time
 TYPES = {"number": Number, "group": Label, "characters": Text}
+EXACT = 2**53  # the next whole number is rounded to it
 CODES = {"number": "d", "group": "i", "characters": "q"}
 
 
@@ -58,20 +61,29 @@ def scan(source: Source, columns: Sequence[Column], on_bad_row: BadRowPolicy = "
     types = types_of(columns)
     parts, workers = source.parts(PART), max(1, min(cores(), source.bytes // PART))
     found, groups = _Found(columns), [{} for _ in columns]
-    source.blank, source.dropped = 0, Counter()
+    source.blank, source.dropped, source.rounded = 0, Counter(), Counter()
     with Progress(desc="reading", total=source.bytes, unit="B", unit_scale=True) as bar:
         scanned = forked_map(partial(_scan_part, source, columns, types, on_bad_row), parts, workers)
-        for part, (more, labels, blank, dropped) in zip(parts, scanned, strict=True):
+        for part, (more, labels, counted) in zip(parts, scanned, strict=True):
             for known, new, codes in zip(groups, labels, more.values, strict=True):
                 if new:  # the part has numbered its groups by itself
                     numbers = np.array([known.setdefault(label, len(known)) for label in new], np.int32)
                     codes[:] = array("i", numbers[codes].tobytes())
             found.extend(more)
-            source.blank += blank
-            source.dropped += dropped
+            source.blank += counted.blank
+            source.dropped += counted.dropped
+            source.rounded += counted.rounded
             bar.update(part.end - part.begin)
     arrays = [np.frombuffer(values, values.typecode) for values in (found.start, found.end, *found.values)]
+    warn_of_rounded(source)
     return Table(Rows(*arrays[:2]), dict(zip(columns, arrays[2:], strict=True)))
+
+
+def warn_of_rounded(source: Source) -> None:
+    """One line for each field whose numbers lost digits when they were read."""
+    for field, count in source.rounded.items():
+        what = f"{count:,} values of {visible(field)} are whole numbers beyond 2^53 that lose their last digits"
+        print(f"warning: {what}: they are compared as floating point, equal ones by position", file=sys.stderr)
 
 
 class _Found:
@@ -90,9 +102,9 @@ class _Found:
 
 def _scan_part(
     source: Source, columns: Sequence[Column], types: Mapping[str, Any], on_bad_row: BadRowPolicy, part: Part
-) -> tuple[_Found, list[list], int, Counter]:
-    """Rows of a part; for each column the labels of its groups; how many blank and dropped lines there are."""
-    source = replace(source, blank=0, dropped=Counter())
+) -> tuple[_Found, list[list], Source]:
+    """Rows of a part; for each column the labels of its groups; the counts of the part, in a source without shards."""
+    source = replace(source, blank=0, dropped=Counter(), rounded=Counter())
     found, groups = _Found(columns), [{} for _ in columns]
     converters = [_converter(column, known) for column, known in zip(columns, groups, strict=True)]
     for start, end, values in read_part(source, part, types, on_bad_row):
@@ -102,7 +114,22 @@ def _scan_part(
         for column, convert, numbers in zip(columns, converters, found.values, strict=True) if values else ():
             texts = [by_field[name] for name in column.fields]
             numbers.extend(convert(texts[0] if len(texts) == 1 else zip(*texts, strict=True)))
-    return found, [list(known) for known in groups], source.blank, source.dropped
+    for column, numbers in zip(columns, found.values, strict=True):
+        if column.kind == "number" and (count := _rounded(source, found, column.fields[0], numbers)):
+            source.rounded[column.fields[0]] = count
+    return found, [list(known) for known in groups], replace(source, shards=[])
+
+
+def _rounded(source: Source, found: _Found, field: str, numbers: array) -> int:
+    """How many whole numbers of the field became another: beyond 2^53 not each has a floating-point number."""
+    large = np.flatnonzero(np.abs(np.frombuffer(numbers)) >= EXACT)
+    if not len(large):
+        return 0
+    rows = Rows(np.frombuffer(found.start, np.int64)[large], np.frombuffer(found.end, np.int64)[large])
+    decode = Decoder({field: int | float})
+    written = (decode(line, valid_utf8=True) for line in raw_lines(source, rows))
+    pairs = zip(written, large.tolist(), strict=True)
+    return sum(isinstance(value, int) and value != int(numbers[index]) for value, index in pairs)
 
 
 def types_of(columns: Sequence[Column]) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
 from common.durable import open_own
 from common.errors import UserError
 from common.files import partial_path, write_text
+from common.formats.encoding import json_line
 from common.progress import Progress
 from common.shards import compressed
 
@@ -23,62 +22,69 @@ SAVE_EVERY = 1000  # rows between two places to go on from
 PATIENCE = (1, 2, 4, 8, 16, 32)  # seconds to wait after one, two, ... failures without a row between
 
 
-class RowStream(Protocol):
-    """What an `IterableDataset` of `datasets` offers: rows in a fixed order, and the place after the last one read."""
+class Rows(Protocol):
+    """Rows as lines in a fixed order. place: what stands behind the line that was given out last, as JSON, or None."""
 
-    def __iter__(self) -> Iterator[dict[str, Any]]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-    def skip(self, count: int) -> "RowStream": ...
+    place: Any
+
+    def lines(self, done: int, place: Any) -> Iterator[bytes]:
+        """Those after the first `done`, behind which `place` stands."""
 
 
 @dataclass
-class Stream:
-    """Rows to be saved."""
+class DatasetRows:
+    """Those of an `IterableDataset` of the library `datasets`; its own notes of a place are not relied upon.
+
+    name: of the set. of_lines: whether a row is {"line": JSON}.
+    """
 
     name: str
-    rows: RowStream
-    identity: Mapping[str, Any]  # what the rows and their order depend on
-    raw: bool = False  # whether a row is {"text": a line of JSON}, to be kept as it is
-    shuffled: bool = False  # then a place in the stream says too little: rows are skipped instead
+    dataset: Any
+    of_lines: bool = False
+    place: None = None
 
-    def lines(self, done: int, place: dict[str, Any] | None) -> Iterator[bytes]:
-        """The lines after the first `done`, where `place` stands."""
-        rows = self.rows
-        if self.shuffled:
-            rows = rows.skip(done)
-        elif place is not None:
-            rows.load_state_dict(place)
-        for row in rows:
-            yield row["text"].rstrip("\r").encode() if self.raw else _json_line(row, self.name)
+    def lines(self, done: int, place: None) -> Iterator[bytes]:
+        """Raises: UserError for a row that JSON cannot hold."""
+        # closed now rather than when the interpreter ends, which threads of `datasets` may abort
+        with contextlib.closing(iter(self.dataset.skip(done) if done else self.dataset)) as rows:
+            for row in rows:
+                yield row["line"] if self.of_lines else json_line(row, self.name)
 
 
 def save(
-    stream: Stream, path: str, sample_size: int | None, is_connection_error: Callable[[Exception], bool]
+    rows: Rows,
+    path: str,
+    identity: Mapping[str, Any],
+    sample_size: int | None,
+    is_connection_error: Callable[[Exception], bool],
 ) -> tuple[Path, int]:
     """Write the first `sample_size` lines (None: all) to a file beside `path`. -> (that file, count of rows).
 
     What an interrupted call has got lies there too, and a call for the same rows goes on from there.
+    identity: what the lines and their order depend on; `id` names the set.
     Raises: UserError for values that JSON cannot hold and where the disk cannot be written; whatever the stream does.
     """
     target = Path(path)
-    unfinished = _Unfinished(target, {**stream.identity, "sample_size": sample_size})
+    unfinished = _Unfinished(target, {**identity, "sample_size": sample_size})
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished, Progress(desc=stream.name, total=sample_size, unit="row") as bar:
+        with unfinished, Progress(desc=identity["id"], total=sample_size, unit="row") as bar:
             failures = 0
             while True:
                 before = unfinished.rows
                 bar.update(before - bar.n)
                 try:
-                    for line in _wanted(stream.lines(before, unfinished.place), before, sample_size):
-                        unfinished.write(line, stream)
-                        bar.update()
+                    with contextlib.closing(rows.lines(before, unfinished.place)) as lines:
+                        for line in _wanted(lines, before, sample_size):
+                            unfinished.write(line, rows.place)
+                            bar.update()
                     break
                 except Exception as error:
-                    unfinished.remember(stream)
+                    if not is_connection_error(error):  # what was read last may not have been written
+                        raise
+                    unfinished.remember()
                     failures = 1 if unfinished.rows > before else failures + 1
-                    if not is_connection_error(error) or failures > len(PATIENCE):
+                    if failures > len(PATIENCE):
                         raise
                     Progress.write(f"note: the connection broke after {unfinished.rows:,} rows: trying again")
                     time.sleep(PATIENCE[failures - 1])
@@ -118,17 +124,17 @@ class _Unfinished:
     def __exit__(self, *_: object) -> None:
         self.file.close()
 
-    def write(self, line: bytes, stream: Stream) -> None:
+    def write(self, line: bytes, place: Any) -> None:
+        """place: behind the line."""
         self.file.write(line + b"\n")
-        self.rows += 1
+        self.rows, self.place = self.rows + 1, place
         if self.rows % SAVE_EVERY == 0:
-            self.remember(stream)
+            self.remember()
 
-    def remember(self, stream: Stream) -> None:
+    def remember(self) -> None:
         """From here a later call goes on."""
         self.file.flush()
         os.fsync(self.file.fileno())  # before the note that speaks of it
-        self.place = None if stream.shuffled else stream.rows.state_dict()
         size = os.fstat(self.file.fileno()).st_size
         note = {"identity": self.identity, "rows": self.rows, "bytes": size, "place": self.place}
         write_text(self.note, json.dumps(note))
@@ -143,11 +149,3 @@ class _Unfinished:
         with open(self.lines, "rb") as lines, compressed(packed, self.target.name) as file:
             shutil.copyfileobj(lines, file, 2**20)
         return packed
-
-
-def _json_line(row: dict[str, Any], name: str) -> bytes:
-    """Dates become ISO strings, decimals strings, bytes base64, NaN and infinity null."""
-    try:
-        return msgspec.json.encode(row)
-    except TypeError as error:
-        raise UserError(f"{name} holds what JSON cannot: {error}") from None

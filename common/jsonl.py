@@ -50,6 +50,7 @@ class Source:
     key: str = ""  # of the call that names it; empty for IN
     blank: int = 0
     dropped: Counter = field(default_factory=Counter)  # reason -> rows that on_bad_row=drop left out
+    rounded: Counter = field(default_factory=Counter)  # field -> whole numbers that were read as a neighbouring one
 
     @property
     def bytes(self) -> int:
@@ -88,7 +89,8 @@ class Source:
 
     def counts(self) -> dict[str, Any]:
         """What the last reading left out, for the manifest."""
-        return {"blank_lines": self.blank, "dropped_rows": dict(self.dropped)}
+        rounded = {"rounded_numbers": dict(self.rounded)} if self.rounded else {}
+        return {"blank_lines": self.blank, "dropped_rows": dict(self.dropped)} | rounded
 
 
 @dataclass(frozen=True)

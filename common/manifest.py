@@ -76,7 +76,7 @@ class Run:
         quick: for a look: contents are known by their sizes, nothing is put right.
         """
         self.output, self.defaults, self.versions = Path(output), _plain(defaults or {}), dict(versions or {})
-        self.started, self.quick = time.perf_counter(), quick
+        self.started, self.quick, self.outdated = time.perf_counter(), quick, False
         if not quick:
             recover(self.output)
         self.identity = {
@@ -124,12 +124,16 @@ class Run:
         return found
 
     def is_done(self) -> bool:
-        """Whether OUT is the complete result of this very call; says so if it is."""
+        """Whether OUT is the complete result of this very call; says so if it is.
+
+        Where an older version of the method made it, `outdated` is true from then on.
+        """
         before = read_manifest(self.output)
         if before is None or not self._is_same(before):
             return False
         if news := version_news(before.get("method_versions", {}), self.identity["method_versions"], self.versions):
             print(f"{visible(self.output)} is made anew: {visible(news)}")
+            self.outdated = True
             return False
         if pending_path(self.output).exists() and _describing(manifest_path(self.output), self.output) is None:
             self._publish_manifest()

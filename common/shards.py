@@ -8,7 +8,6 @@ import os
 import resource
 import shlex
 import tempfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -19,14 +18,18 @@ from common.bus_errors import explain_bus_errors
 from common.contents import stamp_of
 from common.errors import UserError
 from common.files import atomic_file
+from common.formats.opening import BLOCK, HEAD, READ_ERRORS, check_content, compression_of, opened_plain, suffix_of
+from common.notes import note
 from common.temporary import told_of_temporary
+from common.visible import brief, visible
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
-TABLES = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}  # utils.py makes JSON lines of them; their builder
+# shards where there are none of those
+PACKED = (".json.gz", ".json.zst", ".jsonl.bz2", ".jsonl.xz", ".json.bz2", ".json.xz")
+TABLES = (".parquet", ".csv", ".tsv")  # utils.py makes JSON lines of them
 OTHERS = (*TABLES, ".json", ".arrow", ".feather", ".orc", ".avro", ".xlsx", ".npy", ".zip", ".tar", ".tgz")
 OTHERS += (".bz2", ".xz", ".lz4", ".br", ".7z")  # what is written is not compressed so
 STDLIB = "python-stdlib"  # the embedded data set, and the folder in which configurations look for it
-BLOCK = 2**18  # bytes decompressed at a time
 
 
 @dataclass
@@ -57,11 +60,11 @@ def open_shards(path: str, whole: bool = True, key: str = "") -> Iterator[list[S
             try:
                 stamp = stamp_of(name)
                 file = stack.enter_context(_open_plain(name, whole))
-            except (OSError, EOFError, zlib.error) as error:
+            except READ_ERRORS as error:
                 raise UserError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
             if not file.seekable():
                 raise UserError(f"{name} is a pipe, and rows are read more than once: write them to a file")
-            _check_lines(name, file)
+            _check_lines(name, os.pread(file.fileno(), HEAD, 0))
             size = file.seek(0, 2)
             shards.append(Shard(str(name), file, size, base, stamp))
             base += size
@@ -127,12 +130,7 @@ def _shard_paths(path: str, origin: str) -> list[Path]:
     """origin: how a message begins."""
     place = Path(path)
     if place.is_dir():
-        found = sorted(p for p in place.iterdir() if p.name.endswith(SUFFIXES))
-        if not found:
-            tables = any(p.suffix in TABLES for p in place.iterdir())
-            cure = f": {_conversion(place)}" if tables else ""
-            raise UserError(f"{origin}no .jsonl, .jsonl.gz or .jsonl.zst files in the folder {path}{cure}")
-        return found
+        return _shards_in(place, origin)
     if place.exists():
         return [place]
     if glob.has_magic(path) and (found := sorted(Path(p) for p in glob.glob(path, recursive=True))):
@@ -149,16 +147,39 @@ def _shard_paths(path: str, origin: str) -> list[Path]:
     raise UserError(f"{origin}{fault} {path}{made if place.parent.name == STDLIB else ''}")
 
 
-def _conversion(tables: Path) -> str:
-    """The command that makes JSON lines of tables."""
-    words = shlex.join(["--id", str(tables), "--save-dir", f"{tables.with_suffix('')}.jsonl"])
+def _shards_in(folder: Path, origin: str) -> list[Path]:
+    """Sorted by name; what is left out although it looks like one is told."""
+    names = sorted(path.name for path in folder.iterdir())
+    visible_names = [name for name in names if not name.startswith(".")]
+    if hidden := [name for name in names if name.startswith(".") and name.endswith((*SUFFIXES, *PACKED))]:
+        note(f"{visible(folder)}: names that begin with a dot are no shards: {brief(visible(', '.join(hidden)))}")
+    found = [name for name in visible_names if name.endswith(SUFFIXES)]
+    packed = [name for name in visible_names if name.endswith(PACKED)]
+    if found and packed:
+        left_out = brief(visible(", ".join(packed)))
+        note(f"{visible(folder)}: only {', '.join(SUFFIXES)} are read, not {left_out}, which a glob can name")
+    if not found and not packed:
+        tables = any(suffix_of(name) for name in visible_names)
+        cure = f": {_conversion(folder)}" if tables else ""
+        raise UserError(f"{origin}no .jsonl, .jsonl.gz or .jsonl.zst files in the folder {folder}{cure}")
+    return [folder / name for name in found or packed]
+
+
+def _conversion(place: Path) -> str:
+    """The command that makes JSON lines of tables and lists."""
+    plain = str(place).removesuffix(compression_of(place.name))
+    words = shlex.join(["--id", str(place), "--save-dir", f"{plain.removesuffix(suffix_of(place.name))}.jsonl"])
     return f"python utils.py --content dataset {words}"
 
 
-def _check_lines(path: Path, file: BinaryIO) -> None:
-    """Raises UserError for a table: what a file of such a name holds is none if it begins as a JSON object does."""
-    if path.suffix in TABLES and file.read(1) != b"{":
+def _check_lines(path: Path, head: bytes) -> None:
+    """Raises UserError for what begins as something else: a table (if not by its content, by its name), a list."""
+    suffix = suffix_of(path.name)
+    if suffix in TABLES and not head.startswith(b"{"):
         raise UserError(f"{path} does not hold JSON lines: {_conversion(path)}")
+    check_content(str(path).removesuffix(compression_of(path.name)), head)
+    if suffix == ".json" and head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+        raise UserError(f"{path} does not hold JSON lines but a list: {_conversion(path)}")
 
 
 def _allow_open_files(shards: int) -> None:
@@ -173,14 +194,11 @@ def _allow_open_files(shards: int) -> None:
 
 def _open_plain(path: Path, whole: bool) -> BinaryIO:
     """The bytes of `path`, decompressed to an unnamed temporary file if need be. whole: else only its first lines."""
-    if path.name.endswith(".gz"):
-        with gzip.open(path) as reader:
-            blocks = iter(lambda: reader.read(BLOCK), b"")
-            return _temporary(blocks if whole else _first_lines(blocks))
-    if path.name.endswith(".zst"):
-        with open(path, "rb") as file:
-            return _temporary(_decompressed(file) if whole else _first_lines(_decompressed(file)))
-    return open(path, "rb")
+    if not compression_of(path.name):
+        return open(path, "rb")
+    with opened_plain(str(path)) as plain:
+        blocks = iter(lambda: plain.read(BLOCK), b"")
+        return _temporary(blocks if whole else _first_lines(blocks))
 
 
 def _first_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -198,21 +216,3 @@ def _temporary(blocks: Iterable[bytes]) -> BinaryIO:
         plain.writelines(blocks)
         plain.flush()
     return plain
-
-
-def _decompressed(file: BinaryIO) -> Iterator[bytes]:
-    """The content of all zstd frames. Raises: EOFError where one is damaged or ends early, as after a broken copy."""
-    import zstandard
-
-    frame = None
-    while block := file.read(BLOCK):
-        while block:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
-            try:
-                yield frame.decompress(block)
-            except zstandard.ZstdError as error:
-                raise EOFError(str(error)) from error
-            block = frame.unused_data
-            frame = None if frame.eof else frame
-    if frame:
-        raise EOFError("the compressed file ended before its last frame did")

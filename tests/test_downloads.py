@@ -1,5 +1,6 @@
 """utils.py with the real client of the hub against a hub on the loopback address."""
 
+import gzip
 import io
 import json
 import os
@@ -17,6 +18,7 @@ import zstandard
 import utils
 from tests.fake_hub import TOKEN, FakeHub, Repository, serving
 
+MOMENT = 1_704_164_645_123_456_789
 REPOSITORY = Path(utils.__file__).parent
 # Runs the command lines of standard input one after the other; the library imports cost seconds.
 DRIVER = """
@@ -39,6 +41,12 @@ def hub():
         sets = {
             "some/set": Repository({"data/train.jsonl": lines(5000), "data/test.jsonl": lines(3)}),
             "some/large": Repository({"train.jsonl": lines(80, "x" * 2**20)}),
+            "files/set": Repository(other_files()),
+            "told/set": Repository({"x.csv": b"a|b\n1|2\n", "README.md": told(default="sep: '|'")}),
+            "pandas/set": Repository({"x.csv": b"1,2\n", "README.md": told(default="names: [a, b]")}),
+            "broken/json": Repository({"train.json.gz": gzip.compress(lines(5000, "é"), 0)}),
+            "broken/csv": Repository({"train.csv": b"n\n" + b"".join(b"%d\n" % n for n in range(5000))}),
+            "broken/parquet": Repository({"train.parquet": numbers()}),
             "gated/set": Repository({"train.jsonl": lines(2)}, gated=True),
             "script/set": Repository({"set.py": b""}, branches={"refs/convert/parquet": parquet_files()}),
             "script/only": Repository({"only.py": b""}),
@@ -58,6 +66,40 @@ def hub():
 
 def lines(count: int, text: str = "some text") -> bytes:
     return b"".join(json.dumps({"text": f"{number} {text}", "n": number}).encode() + b"\n" for number in range(count))
+
+
+def other_files() -> dict[str, bytes]:
+    """Splits in several formats, with values that types of columns would change."""
+    table = pyarrow.table({"t": pyarrow.array([None, MOMENT], pyarrow.timestamp("ns"))})
+    parquet = io.BytesIO()
+    pyarrow.parquet.write_table(table, parquet)
+    return {
+        "list/train.json": b'[{"text": "2024-01-02", "n": 18446744073709551623}, {"text": ["a"], "m": {"x": 1.50}}]',
+        "table/train.csv": b"n,text\n007,\xc3\xa9\n1,NA\n",
+        "table/test.csv": b"n,text\n1,a,b\n",
+        "packed/train.json.gz": gzip.compress(lines(3)),
+        "times/train.parquet": parquet.getvalue(),
+        "README.md": told(
+            list="data_files: list/*.json",
+            table="data_files: [{split: train, path: table/train.csv}, {split: test, path: table/test.csv}]",
+            packed="data_files: packed/*",
+            times="data_files: times/*",
+        ),
+    }
+
+
+def numbers() -> bytes:
+    """5,000 rows of Parquet in several groups, not compressed."""
+    file = io.BytesIO()
+    table = pyarrow.table({"n": list(range(5000)), "text": [f"{number} some text" for number in range(5000)]})
+    pyarrow.parquet.write_table(table, file, row_group_size=1500, compression="none")
+    return file.getvalue()
+
+
+def told(**configurations: str) -> bytes:
+    """What a set says of itself: a line for each configuration."""
+    parts = [f"- config_name: {name}\n  {line}\n" for name, line in configurations.items()]
+    return f"---\nconfigs:\n{''.join(parts)}---\n".encode()
 
 
 def parquet_files() -> dict[str, bytes]:
@@ -106,7 +148,7 @@ def test_data_sets(hub, tmp_path):
         "dataset some/set all.jsonl",
     )
     assert [code for code, *_ in results] == [0] * len(results), results
-    assert (tmp_path / "all.jsonl").read_bytes() == lines(5000).replace(b": ", b":").replace(b", ", b",")
+    assert (tmp_path / "all.jsonl").read_bytes() == lines(5000)
     assert [row["n"] for row in read(tmp_path / "test.jsonl.zst")] == [0, 1, 2]
     shuffled = [row["n"] for row in read(tmp_path / "shuffled.jsonl")]
     assert len(set(shuffled)) == 100
@@ -123,6 +165,29 @@ def test_data_sets(hub, tmp_path):
     assert "licence: odc-by" in results[0][1]
     assert hub.tokens == {None}  # one stored on the machine is never sent
     assert not list(tmp_path.glob(".*"))
+
+
+def test_values_of_the_hub_are_those_of_the_files(hub, tmp_path):
+    results = call(
+        hub,
+        tmp_path,
+        "dataset files/set list.jsonl --data-name list",
+        "dataset files/set table.jsonl --data-name table",
+        "dataset files/set packed.jsonl --data-name packed",
+        "dataset files/set times.jsonl --data-name times",
+        "dataset told/set told.jsonl",
+        "dataset pandas/set pandas.jsonl",
+        "dataset files/set wrong.jsonl --data-name table --split-name test",
+    )
+    assert [code for code, *_ in results] == [0] * 6 + [2], "".join(error for *_, error in results)
+    wanted = b'{"text": "2024-01-02", "n": 18446744073709551623}\n{"text": ["a"], "m": {"x": 1.50}}\n'
+    assert (tmp_path / "list.jsonl").read_bytes() == wanted
+    assert (tmp_path / "packed.jsonl").read_bytes() == lines(3)
+    assert read(tmp_path / "table.jsonl") == [{"n": "007", "text": "é"}, {"n": "1", "text": "NA"}]
+    assert read(tmp_path / "times.jsonl") == [{"t": None}, {"t": "2024-01-02T03:04:05.123456789"}]
+    assert read(tmp_path / "told.jsonl") == read(tmp_path / "pandas.jsonl") == [{"a": 1, "b": 2}]
+    assert "read by the library datasets, for the set says of itself: names" in results[5][1]
+    assert results[-1][2].endswith("table/test.csv:2: 3 cells under 2 names\n")
 
 
 def test_a_sample_reads_little(hub, tmp_path):
@@ -193,6 +258,15 @@ def test_a_broken_download_of_a_repository_does_not_get_into_a_model(hub, tmp_pa
     assert {path.name for path in (tmp_path / "m").iterdir()} == {"config.json", "model.safetensors"}
 
 
+@pytest.mark.parametrize("name", ["train.json.gz", "train.csv", "train.parquet"])
+def test_a_broken_connection_in_the_middle_of_a_file_loses_no_row(hub, tmp_path, name):
+    hub.breaks[name] = [9_000, 30_000]
+    [(code, _, err)] = call(hub, tmp_path, f"dataset broken/{name.split('.')[1]} a.jsonl")
+    assert hub.breaks[name] == []
+    assert code == 0, err
+    assert [row["n"] for row in read(tmp_path / "a.jsonl")] == list(range(5000))
+
+
 @pytest.mark.parametrize("name", ["data/train.jsonl", "model.safetensors"])
 def test_a_broken_connection_is_gone_on_with(hub, tmp_path, name):
     hub.breaks[name] = [20_000]
@@ -211,9 +285,9 @@ def test_a_killed_download_goes_on(hub, tmp_path):
     words = ["--content", "dataset", "--id", "some/set", "--save-dir", str(target)]
     # Slow after 2,000 rows, so that the kill comes in the middle.
     slow = (
-        "import sys, time; from common import download, datasets_source; import utils; line = download._json_line\n"
-        "def wait(row, name): time.sleep(0.05 * (row['n'] > 2000)); return line(row, name)\n"
-        "download._json_line = wait; utils.main(sys.argv[1:])"
+        "import sys, time; from common import download; import utils; write = download._Unfinished.write\n"
+        "def wait(*given): time.sleep(0.05 * (given[0].rows > 2000)); write(*given)\n"
+        "download._Unfinished.write = wait; utils.main(sys.argv[1:])"
     )
     options = {"cwd": tmp_path, "env": environment(hub, tmp_path), "stdout": subprocess.DEVNULL}
     process = subprocess.Popen([sys.executable, "-c", slow, *words], **options)
@@ -245,6 +319,9 @@ def test_files_of_this_disk(tmp_path, capsys, monkeypatch):
     (tmp_path / "a.csv").write_text('text,n\n"hello, ""x""\ntwo lines",3\nb,4\n')
     (tmp_path / "b.tsv").write_text("text\tn\nc\t5\nNA\t\n")
     (tmp_path / "c.json").write_text('[{"text": "q"}, {"text": "r"}]')
+    (tmp_path / "e.json").write_text(
+        '[{"text": "a", "meta": {"score": 0.5}}, {"text": ["b"], "meta": {"score": 1, "src": "w"}}]'
+    )
     raw = b'{"text": "1", "big": 123456789012345678901234567890}\n{"text":"2","other":[1,{"x":null}]}\n'
     (tmp_path / "d.jsonl").write_bytes(raw.replace(b"\n", b"\r\n\r\n"))
     (tmp_path / "shards").mkdir()
@@ -255,6 +332,7 @@ def test_files_of_this_disk(tmp_path, capsys, monkeypatch):
         "a.csv": [{"text": 'hello, "x"\ntwo lines', "n": 3}, {"text": "b", "n": 4}],
         "b.tsv": [{"text": "c", "n": 5}, {"text": "NA", "n": None}],
         "c.json": [{"text": "q"}, {"text": "r"}],
+        "e.json": [{"text": "a", "meta": {"score": 0.5}}, {"text": ["b"], "meta": {"score": 1, "src": "w"}}],
         "shards": [{"text": "0\u2028"}, {"text": "z"}, {"text": "1\u2028"}, {"text": "z"}],
         "shards/*.parquet": [{"text": "0\u2028"}, {"text": "z"}, {"text": "1\u2028"}, {"text": "z"}],
     }
@@ -274,3 +352,35 @@ def test_files_of_this_disk(tmp_path, capsys, monkeypatch):
         assert message in capsys.readouterr().err
     assert utils.main(["--content", "dataset", "--id", "a.csv", "--save-dir", "x.jsonl", "--split-name", "test"]) == 2
     assert "leave out --split-name" in capsys.readouterr().err
+
+
+def test_what_an_older_version_made_of_values_is_made_anew(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("n\n01\n")
+    (tmp_path / "b.jsonl").write_text("{}\n")
+    for source in ("a.csv", "b.jsonl"):
+        words = ["--content", "dataset", "--id", f"./{source}", "--save-dir", f"{source}.out.jsonl"]
+        assert utils.main(words) == 0
+        record = tmp_path / f"{source}.out.jsonl.manifest.json"
+        old = json.loads(record.read_text())
+        assert old.pop("method_versions") == ({"dataset": 2} if source == "a.csv" else {})
+        record.write_text(json.dumps(old))
+        capsys.readouterr()
+        assert utils.main(words) == 0
+        assert ("made anew: results of dataset changed" in capsys.readouterr().out) == (source == "a.csv")
+    assert read(tmp_path / "a.csv.out.jsonl") == [{"n": "01"}]
+
+
+def test_delimiters(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("text;n\nx,y;3\n")
+    (tmp_path / "b.jsonl").write_text("{}\n")
+    words = ["--content", "dataset", "--save-dir", "x.jsonl", "--id"]
+    assert utils.main([*words, "a.csv"]) == 2
+    assert "a.csv:1: ',' does not part the names of columns, ';' does: --delimiter ';'" in capsys.readouterr().err
+    assert utils.main([*words, "b.jsonl", "--delimiter", ";"]) == 2
+    assert "--delimiter is for .csv and .tsv" in capsys.readouterr().err
+    assert utils.main([*words, "a.csv", "--delimiter", ""]) == 2
+    assert "one character, or tab" in capsys.readouterr().err
+    assert utils.main([*words, "a.csv", "--delimiter", ";"]) == 0
+    assert read(tmp_path / "x.jsonl") == [{"text": "x,y", "n": 3}]

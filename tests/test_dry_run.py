@@ -55,7 +55,7 @@ def files(tmp_path_factory):
     for path in (folder / "mute").glob("token*"):
         path.unlink()
     tokenizer = byte_tokenizer()
-    tokenizer.add_tokens(["one more"])
+    tokenizer.add_special_tokens({"bos_token": "one more"})
     tokenizer.save_pretrained(folder / "larger")
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
     (folder / "a.yaml").write_text(yaml.safe_dump({"model_type": "mistral", **shape}))

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from common import column_cache
+from common import column_cache, columns
 from common.cli import main
 from common.columns import Column, number, scan
 from common.jsonl import open_source
@@ -121,8 +121,8 @@ def test_a_source_that_is_replaced_after_it_was_opened_is_not_remembered(file):
 
 
 def test_the_least_recently_used_entries_go_first(file, monkeypatch):
-    for columns in (COLUMNS[:1], COLUMNS[1:2], COLUMNS[2:]):
-        read(file, columns)
+    for wanted in (COLUMNS[:1], COLUMNS[1:2], COLUMNS[2:]):
+        read(file, wanted)
         for path in (file.parent / "cache/columns").iterdir():
             os.utime(path, ns=(0, path.stat().st_mtime_ns - 10**10))
     read(file, COLUMNS[:1])  # used again
@@ -181,3 +181,32 @@ def test_a_sweep_over_configurations_scans_once(file, tmp_path, monkeypatch):
         assert (tmp_path / "out.jsonl").read_bytes() == cached
     assert main(SELECTION, [*words, "top-r", "r=0.1", "direction=higher"]) == 0
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("part", [7, 2**26])
+def test_whole_numbers_that_lose_digits_are_counted(file, monkeypatch, capsys, part):
+    """2^60 + n for n = 0..3, where a double stands for every 256th whole number only."""
+    large = [2**60 + 3, 2**60 + 1, 2**60 + 2, 2**60, 2**53, 2**53 + 1, -(2**53) - 1, 2**53 + 2, 10**30, 10**22, 5]
+    inexact = [n for n in large if int(float(n)) != n]
+    assert len(inexact) == 6
+    others = ["1e300", "9007199254740993.0", "0.1"]
+    values = [*map(str, large), *others]
+    file.write_text("".join(f'{{"score": {value}, "x": {{"y": {value}}}}}\n' for value in values))
+    monkeypatch.setattr(columns, "PART", part)
+    wanted = [number("score"), number("x.y")]
+    message = "warning: 6 values of score are whole numbers beyond 2^53 that lose their last digits"
+    for _ in range(2):  # the second time from the cache
+        table, counts = read(file, wanted, "error")
+        assert counts["rounded_numbers"] == {"score": 6, "x.y": 6}
+        error = capsys.readouterr().err
+        assert message in error and error.count("warning") == 2
+        monkeypatch.setattr(column_cache, "scan", never)
+    assert table.columns[wanted[0]].tolist() == [float(value) for value in values]
+
+
+def test_sorting_warns_of_scores_that_are_equal_as_floating_point(file, tmp_path, capsys):
+    rows = [f'{{"id": {n}, "score": {2**60 + n}}}\n' for n in (3, 1, 2, 0)]
+    file.write_text("".join(rows))
+    assert main(ORDERING, [str(file), str(tmp_path / "out.jsonl"), "sorting"]) == 0
+    assert "warning: 3 values of score are whole numbers beyond 2^53" in capsys.readouterr().err
+    assert (tmp_path / "out.jsonl").read_text() == "".join(rows)  # ties by position

@@ -9,37 +9,34 @@ import json
 import pytest
 
 from common import datasets_source, download
-from common.download import Stream, save
+from common.download import DatasetRows, save
 from common.durable import publish
 from common.errors import UserError
 from common.files import clear_partials
+from common.formats.files import FileRows
 
 
 class FakeRows:
-    """Rows that can break off; remembers from where it was read."""
+    """Rows of an IterableDataset that can break off; `starts`: the rows with which readings began."""
 
     def __init__(self, rows, breaks=()):
         self.rows, self.breaks = rows, list(breaks)  # breaks: numbers of rows before which the connection breaks
         self.place, self.starts = 0, []
 
-    def __iter__(self):
-        self.starts.append(self.place)
-        while self.place < len(self.rows):
-            if self.place in self.breaks:
-                self.breaks.remove(self.place)
-                raise ConnectionError("connection reset")
-            self.place += 1
-            yield self.rows[self.place - 1]
-
-    def state_dict(self):
-        return {"place": self.place}
-
-    def load_state_dict(self, state):
-        self.place = state["place"]
-
     def skip(self, count):
-        self.place = count
-        return self
+        return self._from(count)
+
+    def __iter__(self):
+        return self._from(0)
+
+    def _from(self, start):
+        self.starts.append(start)
+        for number in range(start, len(self.rows)):
+            if number in self.breaks:
+                self.breaks.remove(number)
+                raise ConnectionError("connection reset")
+            self.place = number
+            yield self.rows[number]
 
 
 ROWS = [{"text": f"é{number}\n\u2028"} for number in range(25)]
@@ -56,7 +53,8 @@ def connection_error(error: Exception) -> bool:
 
 
 def saved(rows, path, sample_size=None, **options):
-    draft, count = save(Stream("set", rows, {"id": "set"}, **options), str(path), sample_size, connection_error)
+    rows = rows if isinstance(rows, FileRows) else DatasetRows("set", rows, **options)
+    draft, count = save(rows, str(path), {"id": "set"}, sample_size, connection_error)
     publish(draft, path)
     clear_partials(path)
     return count
@@ -71,34 +69,33 @@ def test_sample_size_is_an_upper_bound(tmp_path, sample_size, count):
     rows = FakeRows(ROWS)
     assert saved(rows, tmp_path / "a" / "out.jsonl", sample_size) == count
     assert read(tmp_path / "a" / "out.jsonl") == ROWS[:count]
-    assert rows.place == count  # none beyond the sample is asked for
+    assert rows.place == count - 1  # none beyond the sample is asked for
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["out.jsonl"]
 
 
-def test_raw_lines_stay_as_they_are(tmp_path):
-    lines = ['{"n": 1.50}', "", '{"n":2}\r']
-    assert saved(FakeRows([{"text": line} for line in lines]), tmp_path / "out.jsonl.gz", raw=True) == 2
+def test_lines_of_files_stay_as_they_are(tmp_path):
+    (tmp_path / "in.jsonl").write_bytes(b'\xef\xbb\xbf{"n": 1.50}\n\n{"n":2}\r\n')
+    rows = FileRows([str(tmp_path / "in.jsonl")])
+    assert saved(rows, tmp_path / "out.jsonl.gz") == 2
     assert gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes()) == b'{"n": 1.50}\n{"n":2}\n'
 
 
-@pytest.mark.parametrize("shuffled", [False, True])
-def test_a_broken_connection_is_gone_on_with(tmp_path, shuffled):
+def test_a_broken_connection_is_gone_on_with(tmp_path):
     rows = FakeRows(ROWS, breaks=[13, 13, 20])
-    assert saved(rows, tmp_path / "out.jsonl", shuffled=shuffled) == 25
+    assert saved(rows, tmp_path / "out.jsonl") == 25
     assert rows.starts == [0, 13, 13, 20]
     assert read(tmp_path / "out.jsonl") == ROWS
 
 
-@pytest.mark.parametrize("shuffled", [False, True])
-def test_a_later_call_goes_on(tmp_path, capsys, shuffled):
+def test_a_later_call_goes_on(tmp_path, capsys):
     (tmp_path / "out.jsonl").write_text("old\n")
     with pytest.raises(ConnectionError):
-        saved(FakeRows(ROWS, breaks=[13] * 3), tmp_path / "out.jsonl", shuffled=shuffled)
+        saved(FakeRows(ROWS, breaks=[13] * 3), tmp_path / "out.jsonl")
     assert (tmp_path / "out.jsonl").read_text() == "old\n"
     with open(tmp_path / ".out.jsonl.partial", "ab") as file:
         file.write(b'{"half a li')  # of a run that was killed
     rows = FakeRows(ROWS)
-    assert saved(rows, tmp_path / "out.jsonl", shuffled=shuffled) == 25
+    assert saved(rows, tmp_path / "out.jsonl") == 25
     assert rows.starts == [13]
     assert "going on after 13 rows" in capsys.readouterr().out
     assert read(tmp_path / "out.jsonl") == ROWS
@@ -119,10 +116,8 @@ def test_any_other_error_is_not_tried_again(tmp_path):
         yield ROWS[0]
         raise ValueError("broken set")
 
-    stream = FakeRows([])
-    stream.__class__ = type("Broken", (FakeRows,), {"__iter__": lambda self: rows()})
     with pytest.raises(ValueError, match="broken set"):
-        saved(stream, tmp_path / "out.jsonl")
+        saved(rows(), tmp_path / "out.jsonl")
 
 
 def test_values_that_json_lacks(tmp_path):
@@ -134,12 +129,43 @@ def test_values_that_json_lacks(tmp_path):
 
 
 def test_values_that_json_cannot_hold_are_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"set holds what JSON cannot: .*BytesIO"):
+    with pytest.raises(UserError, match=r"set holds what JSON cannot: image: .*BytesIO"):
         saved(FakeRows([{"image": io.BytesIO()}]), tmp_path / "out.jsonl")
 
 
+@pytest.mark.parametrize("bad", [3, 12, 24])
+def test_a_row_that_cannot_be_written_is_met_again_by_every_call(tmp_path, bad):
+    rows = [{"n": number if number != bad else io.BytesIO()} for number in range(25)]
+    for _ in range(3):
+        with pytest.raises(UserError, match="set holds what JSON cannot: n: "):
+            saved(FakeRows(rows), tmp_path / "out.jsonl")
+        assert not (tmp_path / "out.jsonl").exists()
+    assert saved(FakeRows([*rows[:bad], {"n": bad}, *rows[bad + 1 :]]), tmp_path / "out.jsonl") == 25
+    assert [row["n"] for row in read(tmp_path / "out.jsonl")] == list(range(25))
+
+
+@pytest.mark.parametrize("fails_at", [0, 9, 13, 20, 24])
+@pytest.mark.parametrize("of_files", [False, True])
+def test_a_row_that_did_not_reach_the_disk_is_written_by_the_next_call(tmp_path, monkeypatch, fails_at, of_files):
+    for number in range(5):  # files of five rows
+        lines = [json.dumps(row) + "\n" for row in ROWS[number * 5 : number * 5 + 5]]
+        (tmp_path / f"{number}.json").write_text("".join(lines))
+    names, write = [str(path) for path in sorted(tmp_path.glob("*.json"))], download._Unfinished.write
+
+    def fail(unfinished, line, place):
+        if unfinished.rows == fails_at:
+            raise OSError(28, "No space left on device")
+        write(unfinished, line, place)
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="No space left"):
+        patch.setattr(download._Unfinished, "write", fail)
+        saved(FileRows(names) if of_files else FakeRows(ROWS), tmp_path / "out.jsonl")
+    assert saved(FileRows(names) if of_files else FakeRows(ROWS), tmp_path / "out.jsonl") == 25
+    assert read(tmp_path / "out.jsonl") == ROWS
+
+
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
-    def full(unfinished, line, stream):
+    def full(unfinished, line, place):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(download._Unfinished, "write", full)
@@ -150,7 +176,9 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 
 def test_a_local_file_that_changed_is_another_set(tmp_path, monkeypatch):
     identities = []
-    monkeypatch.setattr(datasets_source, "save", lambda stream, *_: identities.append(stream.identity) or (tmp_path, 1))
+    monkeypatch.setattr(
+        datasets_source, "save", lambda _, __, identity, *___: identities.append(identity) or (tmp_path, 1)
+    )
     for content in ("text\na\n", "text\na\n", "text\nanother\n"):
         if not (tmp_path / "in.csv").exists() or (tmp_path / "in.csv").read_text() != content:
             (tmp_path / "in.csv").write_text(content)
