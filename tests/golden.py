@@ -39,6 +39,7 @@ KEYS = {  # what a method's own YAML does not say, or says for larger data
     "kenlm": ["train_data=target.jsonl", "vocab_size=64", "order=3", "workers=1"],
     "dsir": ["target_data=target.jsonl", "workers=1"],
     "lqs": INFLUENCE,
+    "color-filter": [*LIKELIHOOD, "prior_model=prior"],
     "min-k": LIKELIHOOD,
     "pds": INFLUENCE,
     "perplexity": LIKELIHOOD,
@@ -75,6 +76,7 @@ def write_inputs(folder: Path) -> None:
     for name, part in {"in": rows, "target": rows[::4]}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     save_model(folder / "model")
+    save_model(folder / "prior", seed=1)
     (folder / "task").mkdir()
     items = [{"q": row["text"][:9], "options": ["one", "another"], "answer": n % 2} for n, row in enumerate(rows[:12])]
     (folder / "task/pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in items))

@@ -102,6 +102,10 @@ GOOD = [
     (SCORING, ["in.jsonl", "out.jsonl", "perplexity", "model=model", "max_length=64", "score_field=ppl"]),
     (SCORING, ["in.jsonl", "out.jsonl", "min-k", "model=model", "max_length=64", "score_field=k"]),
     (SCORING, ["in.jsonl", "out.jsonl", "kenlm", "train_data=target.jsonl", "score_field=kenlm"]),
+    (
+        SCORING,
+        ["in.jsonl", "out.jsonl", "color-filter", "model=model", "prior_model=model", "max_length=64", "score_field=c"],
+    ),
     (SCORING, ["in.jsonl", "out.jsonl", "dsir", "target_data=target.jsonl", "score_field=dsir"]),
     (SCORING, ["in.jsonl", "out.jsonl", "combine", "fields=[score]", "lower_is_better=[]", "score_field=all"]),
     (TRAINING, ["in.jsonl", "model", "out", "pretrain", "max_length=64"]),
