@@ -25,7 +25,13 @@ from common.visible import visible
 
 BadRowPolicy = Literal["error", "drop"]
 
-TEXT_KEYS = {"target_data": "target_field", "train_data": "train_field", "contamination_data": "contamination_field"}
+TEXT_KEYS = {  # key of a path -> key of the text field in it, where that is not text_field
+    "target_data": "target_field",
+    "train_data": "train_field",
+    "contamination_data": "contamination_field",
+    "positive_data": "example_field",
+    "negative_data": "example_field",
+}
 READ_BLOCK = 2**18  # bytes decoded as UTF-8 and split at a time
 LOOK = 16  # blocks that are looked at before a file is read
 CARRIAGE_RETURN = 13

@@ -106,6 +106,7 @@ GOOD = [
         SCORING,
         ["in.jsonl", "out.jsonl", "color-filter", "model=model", "prior_model=model", "max_length=64", "score_field=c"],
     ),
+    (SCORING, ["in.jsonl", "out.jsonl", "quality-classifier", "positive_data=target.jsonl", "score_field=quality"]),
     (SCORING, ["in.jsonl", "out.jsonl", "dsir", "target_data=target.jsonl", "score_field=dsir"]),
     (SCORING, ["in.jsonl", "out.jsonl", "combine", "fields=[score]", "lower_is_better=[]", "score_field=all"]),
     (TRAINING, ["in.jsonl", "model", "out", "pretrain", "max_length=64"]),
