@@ -84,11 +84,13 @@ def discard_unused(folder: Path) -> None:
 
 
 def table(tasks: Mapping[str, Mapping[str, Any]]) -> str:
-    """The results as aligned lines: task, metric, value, standard error, sample count, and rows left out."""
-    lines = [("task", "metric", "value", "stderr", "n")]
+    """The results as aligned lines: task, metric, value, standard error, sample count, cut prompts; rows left out."""
+    cut = any(result.get("cut_prompts") for result in tasks.values())
+    lines = [("task", "metric", "value", "stderr", "n", *["cut prompts"][:cut])]
     for name, result in tasks.items():
         stderr = "-" if result["stderr"] is None else f"{result['stderr']:.4f}"
-        lines.append((visible(name), visible(result["metric"]), f"{result['value']:.4f}", stderr, f"{result['n']:,}"))
+        counts = [f"{count:,}" for count in (result["n"], result.get("cut_prompts", 0))][: 1 + cut]
+        lines.append((visible(name), visible(result["metric"]), f"{result['value']:.4f}", stderr, *counts))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join(word.ljust(width) if place < 2 else word.rjust(width) for place, (word, width) in enumerate(cells))

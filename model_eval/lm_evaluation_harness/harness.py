@@ -98,8 +98,8 @@ def own_tasks() -> TaskManager:
 
 def note_unknown(names: Sequence[str], problems: dict[str, str]) -> None:
     """Note as problems the names that are none of lm-eval's own."""
-    known = own_tasks().all_tasks
     for name in names:
+        known = own_tasks().all_tasks
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean '{close[0]}'?" if close else "lm-eval has none, and there is no such path"
@@ -136,7 +136,7 @@ def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, fo
     """Evaluate one task; all that lm-eval returns is saved in `folder` before anything is read from it. -> result."""
     set_seeds(settings.seed)
     set_fewshot(task, settings.num_fewshot, settings.seed)
-    answer_tokens = leave_room(task, name, model.max_length, model.max_gen_toks)
+    model.begin_task()
     # Not simple_evaluate, which asks the operating system and git about themselves for a second.
     raw = lm_eval.evaluate(
         model,
@@ -149,7 +149,11 @@ def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, fo
     samples = raw.pop("samples")[name]
     if world.is_main():
         save_raw(folder, raw, samples)
-    result = task_result(raw, name) | answer_tokens
+    result = task_result(raw, name) | {"cut_prompts": len(model.cut)}
+    if model.answer_tokens is not None:
+        result["max_gen_toks"] = model.answer_tokens
+    if task.OUTPUT_TYPE == "multiple_choice" and (count := all_equal(samples)):
+        result["all_equal"] = count
     if result["metric"] in ACCURACIES:
         items = accuracy_items(samples, result["metric"], result["filter"])
         if world.is_main():
@@ -175,21 +179,6 @@ def set_fewshot(task: Task, num_fewshot: int | None, seed: int) -> None:
     task.set_fewshot_seed(seed)
 
 
-def leave_room(task: Task, name: str, max_length: int, default: int) -> dict[str, int]:
-    """Halve the model's length between prompt and answer where the answer would leave none for the prompt.
-
-    default: tokens of an answer where the task does not say. -> {"max_gen_toks": tokens of an answer}, where changed.
-    """
-    options = task.get_config("generation_kwargs") or {}
-    wanted = options.get("max_gen_toks", default)
-    if task.OUTPUT_TYPE != "generate_until" or wanted < max_length:
-        return {}
-    half = max_length // 2
-    task.set_config("generation_kwargs", options | {"max_gen_toks": half})
-    print(f"note: {name} wants answers of {wanted} tokens, but the model reads {max_length} in all: now of {half}")
-    return {"max_gen_toks": half}
-
-
 def save_raw(folder: Path, raw: Mapping[str, Any], samples: list[dict]) -> None:
     """The output of lm-eval as it is, the samples in a file of their own."""
 
@@ -200,6 +189,12 @@ def save_raw(folder: Path, raw: Mapping[str, Any], samples: list[dict]) -> None:
     with open_output(str(folder / SAMPLES)) as file:
         for sample in samples:
             file.write(json.dumps(sample, default=plain).encode() + b"\n")
+
+
+def all_equal(samples: list[dict]) -> int:
+    """Items of several answers of which the model prefers none: all have the same log-likelihood."""
+    values = {one["doc_id"]: [answer[0][0] for answer in one["resps"]] for one in samples}
+    return sum(len(found) > 1 and len(set(found)) == 1 for found in values.values())
 
 
 def accuracy_items(samples: list[dict], metric: str, answer_filter: str) -> np.ndarray:

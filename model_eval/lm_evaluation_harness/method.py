@@ -15,13 +15,18 @@ from common.errors import UserError
 from common.jsonl import open_source
 from common.temporary import temporary_folder
 from common.texts import first_texts
+from common.visible import visible
 from common.work_folder import WorkFolder
 from model_eval.evaluation import Evaluation
 from model_eval.lm_evaluation_harness import preflight
 from model_eval.lm_evaluation_harness.network import settle
 from model_eval.lm_evaluation_harness.task_files import LocalTask
+from model_eval.lm_evaluation_harness.warnings import warnings_of
 
 DEFAULT_CONFIG = "general.yaml"
+VERSIONS = {
+    2: "texts of rolling tasks had BOS twice, prompts that were cut lost it, few-shot examples could be the item itself"
+}
 
 
 def evaluate(
@@ -109,6 +114,8 @@ def evaluate(
             results[name] = work.step(name, keys, ("model",), run)
             results[name] |= {"limit": limit, "data": preflight.origin(plan.tasks.get(name), task)}
             results[name] |= found.get(name, {})
+        for line in (line for name, result in results.items() for line in warnings_of(name, result)):
+            print(f"warning: {visible(line)}")
     return Evaluation(results, {"skipped": plan.problems} if plan.problems else {})
 
 

@@ -171,12 +171,12 @@ def test_an_answer_longer_than_the_model(tmp_path, model):
         benchmarks(model, tasks=str(tmp_path))
 
 
-@pytest.mark.parametrize("wanted, found", [(None, 32), (64, 32), (63, None)])
+@pytest.mark.parametrize("wanted, found", [(None, 32), (64, 32), (63, 32), (48, 32), (47, None), (32, None)])
 def test_answers_leave_room_for_the_prompt(tmp_path, model, capsys, wanted, found):
-    """The model reads 64 tokens; lm-eval's own default is an answer of 256."""
+    """The model reads 64 tokens, the longest prompt has 17; lm-eval's own default is an answer of 256."""
     write_task(
         tmp_path,
-        rows=items(2),
+        rows=[items()[0], items()[0] | {"passage": "sixteen characte"}],
         output_type="generate_until",
         doc_to_choice=None,
         doc_to_target="{{ passage }}",
@@ -184,4 +184,5 @@ def test_answers_leave_room_for_the_prompt(tmp_path, model, capsys, wanted, foun
         metric_list=[{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     )
     result = benchmarks(model, tasks=str(tmp_path))["words"]
-    assert result.get("max_gen_toks") == found and ("now of 32" in capsys.readouterr().out) == bool(found)
+    told = "warning: words: answers have 32 tokens at most, half of what the model reads" in capsys.readouterr().out
+    assert (result.get("max_gen_toks"), result["cut_prompts"], told) == (found, 0, bool(found))

@@ -10,12 +10,11 @@ import yaml
 from common.errors import UserError
 from model_eval.accuracy import main_metric, summary_average
 from model_eval.lm_evaluation_harness.harness import task_result
-from model_eval.lm_evaluation_harness.language_model import start_with_bos
 from model_eval.lm_evaluation_harness.method import inputs
 from model_eval.lm_evaluation_harness.network import SWITCHES, settle
 from model_eval.lm_evaluation_harness.task_files import read_tasks
 from tests.model_eval.direct import benchmarks as evaluate
-from tests.models import byte_tokenizer, save_model
+from tests.models import save_model
 
 WORDS = ("sun", "moon", "river", "stone")
 CHOICES = {"doc_to_text": "passage", "doc_to_choice": "continuations", "doc_to_target": "answer"}
@@ -151,16 +150,6 @@ def test_functions_and_includes_keep_their_place(tmp_path, model):
     files = inputs(keys | {"tasks": [str(tmp_path / "stock")]})
     names = {kind: [Path(file).name for file in listed] for kind, listed in files.items()}
     assert names == {"tasks": ["words.yaml", "template"], "code": ["helpers.py"], "data": ["words.jsonl"]}
-
-
-def test_texts_start_with_bos(tmp_path, model):
-    tokenizer = byte_tokenizer()
-    tokenizer.add_eos_token = True
-    start_with_bos(tokenizer, "it")
-    assert tokenizer("ab")["input_ids"] == [tokenizer.bos_token_id, *byte_tokenizer()("ab")["input_ids"]]
-    write_task(tmp_path, metric_list=PERPLEXITY, **LAST_WORDS)
-    values = [evaluate(model, tasks=str(tmp_path), add_bos_token=bos)["words"]["value"] for bos in (True, False)]
-    assert values[0] != pytest.approx(values[1])
 
 
 @pytest.mark.parametrize(
