@@ -31,6 +31,7 @@ from common.redaction import redact
 from common.shards import open_output
 from model_eval.accuracy import ACCURACIES, main_metric
 from model_eval.items import digest, items_of, save_items
+from model_eval.lm_evaluation_harness import fewshot
 from model_eval.lm_evaluation_harness.code_metric import guard_metrics
 from model_eval.lm_evaluation_harness.language_model import LanguageModel
 from model_eval.lm_evaluation_harness.preflight import CODE, TWICE
@@ -119,6 +120,9 @@ def _load(manager: TaskManager, name: str, settings: Settings, problems: dict[st
         problems[name] = f"cannot be loaded: {_reason(error)}{local}"
         return {}
     problems |= {leaf: "its split holds no rows" for leaf, count in counts.items() if not count}
+    for leaf, task in loaded.items():
+        if (problem := fewshot.problem_of(task, settings.num_fewshot)) and leaf not in problems:
+            problems[leaf] = problem
     unsafe = [leaf for leaf, task in loaded.items() if getattr(task, "UNSAFE_CODE", False)]
     if not settings.allow_code_execution:
         problems |= dict.fromkeys(unsafe, CODE)
@@ -135,7 +139,7 @@ def _reason(error: BaseException) -> str:
 def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, folder: Path) -> dict[str, Any]:
     """Evaluate one task; all that lm-eval returns is saved in `folder` before anything is read from it. -> result."""
     set_seeds(settings.seed)
-    set_fewshot(task, settings.num_fewshot, settings.seed)
+    examples = fewshot.settle(task, settings.num_fewshot, settings.seed)
     model.begin_task()
     # Not simple_evaluate, which asks the operating system and git about themselves for a second.
     raw = lm_eval.evaluate(
@@ -150,6 +154,8 @@ def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, fo
     if world.is_main():
         save_raw(folder, raw, samples)
     result = task_result(raw, name) | {"cut_prompts": len(model.cut)}
+    if examples and examples.exchanged:
+        result["examples_exchanged"] = examples.exchanged
     if model.answer_tokens is not None:
         result["max_gen_toks"] = model.answer_tokens
     if task.OUTPUT_TYPE == "multiple_choice" and (count := all_equal(samples)):
@@ -167,16 +173,6 @@ def set_seeds(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def set_fewshot(task: Task, num_fewshot: int | None, seed: int) -> None:
-    """The rule of lm-eval: a number given wins over the task's own, unless that is 0; neither given means 0."""
-    own = task.get_config("num_fewshot")
-    if num_fewshot is not None and own != 0:
-        task.set_config("num_fewshot", num_fewshot)
-    elif own is None:
-        task.set_config("num_fewshot", 0)
-    task.set_fewshot_seed(seed)
 
 
 def save_raw(folder: Path, raw: Mapping[str, Any], samples: list[dict]) -> None:

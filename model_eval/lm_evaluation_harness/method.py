@@ -88,6 +88,7 @@ def evaluate(
         settle(model, plan.needs_hub())  # before anything imports the libraries of the hub
         from common import models
         from model_eval.lm_evaluation_harness import (  # seconds, which bad input need not wait for
+            fewshot,
             harness,
             language_model,
         )
@@ -114,6 +115,8 @@ def evaluate(
             results[name] = work.step(name, keys, ("model",), run)
             results[name] |= {"limit": limit, "data": preflight.origin(plan.tasks.get(name), task)}
             results[name] |= found.get(name, {})
+            if notes := fewshot.notes_of(task, num_fewshot):
+                results[name]["notes"] = notes
         for line in (line for name, result in results.items() for line in warnings_of(name, result)):
             print(f"warning: {visible(line)}")
     return Evaluation(results, {"skipped": plan.problems} if plan.problems else {})

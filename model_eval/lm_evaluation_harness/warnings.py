@@ -17,4 +17,6 @@ def warnings_of(name: str, result: Mapping[str, Any]) -> list[str]:
         lines.append(f"answers have {tokens} tokens at most, half of what the model reads, so that prompts have room")
     if equal := result.get("all_equal"):
         lines.append(f"all answers of {equal:,} of {n:,} items have the same log-likelihood: the first is taken")
-    return [f"{name}: {line}" for line in lines]
+    if exchanged := result.get("examples_exchanged"):
+        lines.append(f"{exchanged:,} of {n:,} items had been drawn as their own few-shot example: others were taken")
+    return [f"{name}: {line}" for line in lines + result.get("notes", [])]
