@@ -24,7 +24,7 @@ from common.visible import visible
 from common.work_folder import WorkFolder, read_record
 from model_eval.accuracy import summary_average
 from model_eval.evaluation import traces
-from model_eval.provenance import provenance
+from model_eval.provenance import content_of, made_by, provenance
 
 
 def run(
@@ -62,7 +62,8 @@ def run(
         return
     tasks, average = evaluation.tasks, summary_average(evaluation.tasks)
     summary = {"tasks": tasks, "summary_average": average} | evaluation.notes
-    content = {"model": model, "method": call.method_name} | facts | summary
+    known = {"model_content": content_of(stage_run.identity["inputs"]["model"]), "made_by": made_by(model)}
+    content = {"model": model, "method": call.method_name} | facts | summary | known
     with draft_of(result) as draft:
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         draft.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -154,6 +154,8 @@ def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, fo
     if world.is_main():
         save_raw(folder, raw, samples)
     result = task_result(raw, name) | {"cut_prompts": len(model.cut)}
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        result["max_length"] = model.max_length  # of the windows, on which the number depends
     if examples and examples.exchanged:
         result["examples_exchanged"] = examples.exchanged
     if model.answer_tokens is not None:

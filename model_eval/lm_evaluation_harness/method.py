@@ -17,7 +17,7 @@ from common.temporary import temporary_folder
 from common.texts import first_texts
 from common.visible import visible
 from common.work_folder import WorkFolder
-from model_eval.evaluation import Evaluation
+from model_eval.evaluation import Evaluation, folder_of
 from model_eval.lm_evaluation_harness import preflight
 from model_eval.lm_evaluation_harness.network import settle
 from model_eval.lm_evaluation_harness.task_files import LocalTask
@@ -112,14 +112,16 @@ def evaluate(
         for name, task in loaded.items():
             keys = common_keys | preflight.identity(plan.tasks.get(name))
             run = functools.partial(harness.run_task, network, name, task, settings)
-            results[name] = work.step(name, keys, ("model",), run)
+            results[name] = work.step(folder_of(name), keys, ("model",), run)
             results[name] |= {"limit": limit, "data": preflight.origin(plan.tasks.get(name), task)}
             results[name] |= found.get(name, {})
             if notes := fewshot.notes_of(task, num_fewshot):
                 results[name]["notes"] = notes
         for line in (line for name, result in results.items() for line in warnings_of(name, result)):
             print(f"warning: {visible(line)}")
-    return Evaluation(results, {"skipped": plan.problems} if plan.problems else {})
+    settings = {"add_bos_token": add_bos_token, "max_length": max_length, "positions": network.max_length}
+    settings |= {"dtype": str(precision).removeprefix("torch.")}
+    return Evaluation(results, {"settings": settings} | ({"skipped": plan.problems} if plan.problems else {}))
 
 
 def check(model: str, keys: dict[str, Any]) -> None:
