@@ -22,7 +22,7 @@ from common.files import check_writable, draft_of
 from common.manifest import Run
 from common.visible import visible
 from common.work_folder import WorkFolder, read_record
-from model_eval.accuracy import summary_average
+from model_eval.accuracy import averages
 from model_eval.evaluation import traces
 from model_eval.provenance import content_of, made_by, provenance
 
@@ -60,8 +60,9 @@ def run(
             raise
     if not world.is_main():
         return
-    tasks, average = evaluation.tasks, summary_average(evaluation.tasks)
-    summary = {"tasks": tasks, "summary_average": average} | evaluation.notes
+    tasks, groups = evaluation.tasks, evaluation.notes.get("groups", {})
+    average = averages(tasks)
+    summary = {"tasks": tasks} | average | evaluation.notes
     known = {"model_content": content_of(stage_run.identity["inputs"]["model"]), "made_by": made_by(model)}
     content = {"model": model, "method": call.method_name} | facts | summary | known
     with draft_of(result) as draft:
@@ -69,9 +70,9 @@ def run(
         draft.write_text(text, encoding="utf-8", errors="backslashreplace")
         stage_run.check_inputs()
         stage_run.finish(draft, **summary)
-    print(table(tasks))
-    if average is not None:
-        print(f"average accuracy: {average:.4f}")
+    print(table(tasks | groups))
+    if average["averaged_tasks"]:
+        print(average_line(**average))
     if skipped := evaluation.notes.get("skipped"):
         print(f"skipped: {visible(', '.join(skipped))}")
     remote_code.summary(call.config)
@@ -88,7 +89,8 @@ def table(tasks: Mapping[str, Mapping[str, Any]]) -> str:
     """The results as aligned lines: task, metric, value, standard error, sample count, cut prompts; rows left out."""
     cut = any(result.get("cut_prompts") for result in tasks.values())
     lines = [("task", "metric", "value", "stderr", "n", *["cut prompts"][:cut])]
-    for name, result in tasks.items():
+    for task, result in tasks.items():
+        name = f"{task} ({len(result['tasks'])} tasks, {result['weighted']})" if "tasks" in result else task
         stderr = "-" if result["stderr"] is None else f"{result['stderr']:.4f}"
         counts = [f"{count:,}" for count in (result["n"], result.get("cut_prompts", 0))][: 1 + cut]
         lines.append((visible(name), visible(result["metric"]), f"{result['value']:.4f}", stderr, *counts))
@@ -99,6 +101,14 @@ def table(tasks: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     dropped = {name: result["dropped_rows"] for name, result in tasks.items() if result.get("dropped_rows")}
     return "\n".join(text + [f"dropped {count:,} bad rows of {visible(name)}" for name, count in dropped.items()])
+
+
+def average_line(summary_average: float, summary_average_by_item: float, averaged_tasks: int) -> str:
+    """What is averaged, and how."""
+    line = f"average accuracy: {summary_average:.4f}"
+    if averaged_tasks > 1:
+        line += f" ({averaged_tasks} tasks, each counted the same), {summary_average_by_item:.4f} (each item the same)"
+    return line
 
 
 STAGE = Stage("model_eval", ("MODEL", "RESULT.yaml"), "evaluate", run)

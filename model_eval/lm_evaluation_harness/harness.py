@@ -3,11 +3,10 @@
 import difflib
 import functools
 import json
-import logging
 import os
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 import yaml
 from lm_eval.api import model as lm_eval_model
 from lm_eval.api import task as lm_eval_task
+from lm_eval.api.group import Group
 from lm_eval.api.registry import METRIC_REGISTRY
 from lm_eval.api.task import Task
 from lm_eval.models import huggingface
@@ -32,13 +32,14 @@ from common.shards import open_output
 from model_eval.accuracy import ACCURACIES, main_metric
 from model_eval.items import digest, items_of, save_items
 from model_eval.lm_evaluation_harness import fewshot
+from model_eval.lm_evaluation_harness.chat import Chat
 from model_eval.lm_evaluation_harness.code_metric import guard_metrics
+from model_eval.lm_evaluation_harness.harness_log import warnings_of_lm_eval
 from model_eval.lm_evaluation_harness.language_model import LanguageModel
 from model_eval.lm_evaluation_harness.preflight import CODE, TWICE
 from model_eval.lm_evaluation_harness.stock_tasks import SPECIFICATIONS
 from model_eval.lm_evaluation_harness.templates import use_sandbox
 
-logging.getLogger("lm_eval").setLevel(logging.ERROR)
 datasets.utils.logging.set_verbosity_error()
 datasets.disable_progress_bars()
 for module in (lm_eval_model, lm_eval_task, huggingface):
@@ -54,6 +55,7 @@ RAW, SAMPLES = "lm_eval.json", "samples.jsonl.zst"  # in the folder of a task: a
 class Settings:
     """How every task is run."""
 
+    chat: Chat
     num_fewshot: int | None
     limit: int | None
     bootstrap_iterations: int
@@ -61,15 +63,24 @@ class Settings:
     seed: int
 
 
+@dataclass
+class Loaded:
+    """What lm-eval has made of the tasks of a call."""
+
+    tasks: dict[str, Task] = field(default_factory=dict)  # leaf tasks by name, with their data
+    groups: dict[str, Group] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)  # leaf task -> what lm-eval warned of
+
+
 def load_tasks(
     contents: Mapping[str, dict], others: list[str], folder: Path, settings: Settings, problems: dict[str, str]
-) -> dict[str, Task]:
-    """The leaf tasks by name, with their data; what cannot be loaded is noted in `problems`.
+) -> Loaded:
+    """What cannot be loaded is noted in `problems`.
 
     contents: task -> content of its YAML. others: tasks, groups or tags of lm-eval's own list. folder: for the YAMLs.
     """
     guard_metrics(settings.allow_code_execution)
-    tasks: dict[str, Task] = {}
+    loaded = Loaded()
     if contents:
         specifications = folder / "tasks"
         specifications.mkdir()
@@ -78,16 +89,13 @@ def load_tasks(
             (specifications / f"{number}.yaml").write_text(text, encoding="utf-8")
         manager = TaskManager(include_path=str(specifications), include_defaults=False)
         for name in contents:
-            tasks |= _load(manager, name, settings, problems)
-    if others:
-        note_unknown(others, problems)
-        for name in others:
-            found = {} if name in problems else _load(own_tasks(), name, settings, problems)
-            for leaf, task in found.items():
-                if leaf in tasks:
-                    problems[leaf] = TWICE
-                tasks[leaf] = task
-    return {name: task for name, task in tasks.items() if name not in problems}
+            _load(manager, name, settings, loaded, problems)
+    note_unknown(others, problems)
+    for name in others:
+        if name not in problems:
+            _load(own_tasks(), name, settings, loaded, problems)
+    loaded.tasks = {name: task for name, task in loaded.tasks.items() if name not in problems}
+    return loaded
 
 
 @functools.cache
@@ -107,26 +115,31 @@ def note_unknown(names: Sequence[str], problems: dict[str, str]) -> None:
             problems[name] = f"unknown task; {hint}"
 
 
-def _load(manager: TaskManager, name: str, settings: Settings, problems: dict[str, str]) -> dict[str, Task]:
+def _load(manager: TaskManager, name: str, settings: Settings, loaded: Loaded, problems: dict[str, str]) -> None:
     try:
         set_seeds(settings.seed)  # some tasks shuffle their choices while they are loaded
-        loaded = manager.load([name])["tasks"]
-        counts = {leaf: len(task.eval_docs) for leaf, task in loaded.items()}
+        with warnings_of_lm_eval() as told:
+            made = manager.load([name])
+            counts = {leaf: len(task.eval_docs) for leaf, task in made["tasks"].items()}
     except UserError as error:
         problems[name] = str(error)
-        return {}
+        return
     except Exception as error:  # whatever task files, their code, their data and the hub may raise
         local = "; data_dir=FOLDER reads it from files" if name in SPECIFICATIONS else ""
         problems[name] = f"cannot be loaded: {_reason(error)}{local}"
-        return {}
-    problems |= {leaf: "its split holds no rows" for leaf, count in counts.items() if not count}
-    for leaf, task in loaded.items():
-        if (problem := fewshot.problem_of(task, settings.num_fewshot)) and leaf not in problems:
+        return
+    for leaf, task in made["tasks"].items():
+        if leaf in loaded.tasks:
+            problems[leaf] = TWICE
+        if not counts[leaf]:
+            problems[leaf] = "its split holds no rows"
+        elif getattr(task, "UNSAFE_CODE", False) and not settings.allow_code_execution:
+            problems[leaf] = CODE
+        elif problem := fewshot.problem_of(task, settings.num_fewshot):
             problems[leaf] = problem
-    unsafe = [leaf for leaf, task in loaded.items() if getattr(task, "UNSAFE_CODE", False)]
-    if not settings.allow_code_execution:
-        problems |= dict.fromkeys(unsafe, CODE)
-    return loaded
+        loaded.notes[leaf] = [*told, *fewshot.notes_of(task, settings.num_fewshot)]
+    loaded.tasks |= made["tasks"]
+    loaded.groups |= made.get("groups", {})
 
 
 def _reason(error: BaseException) -> str:
@@ -141,15 +154,17 @@ def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, fo
     set_seeds(settings.seed)
     examples = fewshot.settle(task, settings.num_fewshot, settings.seed)
     model.begin_task()
-    # Not simple_evaluate, which asks the operating system and git about themselves for a second.
-    raw = lm_eval.evaluate(
-        model,
-        {"tasks": {name: task}},
-        limit=settings.limit,
-        bootstrap_iters=settings.bootstrap_iterations,
-        confirm_run_unsafe_code=settings.allow_code_execution,
-        log_samples=True,
-    )
+    with warnings_of_lm_eval() as told:
+        # Not simple_evaluate, which asks the operating system and git about themselves for a second.
+        raw = lm_eval.evaluate(
+            model,
+            {"tasks": {name: task}},
+            limit=settings.limit,
+            bootstrap_iters=settings.bootstrap_iterations,
+            confirm_run_unsafe_code=settings.allow_code_execution,
+            log_samples=True,
+            **vars(settings.chat),
+        )
     samples = raw.pop("samples")[name]
     if world.is_main():
         save_raw(folder, raw, samples)
@@ -167,7 +182,7 @@ def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, fo
         if world.is_main():
             save_items(folder, items)
         result["items"] = digest(items)
-    return result
+    return result | ({"notes": told + model.notes} if told + model.notes else {})
 
 
 def set_seeds(seed: int) -> None:

@@ -5,6 +5,7 @@ What lm-eval leaves to the tokenizer is done here: every sequence has BOS in fro
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import takewhile
 from typing import Any, Literal
 
@@ -18,7 +19,9 @@ from transformers import LogitsProcessorList
 from common import models, world
 from common.errors import UserError
 from common.tokens import special_tokens
+from model_eval.lm_evaluation_harness.chat import rendered, template_of
 
+MOVED = "the chat template shows no system role: its words stand in front of the user's first ones"
 FIRST = {"cpu": 16, "cuda": 256}  # sequences of a forward pass that `batch_size: auto` begins with
 
 
@@ -35,23 +38,27 @@ class LanguageModel(HFLM):
         batch_size: int | Literal["auto"],
         add_bos_token: bool = True,
         max_length: int | None = None,
+        template: str | None = None,
     ):
         """batch_size: sequences of a forward pass; auto begins with many, and halves where memory does not suffice.
 
         add_bos_token: texts start with BOS, where the tokenizer has one. max_length: None = as many as the model has.
+        template: of conversations, which brings the BOS of prompts, as in training on conversations.
         """
         self.halving = batch_size == "auto"
         size = FIRST.get(model.device.type, 16) if batch_size == "auto" else batch_size
         start, end = special_tokens(tokenizer)
         prefix = [*start, *end][0]
         super().__init__(model, tokenizer=tokenizer, batch_size=size, max_length=max_length, prefix_token_id=prefix)
-        self.start = start if add_bos_token else []
+        self.template = template
+        self.start = start if add_bos_token and template is None else []
         self.cut: set[int] = set()  # items of the present task whose prompt did not fit
         self.answer_tokens: int | None = None  # of the present task, where the prompts leave fewer than it wants
+        self.notes: list[str] = []  # on the present task
 
     def begin_task(self) -> None:
         """Forget what was counted of the task before."""
-        self.cut, self.answer_tokens = set(), None
+        self.cut, self.answer_tokens, self.notes = set(), None, []
 
     def loglikelihood(self, requests: list, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As of lm-eval."""
@@ -65,6 +72,15 @@ class LanguageModel(HFLM):
         """As of lm-eval, but that a prompt has at least half of the model's length before it is cut."""
         self._leave_room(requests)
         return self._share(super().generate_until, requests, disable_tqdm)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """As of lm-eval, but in the template that was asked for, and without losing what the system says."""
+        options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
+        render = partial(self.tokenizer.apply_chat_template, chat_template=self.template, tokenize=False, **options)
+        text, moved = rendered(chat_history, render)
+        if moved and MOVED not in self.notes:
+            self.notes.append(MOVED)
+        return text
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Token ids of a text, with BOS in front unless add_special_tokens=False or the text brings its own."""
@@ -215,11 +231,13 @@ def load_language_model(
     max_length: int | None,
     batch_size: int | Literal["auto"],
     trust_remote_code: bool = False,
+    apply_chat_template: bool | str = False,
 ) -> LanguageModel:
-    """Raises: UserError where it cannot be loaded or has too few positions."""
+    """Raises: UserError where it cannot be loaded, has too few positions, or not the chat template."""
     trust = {"trust_remote_code": trust_remote_code}
     tokenizer = models.load_tokenizer(path, **trust)
+    template = template_of(tokenizer, apply_chat_template, path)
     model = models.load_model(path, tokenizer, dtype=dtype, attn_implementation="sdpa", **trust).to(device)
     if max_length is not None:
         models.check_positions(model, max_length)
-    return LanguageModel(model, tokenizer, batch_size, add_bos_token, max_length)
+    return LanguageModel(model, tokenizer, batch_size, add_bos_token, max_length, template)

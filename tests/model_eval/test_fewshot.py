@@ -22,11 +22,17 @@ def rows(count: int = 6) -> list[dict]:
     return [{"passage": f"row {n}", "continuations": ["a", "b"], "answer": n % 2} for n in range(count)]
 
 
+def samples_of(folder: Path) -> list[dict]:
+    """What lm-eval asked and was answered."""
+    packed = (folder / "result.yaml.work/words" / SAMPLES).read_bytes()
+    text = zstandard.ZstdDecompressor().stream_reader(packed).read().decode()
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
 def asked(model: str, folder: Path, **keys) -> tuple[dict, dict[str, list[str]]]:
     """The result, and the examples of each item, as the prompts have them."""
     result = evaluation(harness_method, model, folder, tasks=str(folder / "words.yaml"), **keys).tasks["words"]
-    samples = zstandard.ZstdDecompressor().stream_reader((folder / "result.yaml.work/words" / SAMPLES).read_bytes())
-    prompts = [json.loads(line)["arguments"][0][0] for line in samples.read().decode().split("\n")[:-1]]
+    prompts = [sample["arguments"][0][0] for sample in samples_of(folder)]
     return result, {one.split("\n\n")[-1]: [example[:5] for example in one.split("\n\n")[:-1]] for one in prompts}
 
 
@@ -104,7 +110,7 @@ def test_more_examples_than_rows_are_refused_before_the_model_is_loaded(tmp_path
     (0, 2, 0, True), (0, 0, 0, False), (0, None, 0, False), (3, 2, 2, False), (3, None, 3, False), (None, 2, 2, False),
 ])  # fmt: skip
 def test_a_number_that_the_task_does_not_take_is_told(tmp_path, model, capsys, own, given, used, noted):
-    write_task(tmp_path, rows=rows(), num_fewshot=own)
+    write_task(tmp_path, rows=rows(), num_fewshot=own, fewshot_split="test")
     result, prompts = asked(model, tmp_path, num_fewshot=given)
     assert result["num_fewshot"] == used and {len(examples) for examples in prompts.values()} == {used}
     note = "the task fixes num_fewshot: 0, so the 2 of the call are not used"

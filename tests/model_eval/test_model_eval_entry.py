@@ -40,7 +40,8 @@ def here(tmp_path, monkeypatch):
 def test_perplexity_result(here, model, capsys):
     assert main(STAGE, [model, "out/result.yaml", "perplexity", "data=held.jsonl", "max_length=32"]) == 0
     result = yaml.safe_load((here / "out/result.yaml").read_text())
-    assert list(result) == ["model", "method", "tasks", "summary_average", "settings", "model_content", "made_by"]
+    averages = ["summary_average", "summary_average_by_item", "averaged_tasks"]
+    assert list(result) == ["model", "method", "tasks", *averages, "settings", "model_content", "made_by"]
     assert result["settings"] == {"dtype": "float32"} and result["made_by"] == {}
     assert result["model_content"] == fingerprint(model)["xxh3"]
     assert (result["model"], result["method"], result["summary_average"]) == (model, "perplexity", None)
