@@ -10,6 +10,7 @@ from lm_eval.api.task import Task
 from lm_eval.config.group import GroupConfig
 
 from model_eval.accuracy import main_metric
+from model_eval.evaluation import folder_of
 from model_eval.lm_evaluation_harness.groups import LocalGroup
 from model_eval.lm_evaluation_harness.harness import RAW, Loaded
 from model_eval.lm_evaluation_harness.harness_log import warnings_of_lm_eval
@@ -40,25 +41,23 @@ def complete_groups(described: Mapping[str, LocalGroup], loaded: Loaded, problem
     return {name: group for name, group in groups.items() if name not in problems}
 
 
-def group_results(
-    groups: Mapping[str, Group], results: Mapping[str, Any], folders: Mapping[str, Path]
-) -> dict[str, Any]:
+def group_results(groups: Mapping[str, Group], results: Mapping[str, Any], work: Path) -> dict[str, dict[str, Any]]:
     """Of each group with an `aggregate_metric_list`: metric, value, stderr, n, metrics, tasks, weighting, notes.
 
-    results: of the tasks. folders: of their raw outputs.
+    results: of the tasks. work: the folder with a folder of each, where its raw output lies.
     """
-    raw = {name: json.loads((folder / RAW).read_text("utf-8"))["results"][name] for name, folder in folders.items()}
     found = {}
     for name, group in groups.items():
+        tasks = [task.task_name for task in group.get_all_tasks()]
+        raw = {task: json.loads((work / folder_of(task) / RAW).read_text("utf-8")) for task in tasks}
         with warnings_of_lm_eval() as told:
-            made = group.aggregate(raw)
+            made = group.aggregate({task: one["results"][task] for task, one in raw.items()})
         metrics = {key: float(value) for key, value in made.items() if "," in key and "_stderr," not in key}
         if not metrics:
             continue
         main = main_metric(metrics)
         metric, answer_filter = main.split(",", 1)
         stderr = made.get(f"{metric}_stderr,{answer_filter}", "N/A")
-        tasks = [task.task_name for task in group.get_all_tasks()]
         by_size = next(one.weight_by_size for one in group.aggregate_metric_list if one.metric == metric)
         found[name] = {
             "metric": metric,

@@ -83,8 +83,10 @@ def evaluate(
         trust_remote_code: true runs Python code that comes with a model or tokenizer; false refuses what needs it
 
     Returns: of each leaf task: metric (acc_norm, else acc, strict exact_match, pass@1, else the first one), value,
-        stderr, n (samples), filter (of the answers), metrics (all of them, by name and filter), num_fewshot, version,
-        limit, data, items (a digest; the items themselves lie in the folder of the task); as a note: skipped.
+        stderr, n (samples), cut_prompts (of items that did not fit), filter (of the answers), metrics (all of them, by
+        name and filter), num_fewshot, version, limit, data, items (a digest; the items themselves lie in the folder of
+        the task), notes (what is to be known of the number). As notes: settings (what the numbers depend on beside
+        model and tasks), groups, skipped.
     Raises: UserError for tasks or data that cannot be had, all at once, and a model that cannot be loaded.
     """
     plan = preflight.plan(tasks, data_dir, num_fewshot)
@@ -118,32 +120,26 @@ def evaluate(
         precision = models.pick_dtype(dtype, picked)
         shape = (add_bos_token, max_length, batch_size, trust_remote_code, apply_chat_template)
         network = language_model.load_language_model(model, picked, precision, *shape)
-        common_keys = {"dtype": str(precision), "add_bos_token": add_bos_token, "max_length": max_length}
-        common_keys |= vars(settings) | {"chat": vars(chat)} | remote_code.identity(trust_remote_code)
+        given = {"add_bos_token": add_bos_token, "max_length": max_length, "dtype": str(precision)}
+        keys = given | vars(settings) | {"chat": vars(chat)} | remote_code.identity(trust_remote_code)
         results = {}
         for name, task in loaded.tasks.items():
-            keys = common_keys | preflight.identity(plan.tasks.get(name))
+            source = plan.tasks.get(name)
             run = functools.partial(harness.run_task, network, name, task, settings)
-            results[name] = work.step(folder_of(name), keys, ("model",), run)
-            results[name] |= {"limit": limit, "data": preflight.origin(plan.tasks.get(name), task)}
-            results[name] |= found.get(name, {})
-            notes = preflight.notes_of(plan.tasks.get(name)) + loaded.notes[name] + results[name].get("notes", [])
+            result = work.step(folder_of(name), keys | preflight.identity(source), ("model",), run)
+            notes = preflight.notes_of(source) + loaded.notes[name] + result.pop("notes", [])
+            results[name] = result | {"limit": limit, "data": preflight.origin(source, task)} | found.get(name, {})
             results[name] |= {"notes": notes} if notes else {}
-        folders = {name: work.path / folder_of(name) for name in results}
-        of_groups = group_results.group_results(groups, results, folders)
-        for line in (line for name, result in (results | of_groups).items() for line in warnings_of(name, result)):
-            print(f"warning: {visible(line)}")
-    told = {"settings": settings_of(network, add_bos_token, max_length, precision, chat)}
-    told |= ({"groups": of_groups} if of_groups else {}) | ({"skipped": plan.problems} if plan.problems else {})
-    return Evaluation(results, told)
+        of_groups = group_results.group_results(groups, results, work.path)
+    for line in (line for name, result in (results | of_groups).items() for line in warnings_of(name, result)):
+        print(f"warning: {visible(line)}")
+    told = {"settings": settings_of(network, given, chat), "groups": of_groups, "skipped": plan.problems}
+    return Evaluation(results, {name: value for name, value in told.items() if value})
 
 
-def settings_of(
-    network: Any, add_bos_token: bool, max_length: int | None, precision: Any, chat: Chat
-) -> dict[str, Any]:
-    """What the numbers depend on beside model and tasks."""
-    known = {"add_bos_token": add_bos_token, "max_length": max_length, "positions": network.max_length}
-    known |= {"dtype": str(precision).removeprefix("torch.")} | vars(chat)
+def settings_of(network: Any, given: dict[str, Any], chat: Chat) -> dict[str, Any]:
+    """What the numbers depend on beside model and tasks. given: add_bos_token, max_length, dtype."""
+    known = given | {"dtype": given["dtype"].removeprefix("torch."), "positions": network.max_length} | vars(chat)
     if network.template is not None:
         known["chat_template"] = xxhash.xxh3_64_hexdigest(network.template.encode())
     return known
