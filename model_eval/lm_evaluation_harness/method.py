@@ -27,7 +27,7 @@ from model_eval.lm_evaluation_harness.warnings import warnings_of
 
 DEFAULT_CONFIG = "general.yaml"
 VERSIONS = {
-    2: "texts of rolling tasks had BOS twice, prompts that were cut lost it, few-shot examples could be the item itself"
+    2: "BOS stood twice before texts of rolling tasks and was cut off first, and an item could be its own example"
 }
 
 

@@ -26,19 +26,7 @@ HIDDEN = ("__pycache__", ".ipynb_checkpoints")
 COLUMN_KEYS = ("doc_to_text", "doc_to_target", "doc_to_choice")  # their value may be the name of a column
 PLACES = ("dataset_path", "dataset_kwargs")  # may hold paths that are relative to the file
 Value = str | int | float | bool | list | dict  # of a column: all that JSON has but null
-FORMATS = (
-    "arrow",
-    "audiofolder",
-    "csv",
-    "imagefolder",
-    "json",
-    "pandas",
-    "parquet",
-    "sql",
-    "text",
-    "webdataset",
-    "xml",
-)
+FORMATS = ["arrow", "csv", "json", "pandas", "parquet", "sql", "text", "xml"]  # of data, by the names of `datasets`
 CODE_FORMATS = ("pandas", "iceberg")  # of data: pickles, and tables that name classes to import
 CODE_OPTIONS = ("custom_generate", "trust_remote_code")  # of generation_kwargs
 # What PyYAML raises for a broken file, and for values such as 2020-13-45 or !!bool x

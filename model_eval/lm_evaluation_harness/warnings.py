@@ -19,4 +19,7 @@ def warnings_of(name: str, result: Mapping[str, Any]) -> list[str]:
         lines.append(f"all answers of {equal:,} of {n:,} items have the same log-likelihood: the first is taken")
     if exchanged := result.get("examples_exchanged"):
         lines.append(f"{exchanged:,} of {n:,} items had been drawn as their own few-shot example: others were taken")
+    if short := result.get("contamination", {}).get("too_short_by_script"):
+        scripts = ", ".join(f"{count:,} {script}" for script, count in short.items())
+        lines.append(f"items too short to be looked for in the training data, of {n:,}: {scripts}")
     return [f"{name}: {line}" for line in lines + result.get("notes", [])]
