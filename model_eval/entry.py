@@ -33,7 +33,7 @@ def run(
     """Evaluate MODEL and write RESULT.yaml. A dry run asks the method what is wrong.
 
     Args:
-        arm: name in comparisons, the same for all seeds of an arm; null = MODEL's name without a seed at its end
+        arm: name in comparisons, the same for all seeds of an arm; null = MODEL's name, parted by what made the models
         selection_ratio: share of the rows that MODEL was trained on; null = as the manifests of its data tell
     """
     model, result = call.paths
