@@ -31,7 +31,7 @@ from common.redaction import redact
 from common.shards import open_output
 from model_eval.accuracy import ACCURACIES, main_metric
 from model_eval.items import digest, items_of, save_items
-from model_eval.lm_evaluation_harness import fewshot
+from model_eval.lm_evaluation_harness import fewshot, targets
 from model_eval.lm_evaluation_harness.chat import Chat
 from model_eval.lm_evaluation_harness.code_metric import guard_metrics
 from model_eval.lm_evaluation_harness.harness_log import warnings_of_lm_eval
@@ -121,6 +121,7 @@ def _load(manager: TaskManager, name: str, settings: Settings, loaded: Loaded, p
         with warnings_of_lm_eval() as told:
             made = manager.load([name])
             counts = {leaf: len(task.eval_docs) for leaf, task in made["tasks"].items()}
+            answers = {leaf: targets.notes_of(task, settings.limit) for leaf, task in made["tasks"].items()}
     except UserError as error:
         problems[name] = str(error)
         return
@@ -135,9 +136,9 @@ def _load(manager: TaskManager, name: str, settings: Settings, loaded: Loaded, p
             problems[leaf] = "its split holds no rows"
         elif getattr(task, "UNSAFE_CODE", False) and not settings.allow_code_execution:
             problems[leaf] = CODE
-        elif problem := fewshot.problem_of(task, settings.num_fewshot):
+        elif (problem := fewshot.problem_of(task, settings.num_fewshot)) or (problem := answers[leaf][1]):
             problems[leaf] = problem
-        loaded.notes[leaf] = [*told, *fewshot.notes_of(task, settings.num_fewshot)]
+        loaded.notes[leaf] = [*answers[leaf][0], *told, *fewshot.notes_of(task, settings.num_fewshot)]
     loaded.tasks |= made["tasks"]
     loaded.groups |= made.get("groups", {})
 
@@ -182,7 +183,8 @@ def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, fo
         if world.is_main():
             save_items(folder, items)
         result["items"] = digest(items)
-    return result | ({"notes": told + model.notes} if told + model.notes else {})
+    notes = told + model.notes + doubts_about_blanks(samples)
+    return result | ({"notes": notes} if notes else {})
 
 
 def set_seeds(seed: int) -> None:
@@ -202,6 +204,16 @@ def save_raw(folder: Path, raw: Mapping[str, Any], samples: list[dict]) -> None:
     with open_output(str(folder / SAMPLES)) as file:
         for sample in samples:
             file.write(json.dumps(sample, default=plain).encode() + b"\n")
+
+
+def doubts_about_blanks(samples: list[dict]) -> list[str]:
+    """Items whose prompt and answer meet with two blanks, which no text has between two words."""
+    pairs = {one["doc_id"]: one["arguments"] for one in samples if all(len(pair) == 2 for pair in one["arguments"])}
+    count = sum(any("  " in str(one)[-2:] + str(two)[:2] for one, two in found) for found in pairs.values())
+    told = (
+        f"prompt and answer of {count:,} of {len(pairs):,} items meet with two blanks (doc_to_text, target_delimiter)"
+    )
+    return [told] if count else []
 
 
 def all_equal(samples: list[dict]) -> int:

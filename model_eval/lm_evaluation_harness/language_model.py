@@ -14,7 +14,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from transformers import LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList
 
 from common import models, world
 from common.errors import UserError
@@ -22,6 +22,19 @@ from common.tokens import special_tokens
 from model_eval.lm_evaluation_harness.chat import rendered, template_of
 
 MOVED = "the chat template shows no system role: its words stand in front of the user's first ones"
+OF_GREEDY = (  # settings of a generation_config.json that change what is generated without sampling
+    *("repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "sequence_bias", "suppress_tokens", "num_beams"),
+    *(
+        "begin_suppress_tokens",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "min_length",
+        "min_new_tokens",
+        "max_time",
+    ),
+    *("length_penalty", "exponential_decay_length_penalty", "penalty_alpha", "guidance_scale", "stop_strings"),
+)
+OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 FIRST = {"cpu": 16, "cuda": 256}  # sequences of a forward pass that `batch_size: auto` begins with
 
 
@@ -49,12 +62,20 @@ class LanguageModel(HFLM):
         size = FIRST.get(model.device.type, 16) if batch_size == "auto" else batch_size
         start, end = special_tokens(tokenizer)
         prefix = [*start, *end][0]
+        if not any((tokenizer.pad_token, tokenizer.unk_token, tokenizer.eos_token)):
+            tokenizer.pad_token_id = prefix  # else lm-eval adds a token, for which the model has no embedding
         super().__init__(model, tokenizer=tokenizer, batch_size=size, max_length=max_length, prefix_token_id=prefix)
         self.template = template
         self.start = start if add_bos_token and template is None else []
         self.cut: set[int] = set()  # items of the present task whose prompt did not fit
         self.answer_tokens: int | None = None  # of the present task, where the prompts leave fewer than it wants
         self.notes: list[str] = []  # on the present task
+
+    @property
+    def eot_token_id(self) -> int:
+        """What ends an answer; a tokenizer without EOS has BOS, which begins another text."""
+        end = self.tokenizer.eos_token_id
+        return self.prefix_token_id if end is None else end
 
     def begin_task(self) -> None:
         """Forget what was counted of the task before."""
@@ -71,6 +92,7 @@ class LanguageModel(HFLM):
     def generate_until(self, requests: list, disable_tqdm: bool = False) -> list[str]:
         """As of lm-eval, but that a prompt has at least half of the model's length before it is cut."""
         self._leave_room(requests)
+        self.notes += settings_of_the_model(self.model.generation_config, requests)
         return self._share(super().generate_until, requests, disable_tqdm)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
@@ -214,6 +236,16 @@ def gathered(found: list) -> list:
     parts: list = [None] * world.size()
     dist.all_gather_object(parts, found)
     return [answer for part in parts for answer in part]
+
+
+def settings_of_the_model(config: GenerationConfig, requests: list) -> list[str]:
+    """What the model's generation_config.json changes of its answers, though no task asked for it."""
+    asked = requests[0].args[1] if requests else {}
+    sampled = asked.get("do_sample") or asked.get("temperature", 0) > 0
+    names = (*OF_GREEDY, *OF_SAMPLING) if sampled else OF_GREEDY
+    found = {key: value for key, value in config.to_diff_dict().items() if key in names and key not in asked}
+    told = ", ".join(f"{key}={value}" for key, value in found.items() if value is not None)
+    return [f"generation_config.json of the model changes its answers: {told}"] if told else []
 
 
 def refuse_no_number(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:

@@ -128,7 +128,7 @@ class LocalTask:
         return [one["metric"] for one in metrics if one.get("hf_evaluate") is True or one["metric"] not in known]
 
     def prepare(self, folder: Path, allow_code: bool = False) -> dict[str, Any]:
-        """The content of a task YAML like this one, with absolute data files; nothing goes to `folder`.
+        """The content of a task YAML like this one, with absolute data files; `datasets` may write to `folder`.
 
         lm-eval resolves relative data files against the working folder. allow_code: the YAML is included, so that
         its `!function` entries keep their place; else only its values are given, and what it includes of lm-eval's own.
@@ -141,6 +141,9 @@ class LocalTask:
             content = {"include": list(map(str, known.stock))} if known.stock else {}
             content |= {key: value for key, value in known.own.items() if key not in ("task_list", "group", "tag")}
         absolute = {key: self.config[key] for key in PLACES if key in self.config}
+        if self.data_files() and isinstance(absolute.get("dataset_kwargs") or {}, dict):
+            # A cache that outlives the call knows a file by its time of change, which copies share.
+            absolute["dataset_kwargs"] = {"cache_dir": str(folder / "cache"), **(absolute.get("dataset_kwargs") or {})}
         return content | {"task": self.name} | absolute | self.changes
 
     def check_data(self) -> None:
