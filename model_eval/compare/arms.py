@@ -10,7 +10,7 @@ from typing import Any
 from common.errors import UserError
 from model_eval.compare.outcomes import METHOD, RATIO, Outcome
 from model_eval.compare.settings import check_comparable
-from model_eval.provenance import is_content
+from model_eval.provenance import CONTENT, is_content
 
 SEED = re.compile(r"[-_.]seed[-_]?\d+$")  # at the end of a model's name: not part of the arm
 SAME_RATIO = 0.005  # seeds may select from draws of slightly different size
@@ -127,7 +127,11 @@ def _tell_apart(contents: Contents, arms: Sequence[_Arm]) -> None:
         alike = [arm for arm in arms if arm.name == name]
         made = [contents[arm.paths[0]].get("made_by") or {} for arm in alike]
         keys = list(dict.fromkeys(key for one in made for other in made for key in changes(one, other)))[:SHOWN]
-        for number, (arm, how) in enumerate(zip(alike, made, strict=True), 1):
+        told = [", ".join(f"{key}={_short(how[key])}" for key in keys if key in how) for how in made]
+        for number, (arm, words) in enumerate(zip(alike, told, strict=True), 1):
             if len(alike) > 1:
-                told = ", ".join(f"{key}={str(how[key])[:12]}" for key in keys if key in how)
-                arm.name = f"{name} ({told or number})"
+                arm.name = f"{name} ({words if words and told.count(words) == 1 else f'{words} no. {number}'.strip()})"
+
+
+def _short(value: Any) -> str:
+    return str(value).removeprefix(CONTENT)[:12]

@@ -1,14 +1,19 @@
 """Group files of lm-eval: tasks under one name, with one number that is made of theirs."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.visible import visible
 from model_eval.lm_evaluation_harness.task_files import LocalTask, Specification, read_specification, yaml_files
 
 OF_GROUPS = ("group", "group_alias", "task", "aggregate_metric_list", "metadata", "tag")  # all else is for the tasks
+
+
+_say_once = functools.cache(print)  # a call reads its tasks several times
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Found:
 def read_place(place: str) -> Found:
     """The tasks and groups of a YAML, or of a folder that holds such; the tasks of a group lie beside it, or below.
 
+    A group in a folder that needs more than the tasks there is left out, with a note.
     Raises: UserError for a missing or broken file, for a folder without tasks, and for a group that cannot be had.
     """
     path, found = Path(place), Found()
@@ -47,9 +53,18 @@ def read_place(place: str) -> Found:
         found.tasks = list(tasks)
     if not (found.tasks or wanted):
         raise UserError(f"{place} holds no task YAML (with a line `task: name`)")
-    resolver = _Resolver(found, tasks, groups)
     for name in wanted:
-        resolver.group(name, groups[name].config, groups[name].files[0], {}, ())
+        file, trial = groups[name].files[0], Found(list(found.tasks), dict(found.groups), list(found.names))
+        try:
+            _Resolver(trial, tasks, groups).group(name, groups[name].config, file, {}, ())
+            if path.is_dir() and trial.names:
+                raise UserError(f"{trial.names[0]} is not in {place}; tasks={file} evaluates it too")
+        except UserError as error:
+            if not path.is_dir():
+                raise
+            _say_once(f"note: no number of the group {visible(name)}: {error}")
+        else:
+            found = trial
     return found
 
 

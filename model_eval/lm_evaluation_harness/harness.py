@@ -1,11 +1,12 @@
 """The calls into lm-eval: load tasks, run one, save what it says, and read the result from that."""
 
+import contextlib
 import difflib
 import functools
 import json
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, fo
     set_seeds(settings.seed)
     examples = fewshot.settle(task, settings.num_fewshot, settings.seed)
     model.begin_task()
-    with warnings_of_lm_eval() as told:
+    with warnings_of_lm_eval() as told, refusals_of_lm_eval(name):
         # Not simple_evaluate, which asks the operating system and git about themselves for a second.
         raw = lm_eval.evaluate(
             model,
@@ -185,6 +186,15 @@ def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, fo
         result["items"] = digest(items)
     notes = told + model.notes + doubts_about_blanks(samples)
     return result | ({"notes": notes} if notes else {})
+
+
+@contextlib.contextmanager
+def refusals_of_lm_eval(name: str) -> Iterator[None]:
+    """Turn the assertions by which lm-eval refuses a task while it is asked into one line. Raises: UserError."""
+    try:
+        yield
+    except AssertionError as error:
+        raise UserError(f"{name}: lm-eval cannot ask it: {_reason(error)}") from None
 
 
 def set_seeds(seed: int) -> None:

@@ -34,6 +34,7 @@ OF_GREEDY = (  # settings of a generation_config.json that change what is genera
     ),
     *("length_penalty", "exponential_decay_length_penalty", "penalty_alpha", "guidance_scale", "stop_strings"),
 )
+OTHER_NAMES = ("max_new_tokens", "max_tokens", "max_completion_tokens")  # of max_gen_toks, in a task YAML
 OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 FIRST = {"cpu": 16, "cuda": 256}  # sequences of a forward pass that `batch_size: auto` begins with
 
@@ -200,6 +201,8 @@ class LanguageModel(HFLM):
         for request, length in zip(requests, lengths, strict=True):
             wanted = normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"]
             if wanted > half and longest + wanted > self.max_length:
+                for name in OTHER_NAMES:
+                    request.args[1].pop(name, None)
                 request.args[1]["max_gen_toks"] = self.answer_tokens = wanted = half
             if length > self.max_length - wanted:
                 self.cut.add(request.doc_id)

@@ -141,7 +141,7 @@ class LocalTask:
             content = {"include": list(map(str, known.stock))} if known.stock else {}
             content |= {key: value for key, value in known.own.items() if key not in ("task_list", "group", "tag")}
         absolute = {key: self.config[key] for key in PLACES if key in self.config}
-        if self.data_files() and isinstance(absolute.get("dataset_kwargs") or {}, dict):
+        if self.data_files() and "custom_dataset" not in self.config:
             # A cache that outlives the call knows a file by its time of change, which copies share.
             absolute["dataset_kwargs"] = {"cache_dir": str(folder / "cache"), **(absolute.get("dataset_kwargs") or {})}
         return content | {"task": self.name} | absolute | self.changes

@@ -1,5 +1,6 @@
 """What is wrong with a result though it has a number: in words, for people to see before they believe it."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ def warnings_of(name: str, result: Mapping[str, Any]) -> list[str]:
     """Lines about the result of a task."""
     n, cut = result["n"], result.get("cut_prompts", 0)
     lines = []
+    if not math.isfinite(result["value"]):
+        lines.append(f"{result['metric']} is no finite number: {result['value']}")
     if cut > MANY * n:
         kept = "behind BOS, from the left" if result.get("add_bos_token") else "from the left"
         lines.append(f"{cut:,} of {n:,} prompts did not fit and were cut {kept} (max_length, num_fewshot)")

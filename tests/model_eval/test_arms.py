@@ -147,6 +147,19 @@ def test_what_differs_between_two_models():
     assert changes(one, {"method": "pretrain", "lr": 1, "data": "content a"}) == ["data", "data.data", "data.method"]
 
 
+def test_arms_that_differ_in_more_than_is_shown_stay_apart(tmp_path):
+    """Four keys differ, three are shown; contents are shown by their first letters."""
+    made = [dict(zip("abcd", values, strict=True)) for values in ("1111", "1112", "2222", "2111")]
+    made += [{"a": "x", "data": f"content 0123456789abc{end}"} for end in "de"]
+    paths = [
+        write(
+            tmp_path, f"r{number}", "m/model", facts={"made_by": how, "model_content": str(number)}, t=outcome(coin(0))
+        )
+        for number, how in enumerate(made)
+    ]
+    assert [len(seeds) for seeds in read_results(paths)["t"].values()] == [1] * 6
+
+
 CALL = {"add_bos_token": True, "max_length": None, "positions": 64, "dtype": "float32"}
 
 

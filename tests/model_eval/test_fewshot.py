@@ -106,6 +106,13 @@ def test_more_examples_than_rows_are_refused_before_the_model_is_loaded(tmp_path
         asked("no-model", tmp_path, num_fewshot=num_fewshot)
 
 
+def test_what_lm_eval_cannot_ask_is_one_line(tmp_path, model):
+    """Examples with several right choices: lm-eval has no text for them."""
+    write_task(tmp_path, rows=[row | {"answer": [row["answer"]]} for row in rows()])
+    with pytest.raises(UserError, match=r"^words: lm-eval cannot ask it: AssertionError: Answer is not a string"):
+        asked(model, tmp_path, num_fewshot=1)
+
+
 @pytest.mark.parametrize("own, given, used, noted", [
     (0, 2, 0, True), (0, 0, 0, False), (0, None, 0, False), (3, 2, 2, False), (3, None, 3, False), (None, 2, 2, False),
 ])  # fmt: skip
@@ -115,3 +122,14 @@ def test_a_number_that_the_task_does_not_take_is_told(tmp_path, model, capsys, o
     assert result["num_fewshot"] == used and {len(examples) for examples in prompts.values()} == {used}
     note = "the task fixes num_fewshot: 0, so the 2 of the call are not used"
     assert result.get("notes", []) == [note] * noted and (f"words: {note}" in capsys.readouterr().out) == noted
+
+
+def test_an_item_of_several_prompts_is_never_its_own_example(tmp_path, model):
+    """As in winogrande, where the choices are beginnings of one ending."""
+    pairs = [{"label": n % 2, "starts": [f"row {n} a", f"row {n} b"], "end": "end"} for n in range(5)]
+    write_task(tmp_path, rows=pairs, doc_to_text="label", doc_to_choice="starts", doc_to_target="end")
+    asked(model, tmp_path, num_fewshot=3)
+    for sample in samples_of(tmp_path):
+        for prompt, _ in sample["arguments"]:
+            *examples, item = (one[:5] for one in prompt.split("\n\n"))
+            assert len(set(examples)) == 3 and item not in examples

@@ -145,6 +145,18 @@ def test_groups_that_cannot_be_had(tmp_path, monkeypatch, changes, message):
         groups_of("no-model", tmp_path, write_group(tmp_path / "tasks", **changes))
 
 
+def test_a_folder_does_not_need_what_its_groups_want_from_elsewhere(tmp_path, model, capsys):
+    """Its own tasks are evaluated, as ever."""
+    write_tasks(tmp_path / "tasks")
+    write_group(tmp_path / "tasks", "wide", members=["one", "arc_easy"])
+    write_group(tmp_path / "tasks", "odd", members=["one", 3])
+    write_group(tmp_path / "tasks")
+    tasks, groups = groups_of(model, tmp_path, str(tmp_path / "tasks"))
+    assert list(groups) == ["both"] and sorted(tasks) == ["one", "three", "two"]
+    shown = capsys.readouterr().out
+    assert "note: no number of the group wide: arc_easy is not in" in shown and "group odd: " in shown
+
+
 @pytest.mark.parametrize("line", ["doc_to_text: !function evil.f", "include: evil.yaml"])
 def test_a_group_file_names_no_code(tmp_path, line):
     write_tasks(tmp_path / "tasks")

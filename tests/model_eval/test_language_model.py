@@ -172,7 +172,8 @@ def test_an_answer_longer_than_the_model(tmp_path, model):
 
 
 @pytest.mark.parametrize("wanted, found", [(None, 32), (64, 32), (63, 32), (48, 32), (47, None), (32, None)])
-def test_answers_leave_room_for_the_prompt(tmp_path, model, capsys, wanted, found):
+@pytest.mark.parametrize("key", ["max_gen_toks", "max_new_tokens"])
+def test_answers_leave_room_for_the_prompt(tmp_path, model, capsys, wanted, found, key):
     """The model reads 64 tokens, the longest prompt has 17; lm-eval's own default is an answer of 256."""
     write_task(
         tmp_path,
@@ -180,7 +181,7 @@ def test_answers_leave_room_for_the_prompt(tmp_path, model, capsys, wanted, foun
         output_type="generate_until",
         doc_to_choice=None,
         doc_to_target="{{ passage }}",
-        generation_kwargs={"until": ["\n"]} | ({"max_gen_toks": wanted} if wanted else {}),
+        generation_kwargs={"until": ["\n"]} | ({key: wanted} if wanted else {}),
         metric_list=[{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     )
     result = benchmarks(model, tasks=str(tmp_path))["words"]
