@@ -71,10 +71,8 @@ def run(
         stage_run.check_inputs()
         stage_run.finish(draft, **summary)
     print(table(tasks | groups))
-    if average["averaged_tasks"]:
-        print(average_line(**average))
-    if skipped := evaluation.notes.get("skipped"):
-        print(f"skipped: {visible(', '.join(skipped))}")
+    for line in _about(average, evaluation.notes):
+        print(line)
     remote_code.summary(call.config)
     print(f"  wrote {visible(result)} in {stage_run.seconds():.1f} s")
 
@@ -90,7 +88,8 @@ def table(tasks: Mapping[str, Mapping[str, Any]]) -> str:
     cut = any(result.get("cut_prompts") for result in tasks.values())
     lines = [("task", "metric", "value", "stderr", "n", *["cut prompts"][:cut])]
     for task, result in tasks.items():
-        name = f"{task} ({len(result['tasks'])} tasks, {result['weighted']})" if "tasks" in result else task
+        tasks_of = result.get("tasks", [])
+        name = f"{task} ({len(tasks_of)} task{'s'[: len(tasks_of) > 1]}, {result['weighted']})" if tasks_of else task
         stderr = "-" if result["stderr"] is None else f"{result['stderr']:.4f}"
         counts = [f"{count:,}" for count in (result["n"], result.get("cut_prompts", 0))][: 1 + cut]
         lines.append((visible(name), visible(result["metric"]), f"{result['value']:.4f}", stderr, *counts))
@@ -101,6 +100,12 @@ def table(tasks: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     dropped = {name: result["dropped_rows"] for name, result in tasks.items() if result.get("dropped_rows")}
     return "\n".join(text + [f"dropped {count:,} bad rows of {visible(name)}" for name, count in dropped.items()])
+
+
+def _about(average: Mapping[str, Any], notes: Mapping[str, Any]) -> list[str]:
+    lines = [average_line(**average)] if average["averaged_tasks"] else []
+    skipped = notes.get("skipped")
+    return [*lines, f"skipped: {visible(', '.join(skipped))}"] if skipped else lines
 
 
 def average_line(summary_average: float, summary_average_by_item: float, averaged_tasks: int) -> str:

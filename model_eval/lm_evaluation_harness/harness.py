@@ -220,10 +220,8 @@ def doubts_about_blanks(samples: list[dict]) -> list[str]:
     """Items whose prompt and answer meet with two blanks, which no text has between two words."""
     pairs = {one["doc_id"]: one["arguments"] for one in samples if all(len(pair) == 2 for pair in one["arguments"])}
     count = sum(any("  " in str(one)[-2:] + str(two)[:2] for one, two in found) for found in pairs.values())
-    told = (
-        f"prompt and answer of {count:,} of {len(pairs):,} items meet with two blanks (doc_to_text, target_delimiter)"
-    )
-    return [told] if count else []
+    share = f"{count:,} of {len(pairs):,} items"
+    return [f"prompt and answer of {share} meet with two blanks (doc_to_text, target_delimiter)"] if count else []
 
 
 def all_equal(samples: list[dict]) -> int:

@@ -12,30 +12,16 @@ from typing import Any, Literal
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from lm_eval.models.huggingface import HFLM
-from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import LogitsProcessorList
 
 from common import models, world
 from common.errors import UserError
 from common.tokens import special_tokens
 from model_eval.lm_evaluation_harness.chat import rendered, template_of
+from model_eval.lm_evaluation_harness.generation import leave_room, refuse_no_number, settings_of_the_model
 
 MOVED = "the chat template shows no system role: its words stand in front of the user's first ones"
-OF_GREEDY = (  # settings of a generation_config.json that change what is generated without sampling
-    *("repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "sequence_bias", "suppress_tokens", "num_beams"),
-    *(
-        "begin_suppress_tokens",
-        "forced_bos_token_id",
-        "forced_eos_token_id",
-        "min_length",
-        "min_new_tokens",
-        "max_time",
-    ),
-    *("length_penalty", "exponential_decay_length_penalty", "penalty_alpha", "guidance_scale", "stop_strings"),
-)
-OTHER_NAMES = ("max_new_tokens", "max_tokens", "max_completion_tokens")  # of max_gen_toks, in a task YAML
-OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 FIRST = {"cpu": 16, "cuda": 256}  # sequences of a forward pass that `batch_size: auto` begins with
 
 
@@ -192,20 +178,9 @@ class LanguageModel(HFLM):
         return kept + list(ids[len(ids) - room + len(kept) :])
 
     def _leave_room(self, requests: list) -> None:
-        """Where an answer would leave too little room for a prompt, answers have half of the model's length at most.
-
-        The requests are changed, so that what is saved of them is true.
-        """
         lengths = [len(self.tok_encode(request.args[0])) for request in requests]
-        half, longest = self.max_length // 2, max(lengths, default=0)
-        for request, length in zip(requests, lengths, strict=True):
-            wanted = normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"]
-            if wanted > half and longest + wanted > self.max_length:
-                for name in OTHER_NAMES:
-                    request.args[1].pop(name, None)
-                request.args[1]["max_gen_toks"] = self.answer_tokens = wanted = half
-            if length > self.max_length - wanted:
-                self.cut.add(request.doc_id)
+        room, self.answer_tokens = leave_room(requests, max(lengths, default=0), self.max_length, self.max_gen_toks)
+        self.cut |= {request.doc_id for request, length in zip(requests, lengths, strict=True) if length > room}
 
     def _share(self, answer: Callable, requests: list, disable_tqdm: bool) -> list:
         """Neighbours stay together: the choices of one item share a context, which is then read once."""
@@ -239,23 +214,6 @@ def gathered(found: list) -> list:
     parts: list = [None] * world.size()
     dist.all_gather_object(parts, found)
     return [answer for part in parts for answer in part]
-
-
-def settings_of_the_model(config: GenerationConfig, requests: list) -> list[str]:
-    """What the model's generation_config.json changes of its answers, though no task asked for it."""
-    asked = requests[0].args[1] if requests else {}
-    sampled = asked.get("do_sample") or asked.get("temperature", 0) > 0
-    names = (*OF_GREEDY, *OF_SAMPLING) if sampled else OF_GREEDY
-    found = {key: value for key, value in config.to_diff_dict().items() if key in names and key not in asked}
-    told = ", ".join(f"{key}={value}" for key, value in found.items() if value is not None)
-    return [f"generation_config.json of the model changes its answers: {told}"] if told else []
-
-
-def refuse_no_number(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """A logits processor that changes nothing. Raises: UserError for NaN and +inf; -inf rules a token out."""
-    if (scores.isnan() | scores.isposinf()).any():
-        raise UserError("the model gives logits that are no numbers")
-    return scores
 
 
 def load_language_model(
