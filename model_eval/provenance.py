@@ -82,7 +82,8 @@ def _all_of(manifest: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any
     for key, value in manifest["config"].items():
         if key.split(".")[-1] not in ("seed", *OF_MACHINES):
             yield f"{prefix}{key}", value
-    for name, recorded in manifest["inputs"].items():
+    inputs = {name: recorded for name, recorded in manifest["inputs"].items() if name not in OF_MACHINES}
+    for name, recorded in inputs.items():
         maker = _maker(recorded)
         if maker is not None:
             yield from _all_of(maker, f"{prefix}{name}.")
