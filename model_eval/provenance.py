@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.fingerprint import same_content_of_all
+from common.fingerprint import fingerprint, same_content_of_all
 from common.manifest import read_manifest
 
 STAGES = {"data_scoring": "scoring", "data_selection": "selection", "data_ordering": "ordering"}
@@ -56,9 +56,9 @@ def made_by(model: str) -> dict[str, Any]:
     return dict(_all_of(manifest, "")) | ({"checkpoint": int(checkpoint[1])} if checkpoint else {})
 
 
-def content_of(fingerprint: Mapping[str, Any]) -> str:
-    """What stands for the content of a file or folder: a hash; of a hub id, the id."""
-    return str(fingerprint.get("xxh3") or fingerprint.get("id"))
+def content_of(known: Mapping[str, Any]) -> str:
+    """What stands for the content that a fingerprint is of: a hash; of a hub id, the id."""
+    return str(known.get("xxh3") or known.get("id"))
 
 
 def is_content(value: Any) -> bool:
@@ -82,7 +82,8 @@ def _all_of(manifest: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any
     for key, value in manifest["config"].items():
         if key.split(".")[-1] not in ("seed", *OF_MACHINES):
             yield f"{prefix}{key}", value
-    for name, recorded in manifest["inputs"].items():
+    inputs = {name: recorded for name, recorded in manifest["inputs"].items() if name not in OF_MACHINES}
+    for name, recorded in inputs.items():
         maker = _maker(recorded)
         if maker is not None:
             yield from _all_of(maker, f"{prefix}{name}.")
@@ -96,7 +97,7 @@ def _maker(recorded: Any) -> dict[str, Any] | None:
     prints = recorded if isinstance(recorded, list) else [recorded]
     paths = [one["path"] for one in prints if "path" in one]
     if len(paths) == 1 and (found := read_manifest(paths[0])):
-        return found if same_content_of_all(recorded, found["output"]) else None
+        return found if same_content_of_all(recorded, fingerprint(paths[0])) else None
     folders = {Path(path).absolute().parent for path in paths}
     return read_manifest(folders.pop()) if len(folders) == 1 else None
 

@@ -18,8 +18,9 @@ LIMIT, OTHER_NAMES = "max_gen_toks", ("max_new_tokens", "max_tokens", "max_compl
 def leave_room(requests: list, longest: int, max_length: int, default: int) -> tuple[int, int | None]:
     """Where an answer would leave too little room for a prompt, answers have half of the model's length at most.
 
-    The requests of the task are changed, so that what is saved of them is true. longest: tokens of a prompt. default: of
-    an answer where the task does not say. -> (tokens that a prompt may have, new limit of answers; None = as it was)
+    The requests of the task are changed, so that what is saved of them is true. longest: tokens of a prompt.
+    default: tokens of an answer where the task does not say.
+    -> (tokens that a prompt may have, new limit of answers; None = as it was)
     """
     wanted = max((normalize_gen_kwargs(request.args[1], default)[LIMIT] for request in requests), default=0)
     half = max_length // 2

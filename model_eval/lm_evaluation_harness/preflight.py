@@ -114,21 +114,21 @@ def look(plan: Plan) -> None:
 
 
 def check_literals(plan: Plan, loaded: dict[str, Any]) -> None:
-    """Note as a problem, and take away, a task whose target is the answer itself in one row and a column in another."""
+    """Note as a problem, and take away, a task whose literal word is a column of some rows."""
     for name in list(loaded):
-        if (target := _literal(plan.tasks.get(name))) and target in loaded[name].features:
-            plan.problems[name] = f"doc_to_target: some rows have a column {target}, and some have not"
-            del loaded[name]
+        for key, word in _literals(plan.tasks.get(name)).items():
+            if name in loaded and word in loaded[name].features:
+                plan.problems[name] = f"{key}: some rows have a column {word}, and some have not"
+                del loaded[name]
 
 
 def notes_of(task: Task | None) -> list[str]:
     """What was inferred of a task."""
-    target = _literal(task)
-    return [f"doc_to_target: {target} is no column: it is the answer of every item"] if target else []
+    return [f"{key}: {word} is no column: it is the same for every item" for key, word in _literals(task).items()]
 
 
-def _literal(task: Task | None) -> str | None:
-    return task.literal_target if isinstance(task, LocalTask) else None
+def _literals(task: Task | None) -> dict[str, str]:
+    return task.literals if isinstance(task, LocalTask) else {}
 
 
 def prepare(plan: Plan, folder: Path, allow_code_execution: bool = False) -> dict[str, dict]:

@@ -169,29 +169,30 @@ class LocalTask:
     def _columns(self) -> dict[str, Any]:
         """What every row must have, by name; nothing where code makes the rows that the prompt sees."""
         made_by_code = "process_docs" in self.config or "custom_dataset" in self.config
-        values = [] if made_by_code else [self.config.get(key) for key in COLUMN_KEYS]
-        names = [value for value in values if isinstance(value, str) and value.isidentifier()]
-        return dict.fromkeys([name for name in names if name != self.literal_target], Value)
+        values = {} if made_by_code else {key: self.config.get(key) for key in COLUMN_KEYS if key not in self.literals}
+        return {value: Value for value in values.values() if isinstance(value, str) and value.isidentifier()}
 
     @functools.cached_property
-    def literal_target(self) -> str | None:
-        """The answer of all items, where `doc_to_target` is no column and can be one; None elsewhere.
+    def literals(self) -> dict[str, str]:
+        """`doc_to_text` and `doc_to_target` where they are no column, but what is asked or answered itself.
 
-        Raises: UserError where it is nearly a column.
+        Raises: UserError where one is nearly a column.
         """
-        target, choices = self.config.get("doc_to_target"), self.config.get("doc_to_choice")
+        choices = self.config.get("doc_to_choice")
         choices = list(choices.values()) if isinstance(choices, dict) else choices
-        if not isinstance(target, str) or (isinstance(choices, list) and target not in choices):
-            return None
+        words = {key: self.config.get(key) for key in ("doc_to_text", "doc_to_target")}
+        words = {key: word for key, word in words.items() if isinstance(word, str) and word.isidentifier()}
+        if isinstance(choices, list) and words.get("doc_to_target") not in choices:
+            words.pop("doc_to_target", None)
         columns: list[str] = []
-        for file in self._json_lines():
+        for file in self._json_lines() if words else ():
             with open_source(file, whole=False) as source:
                 columns += first_row(source)[1]
-        if not columns or target in columns or not target.isidentifier():
-            return None
-        if close := difflib.get_close_matches(target, columns, n=1):
-            raise UserError(f"{self.path}: doc_to_target: {target} is no column; did you mean '{close[0]}'?")
-        return target
+        found = {key: word for key, word in words.items() if columns and word not in columns}
+        for key, word in found.items():
+            if close := difflib.get_close_matches(word, columns, n=1):
+                raise UserError(f"{self.path}: {key}: {word} is no column; did you mean '{close[0]}'?")
+        return found
 
 
 def split(tasks: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -12,6 +12,7 @@ import yaml
 from common.cli import main
 from common.errors import UserError
 from common.files import manifest_path
+from common.fingerprint import fingerprint
 from data_ordering.entry import STAGE as ORDERING
 from data_selection.entry import STAGE as SELECTION
 from model_eval.compare.arms import changes
@@ -22,6 +23,7 @@ from model_eval.provenance import made_by
 from model_train.entry import STAGE as TRAINING
 from tests.model_eval.test_compare import coin, outcome, write
 from tests.models import save_model
+from tests.records import declare
 
 KEYS = ["max_length=16", "batch_size=2", "gradient_accumulation_steps=1", "max_tokens=128", "warmup_steps=0"]
 KEYS += ["save_steps=2", "device=cpu"]
@@ -123,8 +125,6 @@ def without_new_fields(path: str) -> str:
         del content[name]
     Path(old).write_text(yaml.safe_dump(content, sort_keys=False))
     record = json.loads(manifest_path(path).read_text())
-    from common.fingerprint import fingerprint
-
     manifest_path(old).write_text(json.dumps(record | {"output": fingerprint(old)}))
     return old
 
@@ -138,6 +138,26 @@ def test_results_of_an_older_version(folder, capsys):
         os.remove(manifest_path(path))
     assert arms(old[0], "lr-0.001.yaml") == {"model": 1}
     assert arms(*old) == {"model": 2}
+
+
+def test_what_does_not_change_a_model_is_left_out(tmp_path, monkeypatch):
+    """Held-out data and where it ran; the data that it was trained on has been changed since."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("in.jsonl", "heldout.jsonl", "base"):
+        Path(name).write_text(f'{{"text": "{name}"}}')
+    declare(Path("in.jsonl"), stage="data_ordering", config={"layers": 3, "seed": 1})
+    Path("trained").mkdir()
+    config = {"learning_rate": 0.1, "seed": 3, "device": "cpu", "heldout_data": "heldout.jsonl"}
+    inputs = {"data": ["in.jsonl"], "model": "base", "heldout_data": ["heldout.jsonl"]}
+    declare(Path("trained"), stage="model_train", config=config, **inputs)
+    base = fingerprint("base")["xxh3"]
+    known = {"method": "fake", "learning_rate": 0.1, "model": f"content {base}"}
+    assert made_by("trained") == known | {"data.method": "fake", "data.layers": 3}
+    before = fingerprint("in.jsonl")["xxh3"]
+    Path("in.jsonl").write_text('{"text": "other"}')
+    declare(Path("in.jsonl"), stage="data_ordering", config={"layers": 9})
+    assert made_by("trained") == known | {"data": f"content {before}"}
+    assert made_by("base") == made_by("nowhere") == {}
 
 
 def test_what_differs_between_two_models():

@@ -196,13 +196,21 @@ def test_a_literal_answer(tmp_path, model, capsys):
     """Against lm-eval with the same answer in a column."""
     write_task(tmp_path / "literal", **LITERAL)
     found, _ = groups_of(model, tmp_path, str(tmp_path / "literal"))
-    note = "doc_to_target: A is no column: it is the answer of every item"
+    note = "doc_to_target: A is no column: it is the same for every item"
     assert found["words"]["notes"] == [note] and f"words: {note}" in capsys.readouterr().out
     rows = [row | {"known": "A"} for row in items()]
     write_task(tmp_path / "column", rows=rows, **LITERAL | {"doc_to_target": "known"})
     (tmp_path / "again").mkdir()
     column, _ = groups_of(model, tmp_path / "again", str(tmp_path / "column"))
     assert found["words"]["metrics"] == column["words"]["metrics"] and "notes" not in column["words"]
+
+
+def test_a_literal_prompt(tmp_path, model):
+    write_task(tmp_path / "literal", doc_to_text="Hello")
+    write_task(tmp_path / "template", doc_to_text="{{'Hello'}}")
+    found, same = (groups_of(model, tmp_path, str(tmp_path / name))[0]["words"] for name in ("literal", "template"))
+    assert found["items"] == same["items"] and found["metrics"] == same["metrics"]
+    assert found["notes"] == ["doc_to_text: Hello is no column: it is the same for every item"]
 
 
 @pytest.mark.parametrize("changes, rows, message", [

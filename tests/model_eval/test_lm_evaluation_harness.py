@@ -156,7 +156,10 @@ def test_functions_and_includes_keep_their_place(tmp_path, model):
     "break_it, message",
     [
         (lambda folder: (folder / "words.jsonl").unlink(), r"words: no data file .*words\.jsonl"),
-        (lambda folder: write_task(folder, doc_to_text="pasage"), r"words\.jsonl:1: pasage is missing"),
+        (
+            lambda folder: write_task(folder, doc_to_text="pasage"),
+            "doc_to_text: pasage is no column; did you mean 'passage'",
+        ),
         (lambda folder: write_task(folder, rows=[*items(2), {"passage": 1}]), r"words\.jsonl:3: \w+ is missing"),
         (lambda folder: write_task(folder, rows=[items()[0] | {"answer": None}]), r"words\.jsonl:1: answer is null"),
         (lambda folder: (folder / "words.jsonl").write_text('{"passage": \n'), r"words\.jsonl:1: broken JSON"),
