@@ -47,13 +47,15 @@ def download_dataset(wanted: Wanted, path: str) -> tuple[Path, dict[str, Any]]:
     with hub.hub_errors(f"data set {wanted.id}"):
         local = is_local(wanted.id)
         rows, kind, facts = _local_rows(wanted) if local else _hub_rows(wanted)
+        rows = _with_mixed_values(rows)
         if wanted.shuffle_seed is not None:
             rows = rows.shuffle(seed=wanted.shuffle_seed, buffer_size=SHUFFLE_BUFFER)
         stamps = [stamp_of(file) for file in local_files(wanted.id)[0]] if local else []
         identity = vars(wanted) | facts | {"stamps": stamps}
         stream = Stream(wanted.id, rows, identity, kind == "text", wanted.shuffle_seed is not None)
         draft, rows = save(stream, path, wanted.sample_size, hub.is_connection_error)
-        return draft, facts | {"rows": rows}
+        lost = {"not_finite_numbers": stream.not_finite} if stream.not_finite else {}
+        return draft, facts | {"rows": rows} | lost
 
 
 def _hub_rows(wanted: Wanted) -> tuple[Any, str, dict[str, Any]]:
@@ -113,6 +115,19 @@ def _local_rows(wanted: Wanted) -> tuple[Any, str, dict[str, Any]]:
     options |= {"sep": "\t"} if files[0].suffix == ".tsv" else {}
     names = [str(file.resolve()) for file in files]
     return _load(kind, names, token=False, **options), kind, {"files": len(files)}
+
+
+def _with_mixed_values(rows: Any) -> Any:
+    """Rows of JSON whose fields hold values of several kinds, as they are: `datasets` keeps these as JSON in a string,
+    and while it streams only the Arrow tables know of it."""
+    import datasets  # slow to import
+    from datasets.features.features import require_decoding
+
+    if rows.features is not None:
+        return rows
+    table = next(rows.with_format("arrow").iter(batch_size=1), None)
+    features = None if table is None else datasets.Features.from_arrow_schema(table.schema)
+    return rows.cast(features) if features is not None and require_decoding(features) else rows
 
 
 def _load(kind: str, files: list[str], **options: Any) -> Any:

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import math
 import os
 import shutil
 import time
@@ -41,6 +42,7 @@ class Stream:
     identity: Mapping[str, Any]  # what the rows and their order depend on
     raw: bool = False  # whether a row is {"text": a line of JSON}, to be kept as it is
     shuffled: bool = False  # then a place in the stream says too little: rows are skipped instead
+    not_finite: int = 0  # numbers that JSON lacks, NaN and infinity, which are written as null
 
     def lines(self, done: int, place: dict[str, Any] | None) -> Iterator[bytes]:
         """The lines after the first `done`, where `place` stands."""
@@ -50,7 +52,12 @@ class Stream:
         elif place is not None:
             rows.load_state_dict(place)
         for row in rows:
-            yield row["text"].rstrip("\r").encode() if self.raw else _json_line(row, self.name)
+            if self.raw:
+                yield row["text"].rstrip("\r").encode()
+            else:
+                line = _json_line(row, self.name)
+                self.not_finite += _not_finite(row) if b"null" in line else 0
+                yield line
 
 
 def save(
@@ -66,7 +73,7 @@ def save(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with unfinished, Progress(desc=stream.name, total=sample_size, unit="row") as bar:
-            failures = 0
+            failures, stream.not_finite = 0, unfinished.not_finite
             while True:
                 before = unfinished.rows
                 bar.update(before - bar.n)
@@ -83,6 +90,8 @@ def save(
                     Progress.write(f"note: the connection broke after {unfinished.rows:,} rows: trying again")
                     time.sleep(PATIENCE[failures - 1])
             draft = unfinished.finish()
+        if stream.not_finite:
+            print(f"note: {stream.not_finite:,} numbers are NaN or infinite, which JSON lacks: they are null")
     except OSError as error:
         if is_connection_error(error):
             raise
@@ -103,7 +112,7 @@ class _Unfinished:
         self.target, self.identity = target, json.loads(json.dumps(identity))
         self.lines = partial_path(target)
         self.note = self.lines.with_name(self.lines.name + ".json")
-        self.rows, self.place = 0, None
+        self.rows, self.place, self.not_finite = 0, None, 0
 
     def __enter__(self) -> None:
         size = 0
@@ -111,6 +120,7 @@ class _Unfinished:
         with contextlib.suppress(OSError, ValueError, KeyError):
             note = json.loads(self.note.read_text(encoding="utf-8"))
             if note["identity"] == self.identity and self.lines.stat().st_size >= note["bytes"]:
+                self.not_finite = note["not_finite"]
                 self.rows, self.place, size = note["rows"], note["place"], note["bytes"]
                 print(f"going on after {self.rows:,} rows that are there already")
         self.file.truncate(size)
@@ -131,6 +141,7 @@ class _Unfinished:
         self.place = None if stream.shuffled else stream.rows.state_dict()
         size = os.fstat(self.file.fileno()).st_size
         note = {"identity": self.identity, "rows": self.rows, "bytes": size, "place": self.place}
+        note["not_finite"] = stream.not_finite
         write_text(self.note, json.dumps(note))
 
     def finish(self) -> Path:
@@ -143,6 +154,13 @@ class _Unfinished:
         with open(self.lines, "rb") as lines, compressed(packed, self.target.name) as file:
             shutil.copyfileobj(lines, file, 2**20)
         return packed
+
+
+def _not_finite(value: Any) -> int:
+    """How many numbers in a value are NaN or infinite."""
+    if isinstance(value, dict | list):
+        return sum(map(_not_finite, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _json_line(row: dict[str, Any], name: str) -> bytes:

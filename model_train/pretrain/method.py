@@ -10,6 +10,10 @@ from common.errors import UserError
 from common.json_line import Text, document_text
 from model_train.base import BaseTraining
 
+VERSIONS = {
+    2: "text that spells a special token is text, unless special_tokens_in_text=tokens; a padding token that is EOS or "
+    "BOS is learned as any other"
+}
 DEFAULT_CONFIG = "train.yaml"
 
 
@@ -45,7 +49,7 @@ class Training(BaseTraining):
         def documents(batch):
             texts = [document_text(values) for values in batch]
             kept = iter(encode([text for text in texts if text.strip()], tokenizer))
-            return [(next(kept), None) if text.strip() else "rows_without_text" for text in texts]
+            return [[(next(kept), None)] if text.strip() else "rows_without_text" for text in texts]
 
         return documents
 
