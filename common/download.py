@@ -120,7 +120,7 @@ class _Unfinished:
         with contextlib.suppress(OSError, ValueError, KeyError):
             note = json.loads(self.note.read_text(encoding="utf-8"))
             if note["identity"] == self.identity and self.lines.stat().st_size >= note["bytes"]:
-                self.not_finite = note["not_finite"]
+                self.not_finite = note.get("not_finite", 0)
                 self.rows, self.place, size = note["rows"], note["place"], note["bytes"]
                 print(f"going on after {self.rows:,} rows that are there already")
         self.file.truncate(size)

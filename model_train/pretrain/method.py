@@ -10,10 +10,6 @@ from common.errors import UserError
 from common.json_line import Text, document_text
 from model_train.base import BaseTraining
 
-VERSIONS = {
-    2: "text that spells a special token is text, unless special_tokens_in_text=tokens; a padding token that is EOS or "
-    "BOS is learned as any other"
-}
 DEFAULT_CONFIG = "train.yaml"
 
 
