@@ -112,10 +112,7 @@ def fit(
     )
     trainer.watch, trainer.use_cache = watch, use_cache
     trainer.remove_callback(PrinterCallback)
-    steps = -(-len(sequences) // watch.batch)
-    warmup = arguments.get_warmup_steps(steps)
-    highest = learning_rate * (min(1.0, (steps - 1) / warmup) if warmup else 1.0)  # a warm-up begins at rate 0
-    tell_warmup(training.warmup_steps, warmup, steps, highest)
+    highest = highest_rate(arguments, -(-len(sequences) // watch.batch))
     if not trainer.model_accepts_loss_kwargs:
         raise UserError(f"{type(model).__name__} cannot take its loss over all tokens of an optimizer step")
     try:
@@ -179,13 +176,16 @@ def _arguments(
     )
 
 
-def tell_warmup(asked: float, warmup: int, steps: int, highest: float) -> None:
-    """A note where the learning rate rises for more than a tenth of the run. asked: steps, below 1 a share of them."""
+def highest_rate(arguments: TrainingArguments, steps: int) -> float:
+    """The highest learning rate of a run of so many steps; a note where its warm-up is longer than a tenth of it."""
+    asked, warmup = arguments.warmup_steps, arguments.get_warmup_steps(steps)
+    highest = arguments.learning_rate * (min(1.0, (steps - 1) / warmup) if warmup else 1.0)  # it begins at rate 0
     if (asked if asked < 1 else warmup / steps) > LONG_WARMUP and world.is_main():
         print(
-            f"note: the warm-up of {warmup:,} steps is longer than a tenth of the run of {steps:,}: the learning "
-            f"rate gets up to {highest:.2g} (warmup_steps=0.03 is a share of the run)"
+            f"note: the warm-up of {warmup:,} steps is longer than a tenth of the run of {steps:,}: the learning rate "
+            f"gets up to {highest:.2g} (warmup_steps=0.03 is a share of the run)"
         )
+    return highest
 
 
 def _facts(model: torch.nn.Module, trainer: Trainer, sequences: Sequences) -> dict[str, Any]:

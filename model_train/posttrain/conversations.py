@@ -21,8 +21,6 @@ FORMS: dict[str, dict[str, Any]] = {  # name -> what is read of a row
 }
 Tokens = tuple[list[int], list[bool]]  # ids, and which of them are learned; (length,) each
 
-_chat_of = functools.lru_cache(maxsize=4)(ChatTokenizer)
-
 
 def as_messages(values: Any) -> list[dict[str, Any]]:
     """A row's values, messages or prompt and answer, as a conversation."""
@@ -52,10 +50,20 @@ def encode_all(conversation: Conversation, tokenizer, separator: str) -> list[To
     Raises: BadRow where the template refuses a conversation, drops a field of it, or does not tell its answers.
     """
     fields.check_used(conversation, tokenizer)
-    chat = _chat_of(tokenizer)
+    chat = chat_tokenizer(tokenizer)
     if tokenizer.chat_template:
         return templates.encode(conversation, tokenizer, chat)
     return [_plain(conversation, tokenizer, chat, separator)]
+
+
+def chat_tokenizer(tokenizer) -> ChatTokenizer:
+    """Made once for a tokenizer as it is."""
+    return _made(tokenizer, tokenizer.split_special_tokens, len(tokenizer))
+
+
+@functools.lru_cache(maxsize=2)
+def _made(tokenizer, *_: Any) -> ChatTokenizer:
+    return ChatTokenizer(tokenizer)
 
 
 def _plain(conversation: Conversation, tokenizer, chat: ChatTokenizer, separator: str) -> Tokens:

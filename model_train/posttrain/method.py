@@ -60,6 +60,8 @@ class Training(BaseTraining):
         """Conversations that have an answer within max_length tokens."""
         from model_train.posttrain import conversations, fields
 
+        conversations.chat_tokenizer(tokenizer)  # before several threads want it
+
         def documents(values, row):
             try:
                 chat = fields.conversation(conversations.as_messages(values), row, self._ignored())

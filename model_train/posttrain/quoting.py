@@ -29,7 +29,7 @@ class ChatTokenizer:
         """tokenizer: its `split_special_tokens` says whether content that spells special tokens is text."""
         self.fast, self.text_stays = tokenizer.is_fast, tokenizer.split_special_tokens
         self.spelled = Spelled(tokenizer, "text" if self.text_stays else "tokens")
-        self.joined = copy.deepcopy(tokenizer)
+        self.joined = copy.deepcopy(tokenizer) if self.text_stays else tokenizer
         read_as(self.joined, "tokens")
         self.stand_ins: dict[str, str] = {}  # special token -> an ordinary one of the same length
         self.meant: dict[int, int] = {}  # id of such an ordinary token -> of the special one
@@ -64,20 +64,22 @@ class ChatTokenizer:
         """-> (token ids, their characters in the text), (length,) each. quoted: spellings that are content."""
         if not self.fast:
             raise UserError("a chat template needs a tokenizer with tokenizer.json: answers are found by characters")
-        tokenizer, text = (self.apart, self._marked(text, quoted)) if quoted else (self.joined, text)
+        tokenizer, (text, marks) = (self.apart, self._marked(text, quoted)) if quoted else (self.joined, (text, 0))
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        if sum(one in self.meant for one in encoded["input_ids"]) != marks:
+            raise BadRow(f"its tokenizer does not find the template's special tokens ({KEY}=tokens may)")
         return [self.meant.get(one, one) for one in encoded["input_ids"]], encoded["offset_mapping"]
 
-    def _marked(self, text: str, quoted: Sequence[Span]) -> str:
-        """The text with stand-ins for all special tokens that are not quoted."""
+    def _marked(self, text: str, quoted: Sequence[Span]) -> tuple[str, int]:
+        """-> (the text with stand-ins for all special tokens that are not quoted, how many)."""
         if any(0 <= ord(character) - STAND_INS < len(self.stand_ins) for character in text):
             raise BadRow(f"it spells special tokens, and holds private characters (U+{STAND_INS:X} and above)")
-        parts, done = [], 0
+        parts, done, marks = [], 0, 0
         for begin, end in [*quoted, (len(text), len(text))]:
-            parts.append(self.spelled.pattern.sub(lambda match: self.stand_ins[match[0]], text[done:begin]))
-            parts.append(text[begin:end])
-            done = end
-        return "".join(parts)
+            part, found = self.spelled.pattern.subn(lambda match: self.stand_ins[match[0]], text[done:begin])
+            parts += [part, text[begin:end]]
+            done, marks = end, marks + found
+        return "".join(parts), marks
 
     def quoted_in(self, text: str, render: Callable[[Callable[[Any], Any]], str]) -> list[Span]:
         """Where in a rendered text content spells special tokens.

@@ -77,7 +77,7 @@ def rendered(conversation: Conversation, tokenizer) -> list[Rendered]:
             answers.append(answer)
         else:
             apart.append(Rendered(ended, closing, [answer]))
-    return [*apart, Rendered(conversation, whole, answers)] if answers else apart
+    return [*apart, Rendered(conversation, whole, answers)] if answers or not apart else apart
 
 
 def _by_marks(conversation: Conversation, tokenizer) -> Rendered:

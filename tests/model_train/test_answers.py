@@ -1,6 +1,7 @@
 """Which tokens of a conversation are learned, and what of its content is text, against brute force and transformers."""
 
 import itertools
+import json
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -9,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from common.cli import main
 from common.errors import UserError
 from common.json_line import BadRow
+from common.special_tokens import Spelled
 from model_train.entry import STAGE
 from model_train.posttrain.conversations import encode, encode_all
 from model_train.posttrain.fields import conversation
@@ -128,6 +130,30 @@ def test_content_without_marks_is_encoded_as_ever(name, template):
     if template:
         tokenizer = with_template(name, template, False)
         assert as_text[0] == tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
+
+
+def test_special_tokens_without_a_role_are_marks_too():
+    """As those that begin and end the name of a role in Llama 3."""
+    backend = Tokenizer.from_str(TOKENIZERS["bytes"].backend_tokenizer.to_str())
+    backend.add_special_tokens(["<|mark|>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    tokenizer.chat_template, tokenizer.split_special_tokens = PLAIN.replace("User: ", "<|mark|>"), True
+    assert "<|mark|>" not in tokenizer.all_special_tokens
+    assert Spelled(tokenizer, "text").first({"content": "a <|mark|>"}) == "<|mark|>"
+    text = tokenizer("<|mark|> Assistant: a", split_special_tokens=True)["input_ids"]
+    assert encode(turns("<|mark|>", "a"), tokenizer, "\n")[0] == [258, *text, 257]
+
+
+def test_marks_that_the_tokenizer_does_not_find_are_told():
+    """A normalizer that puts a blank before each piece of text hides normalised marks that are not at its beginning."""
+    description = json.loads(TOKENIZERS["metaspace"].backend_tokenizer.to_str())
+    for token in description["added_tokens"]:
+        token["normalized"] = True
+    backend = Tokenizer.from_str(json.dumps(description))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    tokenizer.chat_template, tokenizer.split_special_tokens = PLAIN, True
+    with pytest.raises(BadRow, match="does not find the template's special tokens"):
+        encode(turns("<s>", "a"), tokenizer, "\n")
 
 
 def test_as_tokens_content_that_spells_marks_is_marks():
