@@ -25,6 +25,18 @@ def read_as(tokenizer, special: Special) -> None:
     tokenizer.split_special_tokens = special == "text"
 
 
+def special_names(tokenizer) -> list[str]:
+    """Texts that the tokenizer reads as special tokens, longest first: those with a role, and all others (Llama 3's
+    marks of a turn, say, have none)."""
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return sorted({*added, *tokenizer.all_special_tokens} - {""}, key=lambda name: (-len(name), name))
+
+
+def pattern_of(tokenizer) -> re.Pattern[str]:
+    """Matches every special token of the tokenizer; nothing where it has none."""
+    return re.compile("|".join(map(re.escape, special_names(tokenizer))) or "(?!)")
+
+
 def identity_of(special: Special) -> dict[str, str]:
     """What the key adds to the identity of a step: nothing where it is text, so that earlier work stays valid."""
     return {} if special == "text" else {KEY: special}
@@ -34,8 +46,7 @@ class Spelled:
     """Counts texts that spell a special token of a tokenizer while they pass."""
 
     def __init__(self, tokenizer, special: Special):
-        names = sorted({token for token in tokenizer.all_special_tokens if token}, key=len, reverse=True)
-        self.pattern = re.compile("|".join(map(re.escape, names))) if names else re.compile("(?!)")
+        self.pattern = pattern_of(tokenizer)
         self.special, self.texts, self.found, self.example = special, 0, 0, ""
 
     def __call__(self, texts: Iterable[str]) -> Iterator[str]:
