@@ -21,9 +21,9 @@ from common.work_folder import WorkFolder
 from model_eval.evaluation import Evaluation, folder_of
 from model_eval.lm_evaluation_harness import preflight
 from model_eval.lm_evaluation_harness.chat import Chat, template_of
+from model_eval.lm_evaluation_harness.doubts import doubts_about
 from model_eval.lm_evaluation_harness.network import settle
 from model_eval.lm_evaluation_harness.task_files import LocalTask
-from model_eval.lm_evaluation_harness.warnings import warnings_of
 
 DEFAULT_CONFIG = "general.yaml"
 VERSIONS = {
@@ -135,7 +135,7 @@ def evaluate(
             results[name] = result | {"limit": limit, "data": preflight.origin(source, task)} | found.get(name, {})
             results[name] |= {"notes": notes} if notes else {}
         of_groups = group_results.group_results(groups, results, work.path)
-    for line in (line for name, result in (results | of_groups).items() for line in warnings_of(name, result)):
+    for line in (line for name, result in (results | of_groups).items() for line in doubts_about(name, result)):
         print(f"warning: {visible(line)}")
     told = {"settings": settings_of(network, given, chat), "groups": of_groups, "skipped": plan.problems}
     return Evaluation(results, {name: value for name, value in told.items() if value})

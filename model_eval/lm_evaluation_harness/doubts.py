@@ -4,18 +4,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-MANY = 0.01  # share of an item's prompts from which on it is a warning that they were cut
+MANY = 0.01  # share of the items from which on it is a warning that their prompts were cut
 
 
-def warnings_of(name: str, result: Mapping[str, Any]) -> list[str]:
+def doubts_about(name: str, result: Mapping[str, Any]) -> list[str]:
     """Lines about the result of a task."""
     n, cut = result["n"], result.get("cut_prompts", 0)
     lines = []
     if not math.isfinite(result["value"]):
         lines.append(f"{result['metric']} is no finite number: {result['value']}")
     if cut > MANY * n:
-        kept = "behind BOS, from the left" if result.get("add_bos_token") else "from the left"
-        lines.append(f"{cut:,} of {n:,} prompts did not fit and were cut {kept} (max_length, num_fewshot)")
+        lines.append(f"{cut:,} of {n:,} prompts did not fit and were cut from the left (max_length, num_fewshot)")
     if tokens := result.get("max_gen_toks"):
         lines.append(f"answers have {tokens} tokens at most, half of what the model reads, so that prompts have room")
     if equal := result.get("all_equal"):
