@@ -70,8 +70,10 @@ class Training(BaseTraining):
                 encoded = conversations.encode_all(chat, tokenizer, self.separator)
             except BadRow as bad:
                 return bad
-            learnable = (conversations.learnable(*one, self.max_length) for one in encoded)
-            return [one for one in learnable if one] or "rows_without_answer"
+            learnable = [conversations.learnable(*one, self.max_length) for one in encoded]
+            if not any(learnable):
+                return "rows_without_answer"
+            return [short or whole for short, whole in zip(learnable, encoded, strict=True)]  # the others count as cut
 
         return lambda batch: [documents(*one) for one in batch]
 

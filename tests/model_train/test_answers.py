@@ -237,6 +237,10 @@ def test_rows_of_several_texts_are_trained_on_and_keep_their_score(run):
     assert [entry["score"] for entry in run.log()] == [2, 2, 5]
     facts = run.manifest()
     assert (facts["rows"], facts["rows_of_several_texts"], facts["cut_documents"]) == (2, 1, 1)
+    keys[0] = "max_length=40"  # the first answer is cut, of the second one nothing is left
+    assert main(STAGE, run.words(*keys, "resume=never", method="posttrain")) == 0
+    assert [entry["tokens"] for entry in run.log()] == [40 - 24, 40 - 24 + answer - 1]
+    assert run.manifest()["cut_documents"] == 2
 
 
 def test_slow_tokenizers_are_told(monkeypatch):
