@@ -17,7 +17,7 @@ import torch
 
 from common.errors import is_of_memory
 from common.likelihood import plain_head
-from common.model_traits import trained, traits
+from common.model_traits import states_of, trained, traits
 from common.tokens import IGNORED, pad
 from data_scoring.influence.gradient_rules import (
     HeadUse,
@@ -57,6 +57,7 @@ class PerSampleGradients:
         self.reading = False  # ... and in the one backward pass of all samples
         self.one_by_one: set[int] = set()
         self.unreached: set[int] = set()  # of this pass: parameters of a layer that no rule can read
+        self.untried: set[int] = set()  # parameters of layers that no sample used when rules were compared
         self.comparison: Comparison | None = None  # while rules are compared
         self.head = plain_head(model)
         self._compare_rules(examples)
@@ -126,7 +127,7 @@ class PerSampleGradients:
             slopes = torch.ones_like(outputs)
         else:
             inputs, labels = model_inputs(documents, self.device, traits(self.model).positions)
-            outputs = self.model.base_model(**inputs).last_hidden_state
+            outputs = states_of(self.model.base_model(**inputs))
             slopes = self._read_head(outputs.detach(), labels)
         self.listening = False
         return outputs, slopes
@@ -155,8 +156,12 @@ class PerSampleGradients:
         self.comparison = Comparison(map(self._alone, documents))
         with self:
             self.dots_and_norms(documents, None)
-        wrong = self.comparison.wrong() - self.one_by_one
+        head = self._own(self.head).values() if self.head is not None else ()
+        unread = self.names.keys() - {*self.coming, *head}
+        used = {number for number in unread if self.comparison.wanted[number].any()}  # by more than a call of the layer
+        wrong = (self.comparison.wrong() | used) - self.one_by_one
         self.comparison = None
+        self.untried = unread - used
         self.one_by_one |= wrong
         self._tell_slow(wrong)
 
@@ -192,7 +197,8 @@ class PerSampleGradients:
         if not self.listening or not torch.is_grad_enabled() or not numbers:
             return None
         output, shape = first_tensor(whole), (len(self.dots), self.longest)
-        if not isinstance(output, torch.Tensor) or of_samples(output, *shape) is None:
+        known = isinstance(output, torch.Tensor) and of_samples(output, *shape) is not None
+        if not known or self.untried.intersection(numbers.values()):
             self.unreached |= set(numbers.values())
             return None
         self.coming.update(numbers.values())
@@ -275,7 +281,7 @@ class PerSampleGradients:
 def sample_losses(model: torch.nn.Module, documents: Sequence[np.ndarray]) -> torch.Tensor:
     """Mean token loss (nats) of each document, all tokens but the first given all before. -> (documents,)."""
     inputs, labels = model_inputs(documents, next(model.parameters()).device, traits(model).positions)
-    logits = model(**inputs).logits
+    logits = states_of(model(**inputs))
     losses = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
     ).view(labels.shape)

@@ -123,7 +123,7 @@ def test_stages_refuse_a_model_that_sees_later_tokens(folder, capsys, words):
 
 def test_stages_tell_that_attention_is_eager(folder, capsys):
     folder("gemma2")
-    model_settings._tell_once.cache_clear()
+    model_settings.tell_once.cache_clear()
     words = ["perplexity", "model=model", "metric=nll", "max_length=40", "dtype=float64"]
     assert main(SCORING, ["in.jsonl", "out.jsonl", *words]) == 0
     assert "Gemma2ForCausalLM has no attention of kind sdpa: attention=eager is taken" in capsys.readouterr().out
