@@ -27,7 +27,8 @@ from tests.models import VOCABULARY, byte_tokenizer
 LENGTHS = np.array([5, 30, 9, 12, 40, 12, 3])
 SPECIAL = {7: 257, 12: 256, 50: 1, 60: 0, 90: 257}  # place -> token: some model's padding, BOS, EOS, inside rows
 ONLY_FLOAT32 = ("xglm",)  # transformers itself fails with others
-SLOW = ("mamba", "mamba2", "falcon_mamba", "jetmoe", "bert", "bert, in chunks", "roberta", "camembert")
+SLOW = ("mamba", "mamba2", "falcon_mamba", "jetmoe", "recurrent_gemma", "lfm2", "qwen3_next")
+SLOW += ("bert", "bert, in chunks", "roberta", "camembert")
 
 
 def rows() -> TokenStore:
