@@ -63,8 +63,8 @@ def download_dataset(wanted: Wanted, path: str) -> tuple[Path, dict[str, Any]]:
         rows, facts = _local_rows(wanted) if local else _hub_rows(wanted)
         stamps = [stamp_of(file) for file in local_files(wanted.id)] if local else []
         identity = vars(wanted) | facts | {"stamps": stamps, "reading": READING}
-        draft, count = save(_in_order(wanted, rows), path, identity, wanted.sample_size, hub.is_connection_error)
-        return draft, facts | {"rows": count}
+        draft, saved = save(_in_order(wanted, rows), path, identity, wanted.sample_size, hub.is_connection_error)
+        return draft, facts | saved
 
 
 def _in_order(wanted: Wanted, rows: Any) -> Rows:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from common.durable import open_own
 from common.errors import UserError
 from common.files import partial_path, write_text
-from common.formats.encoding import json_line
+from common.formats.encoding import json_line, lost
 from common.progress import Progress
 from common.shards import compressed
 
@@ -57,8 +57,8 @@ def save(
     identity: Mapping[str, Any],
     sample_size: int | None,
     is_connection_error: Callable[[Exception], bool],
-) -> tuple[Path, int]:
-    """Write the first `sample_size` lines (None: all) to a file beside `path`. -> (that file, count of rows).
+) -> tuple[Path, dict[str, int]]:
+    """Write the first `sample_size` lines (None: all) to a file beside `path`. -> (that file, facts: rows, ...).
 
     What an interrupted call has got lies there too, and a call for the same rows goes on from there.
     identity: what the lines and their order depend on; `id` names the set.
@@ -88,12 +88,14 @@ def save(
                         raise
                     Progress.write(f"note: the connection broke after {unfinished.rows:,} rows: trying again")
                     time.sleep(PATIENCE[failures - 1])
-            draft = unfinished.finish()
+            draft, count = unfinished.finish(), unfinished.not_finite()
     except OSError as error:
         if is_connection_error(error):
             raise
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    return draft, unfinished.rows
+    if count:
+        print(f"note: {count:,} numbers are NaN or infinite, which JSON lacks: they are null")
+    return draft, {"rows": unfinished.rows} | ({"not_finite_numbers": count} if count else {})
 
 
 def _wanted(lines: Iterator[bytes], done: int, sample_size: int | None) -> Iterator[bytes]:
@@ -109,7 +111,7 @@ class _Unfinished:
         self.target, self.identity = target, json.loads(json.dumps(identity))
         self.lines = partial_path(target)
         self.note = self.lines.with_name(self.lines.name + ".json")
-        self.rows, self.place = 0, None
+        self.rows, self.place, self.kept_lost = 0, None, 0
 
     def __enter__(self) -> None:
         size = 0
@@ -118,11 +120,17 @@ class _Unfinished:
             note = json.loads(self.note.read_text(encoding="utf-8"))
             if note["identity"] == self.identity and self.lines.stat().st_size >= note["bytes"]:
                 self.rows, self.place, size = note["rows"], note["place"], note["bytes"]
+                self.kept_lost = note.get("not_finite_numbers", 0)
                 print(f"going on after {self.rows:,} rows that are there already")
         self.file.truncate(size)
+        self.lost_before = lost.numbers
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
+
+    def not_finite(self) -> int:
+        """NaN and infinite numbers in the lines so far."""
+        return self.kept_lost + lost.numbers - self.lost_before
 
     def write(self, line: bytes, place: Any) -> None:
         """place: behind the line."""
@@ -137,6 +145,7 @@ class _Unfinished:
         os.fsync(self.file.fileno())  # before the note that speaks of it
         size = os.fstat(self.file.fileno()).st_size
         note = {"identity": self.identity, "rows": self.rows, "bytes": size, "place": self.place}
+        note |= {"not_finite_numbers": self.not_finite()}
         write_text(self.note, json.dumps(note))
 
     def finish(self) -> Path:

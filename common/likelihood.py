@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from common.errors import UserError
-from common.model_traits import traits
+from common.model_traits import arbitrary_tokens, states_of, traits
 from common.progress import Progress
 from common.tokens import IGNORED, TokenStore, pad, token_budget_batches, windows
 
@@ -41,10 +41,10 @@ class TokenLogProbabilities:
         with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
             inputs = {"input_ids": ids[:, :-1], "use_cache": False}
             if self.head is None:
-                states = self.model(**inputs).logits.flatten(0, 1)
+                states = states_of(self.model(**inputs)).flatten(0, 1)
                 vocabulary = states.shape[-1]
             else:
-                states = self.model.base_model(**inputs).last_hidden_state.flatten(0, 1)
+                states = states_of(self.model.base_model(**inputs)).flatten(0, 1)
                 vocabulary = self.head.out_features
             chunk = max(1, LOGITS.get(device.type, 2**22) // vocabulary)
             targets = labels[:, 1:].flatten()
@@ -67,12 +67,11 @@ def plain_head(model: torch.nn.Module) -> torch.nn.Linear | None:
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if type(head) is not torch.nn.Linear or getattr(model, "base_model", model) is model:
         return None
-    tokens = min(model.get_input_embeddings().num_embeddings, 1000)
-    ids = torch.randint(tokens, (2, 8), generator=torch.Generator().manual_seed(0)).to(head.weight.device)
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    if hidden.shape[-1] != head.in_features:
+    ids = arbitrary_tokens(model, 8, rows=2)
+    hidden = states_of(model.base_model(input_ids=ids, use_cache=False))
+    if hidden is None or hidden.shape[-1] != head.in_features:
         return None
-    logits = model(input_ids=ids, use_cache=False).logits
+    logits = states_of(model(input_ids=ids, use_cache=False))
     own = head(hidden).to(logits.dtype)
     return head if own.shape == logits.shape and (own - logits).norm() <= 1e-6 * logits.norm() else None
 

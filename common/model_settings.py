@@ -21,7 +21,7 @@ def with_attention(load: Callable[[str], Loaded], attention: str) -> Loaded:
         if attention != "sdpa" or NO_SDPA not in str(error):
             raise
         name = str(error).split(NO_SDPA)[0].strip()
-        _tell_once(f"note: {name} has no attention of kind sdpa: attention=eager is taken")
+        tell_once(f"note: {name} has no attention of kind sdpa: attention=eager is taken")
         return load("eager")
 
 
@@ -30,7 +30,7 @@ def attention_identity(attention: str) -> dict[str, str]:
     return {} if attention == "sdpa" else {"attention": attention}
 
 
-_tell_once = functools.cache(print)
+tell_once = functools.cache(print)
 
 
 def settle(model: torch.nn.Module) -> None:
@@ -39,6 +39,7 @@ def settle(model: torch.nn.Module) -> None:
         model.set_experts_implementation("eager")  # without effect on a model that has no experts
     if getattr(model.config, "rescale_every", 0):  # RWKV: divides weights in place, where float16 would overflow
         model.config.rescale_every = 0
+    model.config.return_dict = True
     for module in model.modules():
         if getattr(module, "chunk_size_feed_forward", 0):
             module.chunk_size_feed_forward = 0  # saves memory for lengths that are multiples of it, else raises

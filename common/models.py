@@ -18,7 +18,7 @@ from common.model_settings import settle, with_attention
 from common.network import hub_answers, hub_token
 from common.redaction import redact
 from common.special_tokens import Special, read_as
-from common.tokens import id_count, special_tokens
+from common.tokens import embedding_count, id_count, special_tokens
 
 Dtype = Literal["auto", "float64", "float32", "bfloat16"]
 verbosity.disable_progress_bar()  # of reading and writing weights; the stages show their own progress
@@ -166,7 +166,7 @@ def check_vocabulary(model: torch.nn.Module, tokenizer, path: str) -> None:
 
     Others (a padding token that was added and is never used) matter where they occur: `tokens.check_ids`.
     """
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = embedding_count(model)
     start, end = special_tokens(tokenizer)
     if max(start + end) >= rows:
         raise UserError(f"tokenizer and model of {path} do not fit: {id_count(tokenizer)} tokens, {rows} embeddings")

@@ -4,6 +4,7 @@ A web page that quotes `<s>old price</s>` means the characters; a corpus whose d
 tokens. Which one is said by the key `special_tokens_in_text`, the same in all stages.
 """
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -21,8 +22,36 @@ FACT = "rows_that_spell_special_tokens"
 
 
 def read_as(tokenizer, special: Special) -> None:
-    """Set how the tokenizer reads text that spells a special token of it."""
+    """Set how the tokenizer reads text that spells a special token of it; what it cannot read as text is told."""
     tokenizer.split_special_tokens = special == "text"
+    if special == "text" and (kept := kept_as_tokens(tokenizer)):
+        shown = ", ".join(kept[:3]) + (", ..." if kept[3:] else "")
+        _tell_once(f"note: this tokenizer takes {shown} in a text for tokens, whatever {KEY} says")
+
+
+_tell_once = functools.cache(print)
+
+
+def kept_as_tokens(tokenizer) -> list[str]:
+    """Those that it reads as tokens as it is set: where they are pieces or words of its vocabulary like others."""
+    names = [name for name in special_names(tokenizer) if name != tokenizer.unk_token]
+    encoded = tokenizer([f"a {name} a" for name in names], add_special_tokens=False)["input_ids"] if names else []
+    ids = tokenizer.convert_tokens_to_ids(names)
+    return sorted(name for name, token, found in zip(names, ids, encoded, strict=True) if token in found)
+
+
+def special_names(tokenizer) -> list[str]:
+    """Texts that the key is about, longest first: special tokens, those without a role included (reserved ones, marks of
+    a turn). Of a tokenizer in Python all that were added: where it reads special tokens as text, it reads none of these.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    names = {token.content for token in added if token.special or not tokenizer.is_fast}
+    return sorted({*names, *tokenizer.all_special_tokens} - {""}, key=lambda name: (-len(name), name))
+
+
+def pattern_of(tokenizer) -> re.Pattern[str]:
+    """Matches every special token of the tokenizer; nothing where it has none."""
+    return re.compile("|".join(map(re.escape, special_names(tokenizer))) or "(?!)")
 
 
 def identity_of(special: Special) -> dict[str, str]:
@@ -34,8 +63,7 @@ class Spelled:
     """Counts texts that spell a special token of a tokenizer while they pass."""
 
     def __init__(self, tokenizer, special: Special):
-        names = sorted({token for token in tokenizer.all_special_tokens if token}, key=len, reverse=True)
-        self.pattern = re.compile("|".join(map(re.escape, names))) if names else re.compile("(?!)")
+        self.pattern = pattern_of(tokenizer)
         self.special, self.texts, self.found, self.example = special, 0, 0, ""
 
     def __call__(self, texts: Iterable[str]) -> Iterator[str]:

@@ -88,9 +88,17 @@ def id_count(tokenizer) -> int:
     return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
+def embedding_count(model) -> int:
+    """For how many tokens the model has embeddings."""
+    try:
+        return model.get_input_embeddings().weight.shape[0]
+    except (AttributeError, NotImplementedError):  # of code that comes with a model
+        return model.config.vocab_size
+
+
 def check_ids(documents: TokenStore, tokenizer, model, what: str = "text") -> None:
     """Raises UserError where one of the documents holds a token for which the model has no embedding."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = embedding_count(model)
     for number, document in enumerate(documents if id_count(tokenizer) > rows else ()):
         if len(document) and document.max() >= rows:
             token = tokenizer.convert_ids_to_tokens(int(document.max()))

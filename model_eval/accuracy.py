@@ -27,7 +27,15 @@ def in_words(metric: str, higher: bool | None) -> str:
     return metric + {True: " (higher is better)", False: " (lower is better)", None: ""}[higher]
 
 
-def summary_average(tasks: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Mean accuracy of the tasks (each counts the same), 0 to 1; None where no task has an accuracy."""
-    values = [result["value"] for result in tasks.values() if result["metric"] in ACCURACIES]
-    return sum(values) / len(values) if values else None
+def averages(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, float | int | None]:
+    """Mean accuracies, 0 to 1: `summary_average` counts each task the same, `summary_average_by_item` each item.
+
+    None where no task has an accuracy. averaged_tasks: how many have.
+    """
+    found = [result for result in tasks.values() if result["metric"] in ACCURACIES]
+    n = sum(result["n"] for result in found)
+    return {
+        "summary_average": sum(result["value"] for result in found) / len(found) if found else None,
+        "summary_average_by_item": sum(result["value"] * result["n"] for result in found) / n if n else None,
+        "averaged_tasks": len(found),
+    }

@@ -22,9 +22,9 @@ from common.files import check_writable, draft_of
 from common.manifest import Run
 from common.visible import visible
 from common.work_folder import WorkFolder, read_record
-from model_eval.accuracy import summary_average
+from model_eval.accuracy import averages
 from model_eval.evaluation import load_result, traces
-from model_eval.provenance import provenance
+from model_eval.provenance import content_of, made_by, provenance
 
 
 def run(
@@ -33,7 +33,7 @@ def run(
     """Evaluate MODEL and write RESULT.yaml. A dry run asks the method what is wrong.
 
     Args:
-        arm: name in comparisons, the same for all seeds of an arm; null = MODEL's name without a seed at its end
+        arm: name in comparisons, the same for all seeds of an arm; null = MODEL's name, parted by what made the models
         selection_ratio: share of the rows that MODEL was trained on; null = as the manifests of its data tell
     """
     model, result = call.paths
@@ -61,19 +61,19 @@ def run(
             raise
     if not world.is_main():
         return
-    tasks, average = evaluation.tasks, summary_average(evaluation.tasks)
-    summary = {"tasks": tasks, "summary_average": average} | evaluation.notes
-    content = {"model": model, "method": call.method_name} | facts | summary
+    tasks, groups = evaluation.tasks, evaluation.notes.get("groups", {})
+    average = averages(tasks)
+    summary = {"tasks": tasks} | average | evaluation.notes
+    known = {"model_content": content_of(stage_run.identity["inputs"]["model"]), "made_by": made_by(model)}
+    content = {"model": model, "method": call.method_name} | facts | summary | known
     with draft_of(result) as draft:
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         draft.write_text(text, encoding="utf-8", errors="backslashreplace")
         stage_run.check_inputs()
         stage_run.finish(draft, **summary)
-    print(table(tasks))
-    if average is not None:
-        print(f"average accuracy: {average:.4f}")
-    if skipped := evaluation.notes.get("skipped"):
-        print(f"skipped: {visible(', '.join(skipped))}")
+    print(table(tasks | groups))
+    for line in _about(average, evaluation.notes):
+        print(line)
     remote_code.summary(call.config)
     print(f"  wrote {visible(result)} in {stage_run.seconds():.1f} s")
 
@@ -96,11 +96,15 @@ def discard_unused(folder: Path) -> None:
 
 
 def table(tasks: Mapping[str, Mapping[str, Any]]) -> str:
-    """The results as aligned lines: task, metric, value, standard error, sample count, and rows left out."""
-    lines = [("task", "metric", "value", "stderr", "n")]
-    for name, result in tasks.items():
+    """The results as aligned lines: task, metric, value, standard error, sample count, cut prompts; rows left out."""
+    cut = any(result.get("cut_prompts") for result in tasks.values())
+    lines = [("task", "metric", "value", "stderr", "n", *["cut prompts"][:cut])]
+    for task, result in tasks.items():
+        tasks_of = result.get("tasks", [])
+        name = f"{task} ({len(tasks_of)} task{'s'[: len(tasks_of) > 1]}, {result['weighted']})" if tasks_of else task
         stderr = "-" if result["stderr"] is None else f"{result['stderr']:.4f}"
-        lines.append((visible(name), visible(result["metric"]), f"{result['value']:.4f}", stderr, f"{result['n']:,}"))
+        counts = [f"{count:,}" for count in (result["n"], result.get("cut_prompts", 0))][: 1 + cut]
+        lines.append((visible(name), visible(result["metric"]), f"{result['value']:.4f}", stderr, *counts))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join(word.ljust(width) if place < 2 else word.rjust(width) for place, (word, width) in enumerate(cells))
@@ -108,6 +112,20 @@ def table(tasks: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     dropped = {name: result["dropped_rows"] for name, result in tasks.items() if result.get("dropped_rows")}
     return "\n".join(text + [f"dropped {count:,} bad rows of {visible(name)}" for name, count in dropped.items()])
+
+
+def _about(average: Mapping[str, Any], notes: Mapping[str, Any]) -> list[str]:
+    lines = [average_line(**average)] if average["averaged_tasks"] else []
+    skipped = notes.get("skipped")
+    return [*lines, f"skipped: {visible(', '.join(skipped))}"] if skipped else lines
+
+
+def average_line(summary_average: float, summary_average_by_item: float, averaged_tasks: int) -> str:
+    """What is averaged, and how."""
+    line = f"average accuracy: {summary_average:.4f}"
+    if averaged_tasks > 1:
+        line += f" ({averaged_tasks} tasks, each counted the same), {summary_average_by_item:.4f} (each item the same)"
+    return line
 
 
 STAGE = Stage("model_eval", ("MODEL", "RESULT.yaml"), "evaluate", run)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
+from urllib.parse import quote
 
 import msgspec
 
@@ -36,6 +37,10 @@ class _Result(TypedDict):
     selection: NotRequired[str | None]
     ordering: NotRequired[str | None]
     selection_ratio: NotRequired[float | None]
+    arm: NotRequired[str | None]
+    model_content: NotRequired[str]
+    settings: NotRequired[dict[str, Any]]
+    made_by: NotRequired[dict[str, Any]]
 
 
 def load_result(path: str) -> dict[str, Any]:
@@ -49,6 +54,12 @@ def load_result(path: str) -> dict[str, Any]:
         raise UserError(f"{path} is no result of model_eval ({brief(str(error))})") from None
     tasks = {name: content["tasks"][name] | task for name, task in checked["tasks"].items()}
     return content | checked | {"tasks": tasks}
+
+
+def folder_of(task: str) -> str:
+    """The name of a task's folder: its own, but that a folder's name holds no slash and does not begin with a dot."""
+    name = quote(task, safe="") if "/" in task else task
+    return f"%2E{name[1:]}" if name.startswith(".") else name
 
 
 def traces(result: str | Path) -> Path:

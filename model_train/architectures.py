@@ -17,8 +17,7 @@ from common.errors import UserError
 from common.model_traits import check_positions
 from common.special_tokens import Special
 from common.visible import visible
-
-TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+from model_train.special_ids import NAMES, learn_padding
 
 
 def is_architecture(model: str) -> bool:
@@ -75,6 +74,8 @@ def load_for_training(
         else:
             network = models.load_model(model, tokenizer, weights, trust_remote_code=trust_remote_code, **options)
     check_positions(network, max_length)
+    if weights:
+        learn_padding(network, tokenizer, seed if fresh else None)
     return network
 
 
@@ -105,5 +106,5 @@ def configuration(path: Path, tokenizer):
             raise UserError(f"{path}: unknown key '{key}'{did_you_mean(key, known)}")
     if "num_key_value_heads" in known and "num_attention_heads" in values:  # not the heads of some other size
         values.setdefault("num_key_value_heads", values["num_attention_heads"])
-    special = {name: getattr(tokenizer, name) for name in TOKENS}
+    special = {name: getattr(tokenizer, name) for name in NAMES}
     return AutoConfig.for_model(model_type, **({"vocab_size": len(tokenizer)} | special | values))

@@ -14,6 +14,7 @@ from model_train import resuming
 from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
 from model_train.base import BaseTraining, TrainingRows
 from model_train.reading import row_scores
+from model_train.special_ids import take_over
 from model_train.trainer import RunFolder, fit
 from model_train.watching import Watch
 
@@ -41,6 +42,9 @@ def train(
     shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
     model = load_for_training(model_in, tokenizer, *shape, training.trust_remote_code)
     check_ids(corpus, tokenizer, model, "document")
+    for change in take_over(model, tokenizer, training.tokenizer is not None):
+        if world.is_main():
+            print(f"note: {change}, as the tokenizer says")
     scores = row_scores(rows, score_field, corpus.offsets) if world.is_main() else None
     sequences = training.sequences(corpus, training.max_tokens, training.epochs)
     begun_anew = sequences.passes % 1

@@ -72,6 +72,7 @@ class BaseTraining(ABC):
     """
 
     shares_work: ClassVar[bool] = True
+    reads_whole_rows: ClassVar[bool] = False  # whether the encoder gets (values, all fields) of a row, not its values
 
     max_length: Annotated[int, Meta(ge=2)] = 1024
     max_tokens: Positive | None = None
@@ -135,7 +136,7 @@ class BaseTraining(ABC):
         from model_train.reading import read_corpus  # imports torch
 
         fields, identity = self.reading(rows.source)
-        return read_corpus(rows, tokenizer, fields, identity, self.encoder(tokenizer))
+        return read_corpus(rows, tokenizer, fields, identity, self.encoder(tokenizer), self.reads_whole_rows)
 
     @abstractmethod
     def reading(self, source: Source) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -25,11 +25,12 @@ def check(training: BaseTraining, rows: TrainingRows, score_field: str | None, m
         tokenizer = load_tokenizer(
             model_in, training.tokenizer, training.trust_remote_code, training.special_tokens_in_text
         )
-        check_first(rows, fields, training.encoder(tokenizer))
+        check_first(rows, fields, training.encoder(tokenizer), training.reads_whole_rows)
     if tokenizer is not None and (is_architecture(model_in) or not only_on_hub(model_in)):
         shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
         load_for_training(model_in, tokenizer, *shape, training.trust_remote_code, weights=False)
     if training.heldout_data is not None:
         with open_source(training.heldout_data, whole=False, key="heldout_data") as source:
             heldout = TrainingRows(source, [], rows.on_bad_row)
-            check_first(heldout, training.reading(source)[0], training.encoder(tokenizer) if tokenizer else None)
+            encode = training.encoder(tokenizer) if tokenizer else None
+            check_first(heldout, training.reading(source)[0], encode, training.reads_whole_rows)

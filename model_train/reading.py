@@ -1,15 +1,17 @@
 """The rows of a file as a cached token store, and their scores."""
 
+import json
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from common.errors import UserError
-from common.json_line import BadRow, Number
-from common.jsonl import first_row, first_rows, read_blocks, read_rows
+from common.json_line import BadRow, Number, long_integer
+from common.jsonl import Rows, Source, first_row, first_rows, raw_lines, read_blocks, read_rows
 from common.parallel import cores, threaded_map
 from common.special_tokens import FACT, KEY, Special, Spelled, warning
 from common.token_cache import Corpus, Document, cached_corpus
@@ -18,7 +20,8 @@ from model_train.base import TrainingRows
 
 TRIED = 100  # rows that are encoded before the model is loaded
 
-Encoded = tuple[Sequence[int], Sequence[bool] | None] | str | BadRow  # (ids, which are learned), or why there are none
+# (ids, which are learned) of each text that is learned from a row; or why there are none
+Encoded = list[tuple[Sequence[int], Sequence[bool] | None]] | str | BadRow
 
 
 def read_corpus(
@@ -27,11 +30,13 @@ def read_corpus(
     fields: Mapping[str, Any],
     identity: Mapping[str, Any],
     encode: Callable[[Sequence[Any]], Sequence[Encoded]],
+    whole: bool = False,
 ) -> Corpus:
     """The usable rows as tokens, in their order; encoded in parallel and streaming, unless an earlier run did it.
 
     fields: name -> type, what is read of a row. identity: what the tokens depend on beside rows and tokenizer.
     encode: values of some rows -> for each its tokens, or under which name it is counted and left out, or what is bad.
+    whole: it takes (values, all fields) of each row instead.
     Raises: UserError at the first bad row, or where nothing is left to learn.
     """
 
@@ -44,16 +49,17 @@ def read_corpus(
                 facts[FACT] += spelled.first(values) is not None
                 if isinstance(one, BadRow):
                     if rows.on_bad_row == "error":
-                        raise UserError(f"{rows.source.place(offset)}: {one}")
+                        raise UserError(f"{rows.source.place(offset)}: {one}{one.cure}")
                     rows.source.dropped[str(one)] += 1
-                elif isinstance(one, str):
-                    facts[one] = facts.get(one, 0) + 1
-                else:
-                    yield Document(offset, *one)
+                    continue
+                name = one if isinstance(one, str) else "rows_of_several_texts" if len(one) > 1 else ""
+                if name:
+                    facts[name] = facts.get(name, 0) + 1
+                yield from () if isinstance(one, str) else (Document(offset, *text) for text in one)
         facts |= rows.source.counts()
 
     def work(batch: list) -> tuple[list, Sequence[Encoded]]:
-        return batch, encode([values for _, _, values in batch])
+        return batch, encode(_for_encoder(rows.source, *zip(*batch, strict=True), whole))
 
     special: Special = "text" if tokenizer.split_special_tokens else "tokens"
     spelled = Spelled(tokenizer, special)
@@ -69,15 +75,33 @@ def read_corpus(
     return corpus
 
 
+def _for_encoder(source: Source, starts: Sequence[int], ends: Sequence[int], values: Sequence[Any], whole: bool):
+    """The values of some rows, with all fields of each where it is asked for whole rows."""
+    if not whole:
+        return values
+    return list(zip(values, map(_all_fields, raw_lines(source, Rows(*map(np.array, (starts, ends))))), strict=True))
+
+
+def _all_fields(line: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(line)
+    except msgspec.MsgspecError:  # NaN, say
+        return json.loads(line, parse_int=long_integer)
+
+
 def check_first(
-    rows: TrainingRows, fields: Mapping[str, Any], encode: Callable[[Sequence[Any]], Sequence[Encoded]] | None
+    rows: TrainingRows,
+    fields: Mapping[str, Any],
+    encode: Callable[[Sequence[Any]], Sequence[Encoded]] | None,
+    whole: bool = False,
 ) -> None:
     """Raises UserError for a bad row among the first ones, as `read_corpus` would. encode: None = no tokenizer yet."""
-    start, _, values = first_rows(rows.source, fields, rows.on_bad_row)
     few = slice(0, min(TRIED, rows.max_rows or TRIED))
-    for offset, one in zip(start[few], encode(values[few]) if encode else (), strict=False):
+    start, end, values = (column[few] for column in first_rows(rows.source, fields, rows.on_bad_row))
+    encoded = encode(_for_encoder(rows.source, start, end, values, whole)) if encode else ()
+    for offset, one in zip(start, encoded, strict=False):
         if isinstance(one, BadRow) and rows.on_bad_row == "error":
-            raise UserError(f"{rows.source.place(int(offset))}: {one}")
+            raise UserError(f"{rows.source.place(int(offset))}: {one}{one.cure}")
 
 
 def has_field(row: Mapping[str, Any], field: str) -> bool:
@@ -103,8 +127,10 @@ def row_scores(rows: TrainingRows, score_field: str | None, offsets: np.ndarray)
         if len(start) and start[-1] >= offsets[-1]:
             break
     found = np.full(len(offsets), np.nan)
-    _, place, source = np.intersect1d(offsets, np.frombuffer(starts, np.int64), assume_unique=True, return_indices=True)
-    found[place] = np.frombuffer(scores)[source]
+    known = np.frombuffer(starts, np.int64)
+    place = np.minimum(np.searchsorted(known, offsets), len(known) - 1)  # a row may have several texts
+    there = known[place] == offsets
+    found[there] = np.frombuffer(scores)[place[there]]
     if np.isnan(found).any() and rows.on_bad_row == "error":
         for _ in read_rows(rows.source, field):  # says which row, and why
             pass

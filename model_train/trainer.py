@@ -24,6 +24,7 @@ from model_train.sequences import Sequences, WholeBatches, collate
 from model_train.watching import Watch
 
 FLASH = "flash_attention_2"
+LONG_WARMUP = 0.1  # of a run
 
 
 class RunFolder(NamedTuple):
@@ -39,6 +40,15 @@ class WatchedTrainer(Trainer):
     """The Trainer, with the tokens, scores and losses of its steps in the log; by its documented hooks."""
 
     watch: Watch
+    use_cache: bool | None  # of the model; the Trainer switches it off
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the model shall be used, not as it is trained."""
+        trained, self.model.config.use_cache = self.model.config.use_cache, self.use_cache
+        try:
+            super().save_model(output_dir, _internal_call)
+        finally:
+            self.model.config.use_cache = trained
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """Keeps the loss, on its device, until the next entry of the log."""
@@ -100,13 +110,13 @@ def fit(
             AtomicCheckpoints(place.folder, place.identity, training.save_total_limit, tokenizer),
         ],
     )
-    trainer.watch = watch
+    trainer.watch, trainer.use_cache = watch, use_cache
     trainer.remove_callback(PrinterCallback)
+    highest = highest_rate(arguments, -(-len(sequences) // watch.batch))
     if not trainer.model_accepts_loss_kwargs:
         raise UserError(f"{type(model).__name__} cannot take its loss over all tokens of an optimizer step")
     try:
         trainer.train(resume_from_checkpoint=None if place.checkpoint is None else str(place.checkpoint))
-        model.config.use_cache = use_cache  # the Trainer switches it off
         trainer.save_model(str(place.folder))
     except (OSError, RuntimeError, SafetensorError):
         check_space(place.folder, model)  # most likely the disk is full
@@ -116,7 +126,7 @@ def fit(
         (place.folder / PICKLED).unlink(missing_ok=True)
         if (place.folder / WRITING).exists():
             shutil.rmtree(place.folder / WRITING)  # or the model would be published with it
-    return _facts(model, trainer, sequences, learning_rate)
+    return _facts(model, trainer, sequences) | {"learning_rate": learning_rate, "highest_learning_rate": highest}
 
 
 def _arguments(
@@ -167,7 +177,19 @@ def _arguments(
     )
 
 
-def _facts(model: torch.nn.Module, trainer: Trainer, sequences: Sequences, learning_rate: float) -> dict[str, Any]:
+def highest_rate(arguments: TrainingArguments, steps: int) -> float:
+    """The highest learning rate of a run of so many steps; a note where its warm-up is longer than a tenth of it."""
+    asked, warmup = arguments.warmup_steps, arguments.get_warmup_steps(steps)
+    highest = arguments.learning_rate * (min(1.0, (steps - 1) / warmup) if warmup else 1.0)  # it begins at rate 0
+    if (asked if asked < 1 else warmup / steps) > LONG_WARMUP and world.is_main():
+        print(
+            f"note: the warm-up of {warmup:,} steps is longer than a tenth of the run of {steps:,}: the learning rate "
+            f"gets up to {highest:.2g} (warmup_steps=0.03 is a share of the run)"
+        )
+    return highest
+
+
+def _facts(model: torch.nn.Module, trainer: Trainer, sequences: Sequences) -> dict[str, Any]:
     entries = [entry for entry in trainer.state.log_history if "loss" in entry]
     before = [0, *(entry["step"] for entry in entries)]
     total = sum(entry["loss"] * (entry["step"] - step) for entry, step in zip(entries, before, strict=False))
@@ -178,7 +200,6 @@ def _facts(model: torch.nn.Module, trainer: Trainer, sequences: Sequences, learn
         "trained_tokens": sequences.budget,
         "passes": round(sequences.passes, 4),
         "cut_documents": sequences.cut,
-        "learning_rate": learning_rate,
         "training_loss": total / trainer.state.global_step,
         **({"heldout_loss": heldout[0]["eval_heldout_loss"]} if heldout else {}),
     }

@@ -85,6 +85,26 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("qwen3_moe", SHAPE | EXPERTS | {"decoder_sparse_step": 1, "head_dim": 4}),
     "jetmoe": ("jetmoe", SHAPE | EXPERTS | {"kv_channels": 4}),
     "hrm_text": ("hrm_text", SHAPE),
+    "glm4_moe": (
+        "glm4_moe",
+        SHAPE
+        | EXPERTS
+        | {"head_dim": 4, "n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1},
+    ),
+    "recurrent_gemma": (
+        "recurrent_gemma",
+        SHAPE | {"head_dim": 4, "lru_width": 16, "attention_window_size": 4, "num_hidden_layers": 3, "pad_token_id": 0},
+    ),
+    "lfm2": ("lfm2", SHAPE | {"layer_types": ["conv", "full_attention"], "pad_token_id": 0}),
+    "qwen3_next": (
+        "qwen3_next",
+        SHAPE
+        | EXPERTS
+        | {"head_dim": 4, "layer_types": ["linear_attention", "full_attention"], "linear_num_value_heads": 4}
+        | {"linear_num_key_heads": 2, "linear_key_head_dim": 4, "linear_value_head_dim": 4},
+    ),
+    "biogpt": ("biogpt", WIDE | {"intermediate_size": 24, "max_position_embeddings": 64, "pad_token_id": 1}),
+    "rembert": ("rembert", ENCODER | {"input_embedding_size": 8, "output_embedding_size": 8, "pad_token_id": 0}),
     "bert": ("bert", ENCODER),
     "bert, in chunks": ("bert", ENCODER | {"chunk_size_feed_forward": 4}),
     "roberta": ("roberta", ENCODER | {"pad_token_id": 1, "bos_token_id": 256, "eos_token_id": 257}),

@@ -279,7 +279,8 @@ def test_a_benchmark_without_the_hub():
 
     problems = {}
     for task in ("piqa", "glue"):
-        harness._load(Offline(), task, harness.Settings(0, None, 0, False, 0), problems)
+        settings = harness.Settings(harness.Chat(False, None, True), 0, None, 0, False, 0)
+        harness._load(Offline(), task, settings, harness.Loaded(), problems)
     assert problems["piqa"].endswith("on the Hub (OfflineModeIsEnabled); data_dir=FOLDER reads it from files")
     assert problems["glue"].endswith("on the Hub (OfflineModeIsEnabled)")  # data_dir knows nothing of it
 

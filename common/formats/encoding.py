@@ -1,6 +1,7 @@
 """Python values as JSON: dates become ISO strings, decimals strings, bytes base64, NaN and infinity null."""
 
 import datetime
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,9 +13,26 @@ from common.errors import UserError
 def json_line(row: Mapping[str, Any], name: str) -> bytes:
     """A row as a line. name: of the set. Raises: UserError that names the field which JSON cannot hold."""
     try:
-        return ENCODER.encode(row)
+        line = ENCODER.encode(row)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"{name} holds what JSON cannot: {_field(row)}{error}") from None
+    lost.numbers += _not_finite(row) if b"null" in line else 0
+    return line
+
+
+class Lost:
+    """What JSON could not hold, and was written as null."""
+
+    numbers = 0  # NaN and infinite ones
+
+
+lost = Lost()  # since the program began
+
+
+def _not_finite(value: Any) -> int:
+    if isinstance(value, dict | list | tuple):
+        return sum(map(_not_finite, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _field(row: Mapping[str, Any]) -> str:

@@ -20,10 +20,10 @@ from common.durable import publish
 from common.errors import UserError
 from common.files import draft_of, read_json
 from common.hub import MODEL_FILES, UNWANTED_FILES
-from common.model_traits import LONG, SHORT, check_positions, positions_of, same_states
+from common.model_traits import LONG, SHORT, arbitrary_tokens, check_positions, positions_of, same_states, states_of
 from common.network import hub_token
 from common.progress import Progress
-from common.tokens import IGNORED, TokenStore, pad, token_budget_batches
+from common.tokens import IGNORED, TokenStore, embedding_count, pad, token_budget_batches
 
 FACTS, HEAD = "data_scorer.json", "head.safetensors"
 GROUPS = 4  # of similar length in a batch of training; 2 to 3 times as fast as one for lognormal lengths (mean 300)
@@ -38,8 +38,7 @@ class DataScorer(torch.nn.Module):
         super().__init__()
         self.backbone = backbone
         self.backbone.config.use_cache = False
-        self.causal, width = probe(backbone)
-        self.mixed_lengths = pads_freely(backbone, max_length, self.causal)
+        self.causal, self.mixed_lengths, width = probe(backbone, max_length)
         self.head = torch.nn.Linear(width, 1, device=backbone.device, dtype=torch.float32)
         with torch.no_grad():
             weight = torch.randn(1, width, generator=torch.Generator().manual_seed(seed))
@@ -62,7 +61,7 @@ class DataScorer(torch.nn.Module):
     def _logits(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         # With causal attention no token sees the padding behind it; without a mask attention has its fastest kernels.
         mask = None if self.causal else attention_mask
-        hidden = self.backbone(input_ids=input_ids, attention_mask=mask).last_hidden_state
+        hidden = states_of(self.backbone(input_ids=input_ids, attention_mask=mask))
         with torch.autocast(hidden.device.type, enabled=False):
             real = attention_mask.unsqueeze(-1).float()
             return self.head((hidden.float() * real).sum(1) / real.sum(1)).squeeze(-1)
@@ -87,38 +86,38 @@ class DataScorer(torch.nn.Module):
             publish(draft, folder)
 
 
-@torch.no_grad()
-def probe(backbone: torch.nn.Module) -> tuple[bool, int]:
-    """-> (whether no hidden state depends on later tokens, width of the hidden states); tried on the model itself."""
-    training = backbone.training
-    backbone.eval()
-    tokens = min(backbone.get_input_embeddings().num_embeddings, 1000)
-    ids = torch.randint(tokens, (1, 8), generator=torch.Generator().manual_seed(0))
-    other = ids.clone()
-    other[0, -1] = (ids[0, -1] + 1) % tokens
-    one, two = (backbone(input_ids=probe_ids.to(backbone.device)).last_hidden_state for probe_ids in (ids, other))
-    backbone.train(training)
-    # Rounding that differs from call to call may pass for a dependence: then the mask is given, which is never wrong.
-    return torch.equal(one[:, :-1], two[:, :-1]), one.shape[-1]
+def probe(backbone: torch.nn.Module, max_length: int) -> tuple[bool, bool, int]:
+    """How a backbone reads documents of up to max_length tokens, tried on the model itself.
 
-
-@torch.no_grad()
-def pads_freely(backbone: torch.nn.Module, max_length: int, causal: bool) -> bool:
-    """Whether a row is read alike alone and padded to the longest: convolutions, say, see padding behind a mask."""
+    -> (whether no hidden state depends on later tokens; whether a row is read alike alone and padded to the longest,
+    for convolutions, say, see padding behind a mask; width of the hidden states). Raises: UserError where it has none.
+    """
     training = backbone.training
     backbone.eval()
     long = max(2, min(max_length, positions_of(backbone) or max_length))
-    short = min(SHORT, long // 2)
-    tokens = min(backbone.get_input_embeddings().num_embeddings, 1000)
-    ids = torch.randint(tokens, (1, short), generator=torch.Generator().manual_seed(0)).to(backbone.device)
-    padded = torch.nn.functional.pad(ids, (0, long - short))
-    real = (torch.arange(long, device=ids.device) < short).long()[None]
+    ids = arbitrary_tokens(backbone, min(SHORT, long))
+    other = ids.clone()
+    other[0, -1] = (ids[0, -1] + 1) % embedding_count(backbone)
+    one, two = (_hidden(backbone, probed)[:, :-1] for probed in (ids, other))
+    # Rounding that differs from call to call may pass for a dependence: then the mask is given, which is never wrong.
+    causal = torch.equal(one, two)
+    row = ids[:, : min(SHORT, long // 2)]
+    real = (torch.arange(long, device=ids.device) < row.shape[1]).long()[None]
+    padded = torch.nn.functional.pad(row, (0, long - row.shape[1]))
+    masks = (None, None) if causal else (real[:, : row.shape[1]], real)
     alone, beside = (
-        backbone(input_ids=batch, attention_mask=None if causal else mask).last_hidden_state[:, :short]
-        for batch, mask in ((ids, real[:, :short]), (padded, real))
+        _hidden(backbone, batch, mask)[:, : row.shape[1]] for batch, mask in zip((row, padded), masks, strict=True)
     )
     backbone.train(training)
-    return same_states(alone, beside)
+    return causal, same_states(alone, beside), alone.shape[-1]
+
+
+@torch.no_grad()
+def _hidden(backbone: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    hidden = states_of(backbone(input_ids=ids, attention_mask=mask))
+    if hidden is None:
+        raise UserError(f"the model ({type(backbone).__name__}) gives no last_hidden_state")
+    return hidden
 
 
 def new(base: str, max_length: int, seed: int, trust_remote_code: bool = False) -> tuple[DataScorer, Any]:

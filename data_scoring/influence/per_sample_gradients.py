@@ -2,9 +2,8 @@
 
 The samples of a batch do not interact, so the gradient of sample i with respect to a layer's weight follows from
 row i of the layer's input and of its output gradient. It is formed layer by layer inside the backward pass, reduced
-to its dot product with a direction and its squared norm, and freed: the per-sample gradient of the whole model
-never exists, nor do the logits of the whole batch. The weights themselves take part without requiring gradients, so
-nothing is computed twice.
+to its dot product with a direction and its squared norm, and freed: the per-sample gradient of the whole model never
+exists, nor do the logits of the whole batch. Weights do not require gradients: nothing is computed twice.
 """
 
 from collections import Counter
@@ -17,7 +16,7 @@ import torch
 
 from common.errors import is_of_memory
 from common.likelihood import plain_head
-from common.model_traits import trained, traits
+from common.model_traits import states_of, trained, traits
 from common.tokens import IGNORED, pad
 from data_scoring.influence.gradient_rules import (
     HeadUse,
@@ -57,6 +56,7 @@ class PerSampleGradients:
         self.reading = False  # ... and in the one backward pass of all samples
         self.one_by_one: set[int] = set()
         self.unreached: set[int] = set()  # of this pass: parameters of a layer that no rule can read
+        self.untried: set[int] = set()  # parameters of layers that no sample used when rules were compared
         self.comparison: Comparison | None = None  # while rules are compared
         self.head = plain_head(model)
         self._compare_rules(examples)
@@ -88,10 +88,7 @@ class PerSampleGradients:
             return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         self.direction = direction
         while not self._read(documents):
-            self._tell_slow(self.unreached)
-            for number in self.unreached:
-                self.parameters[number].requires_grad_(True)
-            self.one_by_one |= self.unreached
+            self._read_slowly(self.unreached)
         return self.dots.cpu().numpy(), self.squares.sqrt().cpu().numpy()
 
     def _read(self, documents: Sequence[np.ndarray]) -> bool:
@@ -100,7 +97,7 @@ class PerSampleGradients:
         self.squares = torch.zeros_like(self.dots)
         self.longest = max(map(len, documents))
         self.coming.clear(), self.waiting.clear(), self.unreached.clear()
-        if self.comparison is not None:
+        if self.comparison:
             self.comparison.begin()
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             outputs, slopes = self._forward(documents)
@@ -126,7 +123,7 @@ class PerSampleGradients:
             slopes = torch.ones_like(outputs)
         else:
             inputs, labels = model_inputs(documents, self.device, traits(self.model).positions)
-            outputs = self.model.base_model(**inputs).last_hidden_state
+            outputs = states_of(self.model.base_model(**inputs))
             slopes = self._read_head(outputs.detach(), labels)
         self.listening = False
         return outputs, slopes
@@ -155,18 +152,23 @@ class PerSampleGradients:
         self.comparison = Comparison(map(self._alone, documents))
         with self:
             self.dots_and_norms(documents, None)
-        wrong = self.comparison.wrong() - self.one_by_one
-        self.comparison = None
-        self.one_by_one |= wrong
-        self._tell_slow(wrong)
+        head = self._own(self.head).values() if self.head is not None else ()
+        unread = self.names.keys() - {*self.coming, *head}
+        # A weight that another layer multiplies by itself has a gradient, be it ever so small, and no use.
+        elsewhere = {number for number in unread if self.comparison.wanted[number].any()}
+        wrong = (self.comparison.wrong() | elsewhere) - self.one_by_one
+        self.comparison, self.untried = None, unread - wrong
+        self._read_slowly(wrong)
 
     def _alone(self, document: np.ndarray) -> Sequence[torch.Tensor]:
         """The gradient of the loss of one document by autograd."""
-        loss = sample_losses(self.model, [document]).sum()
-        return torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+        return torch.autograd.grad(sample_losses(self.model, [document])[0], self.parameters, materialize_grads=True)
 
-    def _tell_slow(self, numbers: set[int]) -> None:
+    def _read_slowly(self, numbers: set[int]) -> None:
+        self.one_by_one |= numbers
         if numbers:
+            for number in numbers:
+                self.parameters[number].requires_grad_(True)
             slow = ", ".join(self.names[number] for number in sorted(numbers))
             print(f"note: no rule for per-sample gradients of {slow}: read one sample at a time, which is slow")
 
@@ -181,10 +183,9 @@ class PerSampleGradients:
             for number, gradient in zip(numbers, gradients, strict=True):
                 self._add(number, slice(sample, sample + 1), slice(None), gradient[None])
 
-    def _own(self, module: torch.nn.Module) -> dict[str, int]:
+    def _own(self, layer: torch.nn.Module) -> dict[str, int]:
         """Name -> number of the parameters of the layer itself that are trained."""
-        own = module.named_parameters(recurse=False)
-        return {name: self.index[id(parameter)] for name, parameter in own if id(parameter) in self.index}
+        return {name: self.index[id(p)] for name, p in layer.named_parameters(recurse=False) if id(p) in self.index}
 
     def _after_forward(self, module: torch.nn.Module, args: tuple, kwargs: dict, whole: Any) -> torch.Tensor | None:
         """Ask for the gradient at a layer's output. -> what takes the place of it, where anything does."""
@@ -192,7 +193,8 @@ class PerSampleGradients:
         if not self.listening or not torch.is_grad_enabled() or not numbers:
             return None
         output, shape = first_tensor(whole), (len(self.dots), self.longest)
-        if not isinstance(output, torch.Tensor) or of_samples(output, *shape) is None:
+        unknown = not isinstance(output, torch.Tensor) or of_samples(output, *shape) is None
+        if unknown or not self.untried.isdisjoint(numbers.values()):
             self.unreached |= set(numbers.values())
             return None
         self.coming.update(numbers.values())
@@ -275,7 +277,7 @@ class PerSampleGradients:
 def sample_losses(model: torch.nn.Module, documents: Sequence[np.ndarray]) -> torch.Tensor:
     """Mean token loss (nats) of each document, all tokens but the first given all before. -> (documents,)."""
     inputs, labels = model_inputs(documents, next(model.parameters()).device, traits(model).positions)
-    logits = model(**inputs).logits
+    logits = states_of(model(**inputs))
     losses = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
     ).view(labels.shape)

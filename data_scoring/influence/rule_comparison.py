@@ -11,17 +11,17 @@ Rows = slice | torch.Tensor  # of a parameter along its first dimension
 
 
 def tried(model: torch.nn.Module, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The documents by which rules are compared: the examples, and one that holds every special token of the model.
+    """The documents by which rules are compared: the examples, and some that hold every special token of the model.
 
     Padding, for one, may stand in a text, and embeddings have no gradient there.
     """
+    length = (max if traits(model).mixed_lengths else min)(map(len, examples))
     special = special_ids(model)
-    usual = [int(token) for token in examples[0] if token not in special] or [0]
-    made = [token for number, one in enumerate(special) for token in (usual[number % len(usual)], one)]
-    made += [usual[0], usual[-1], usual[0]]
-    documents = [*examples, np.array(made)[: max(map(len, examples))]]
-    if not traits(model).mixed_lengths:
-        documents = [document[: min(map(len, documents))] for document in documents]
+    usual = next((int(token) for token in examples[0] if token not in special), 0)
+    documents = [example[:length] for example in examples]
+    for first in range(0, len(special), length // 2):
+        made = [token for one in special[first : first + length // 2] for token in (one, usual)]
+        documents.append(np.array(made + [usual] * (length - len(made))))
     # As many samples as tokens would be read in two batches, as then it is not clear which dimension is which.
     return [*documents, documents[0]] if len(documents) == max(map(len, documents)) else documents
 

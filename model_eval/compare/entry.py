@@ -39,10 +39,10 @@ def compare(
 
     Raises: UserError for what is no result, an unknown baseline, and results that cannot be compared.
     """
-    from model_eval.compare import paired, picture, results, table
+    from model_eval.compare import outcomes, paired, picture, results, settings, table
 
     comparison = results.read_results(paths)
-    arms = results.arm_names(comparison)
+    arms = outcomes.arm_names(comparison)
     if not arms:
         raise UserError(f"none of the results has a task: {', '.join(paths)}")
     baseline = arms[0] if baseline is None else baseline
@@ -54,6 +54,8 @@ def compare(
         if arm != baseline
     }
     print(table.markdown(comparison, found, baseline, confidence))
+    for note in settings.notes(comparison):
+        print(f"note: {visible(note)}")
     table.write_csv(Path(f"{output}.csv"), comparison, found, baseline)
     drawn = picture.draw(comparison, Path(f"{output}.png"))
     picture_told = f" and {output}.png" if drawn else " (no picture: no result has a selection ratio)"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_eval.bootstrap import interval, resampled_sums
-from model_eval.compare.results import Comparison, Outcome, shared_accuracies
+from model_eval.compare.outcomes import Comparison, Outcome, shared_accuracies
 
 AVERAGE = "average"  # of the tasks that all arms have, in tables beside their names
 

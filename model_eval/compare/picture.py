@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from common.files import save_figure
+from model_eval.compare.outcomes import RATIO, Comparison, method_of
 from model_eval.compare.paired import AVERAGE
-from model_eval.compare.results import RATIO, Comparison, method_of
 from model_eval.compare.table import Cell, cells
 
 
@@ -15,9 +15,9 @@ def curves(comparison: Comparison) -> dict[str, list[tuple[float, Cell]]]:
     """
     found: dict[str, list[tuple[float, Cell]]] = {}
     for arm, one in cells(comparison)[shown(comparison)].items():
-        content = next(arms[arm][0].content for arms in comparison.values() if arm in arms)
-        if content.get(RATIO) is not None:
-            found.setdefault(method_of(content), []).append((content[RATIO], one))
+        outcome = next(arms[arm][0] for arms in comparison.values() if arm in arms)
+        if outcome.content.get(RATIO) is not None:
+            found.setdefault(method_of(outcome), []).append((outcome.content[RATIO], one))
     return {method: sorted(points, key=lambda point: point[0]) for method, points in found.items()}
 
 

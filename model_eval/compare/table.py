@@ -11,8 +11,8 @@ import numpy as np
 from common.files import atomic_file
 from common.visible import in_table, visible
 from model_eval.accuracy import higher_is_better, in_words
+from model_eval.compare.outcomes import Comparison, Outcome, arm_names, shared_accuracies
 from model_eval.compare.paired import AVERAGE, Difference
-from model_eval.compare.results import Comparison, Outcome, arm_names, shared_accuracies
 
 COLUMNS = "task metric arm value stderr sd seeds n baseline difference low high"  # of the CSV file
 Differences = Mapping[str, Mapping[str, Difference]]  # arm -> task -> difference to the baseline

@@ -1,13 +1,13 @@
 """The calls into lm-eval: load tasks, run one, save what it says, and read the result from that."""
 
+import contextlib
 import difflib
 import functools
 import json
-import logging
 import os
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 import yaml
 from lm_eval.api import model as lm_eval_model
 from lm_eval.api import task as lm_eval_task
+from lm_eval.api.group import Group
 from lm_eval.api.registry import METRIC_REGISTRY
 from lm_eval.api.task import Task
 from lm_eval.models import huggingface
@@ -31,13 +32,15 @@ from common.redaction import redact
 from common.shards import open_output
 from model_eval.accuracy import ACCURACIES, main_metric
 from model_eval.items import digest, items_of, save_items
+from model_eval.lm_evaluation_harness import fewshot, targets
+from model_eval.lm_evaluation_harness.chat import Chat
 from model_eval.lm_evaluation_harness.code_metric import guard_metrics
+from model_eval.lm_evaluation_harness.harness_log import warnings_of_lm_eval
 from model_eval.lm_evaluation_harness.language_model import LanguageModel
 from model_eval.lm_evaluation_harness.preflight import CODE, TWICE
 from model_eval.lm_evaluation_harness.stock_tasks import SPECIFICATIONS
 from model_eval.lm_evaluation_harness.templates import use_sandbox
 
-logging.getLogger("lm_eval").setLevel(logging.ERROR)
 datasets.utils.logging.set_verbosity_error()
 datasets.disable_progress_bars()
 for module in (lm_eval_model, lm_eval_task, huggingface):
@@ -53,6 +56,7 @@ RAW, SAMPLES = "lm_eval.json", "samples.jsonl.zst"  # in the folder of a task: a
 class Settings:
     """How every task is run."""
 
+    chat: Chat
     num_fewshot: int | None
     limit: int | None
     bootstrap_iterations: int
@@ -60,15 +64,24 @@ class Settings:
     seed: int
 
 
+@dataclass
+class Loaded:
+    """What lm-eval has made of the tasks of a call."""
+
+    tasks: dict[str, Task] = field(default_factory=dict)  # leaf tasks by name, with their data
+    groups: dict[str, Group] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)  # leaf task -> what lm-eval warned of
+
+
 def load_tasks(
     contents: Mapping[str, dict], others: list[str], folder: Path, settings: Settings, problems: dict[str, str]
-) -> dict[str, Task]:
-    """The leaf tasks by name, with their data; what cannot be loaded is noted in `problems`.
+) -> Loaded:
+    """What cannot be loaded is noted in `problems`.
 
     contents: task -> content of its YAML. others: tasks, groups or tags of lm-eval's own list. folder: for the YAMLs.
     """
     guard_metrics(settings.allow_code_execution)
-    tasks: dict[str, Task] = {}
+    loaded = Loaded()
     if contents:
         specifications = folder / "tasks"
         specifications.mkdir()
@@ -77,16 +90,13 @@ def load_tasks(
             (specifications / f"{number}.yaml").write_text(text, encoding="utf-8")
         manager = TaskManager(include_path=str(specifications), include_defaults=False)
         for name in contents:
-            tasks |= _load(manager, name, settings, problems)
-    if others:
-        note_unknown(others, problems)
-        for name in others:
-            found = {} if name in problems else _load(own_tasks(), name, settings, problems)
-            for leaf, task in found.items():
-                if leaf in tasks:
-                    problems[leaf] = TWICE
-                tasks[leaf] = task
-    return {name: task for name, task in tasks.items() if name not in problems}
+            _load(manager, name, settings, loaded, problems)
+    note_unknown(others, problems)
+    for name in others:
+        if name not in problems:
+            _load(own_tasks(), name, settings, loaded, problems)
+    loaded.tasks = {name: task for name, task in loaded.tasks.items() if name not in problems}
+    return loaded
 
 
 @functools.cache
@@ -98,31 +108,40 @@ def own_tasks() -> TaskManager:
 
 def note_unknown(names: Sequence[str], problems: dict[str, str]) -> None:
     """Note as problems the names that are none of lm-eval's own."""
-    known = own_tasks().all_tasks
     for name in names:
+        known = own_tasks().all_tasks
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean '{close[0]}'?" if close else "lm-eval has none, and there is no such path"
             problems[name] = f"unknown task; {hint}"
 
 
-def _load(manager: TaskManager, name: str, settings: Settings, problems: dict[str, str]) -> dict[str, Task]:
+def _load(manager: TaskManager, name: str, settings: Settings, loaded: Loaded, problems: dict[str, str]) -> None:
     try:
         set_seeds(settings.seed)  # some tasks shuffle their choices while they are loaded
-        loaded = manager.load([name])["tasks"]
-        counts = {leaf: len(task.eval_docs) for leaf, task in loaded.items()}
+        with warnings_of_lm_eval() as told:
+            made = manager.load([name])
+            counts = {leaf: len(task.eval_docs) for leaf, task in made["tasks"].items()}
+            answers = {leaf: targets.notes_of(task, settings.limit) for leaf, task in made["tasks"].items()}
     except UserError as error:
         problems[name] = str(error)
-        return {}
+        return
     except Exception as error:  # whatever task files, their code, their data and the hub may raise
         local = "; data_dir=FOLDER reads it from files" if name in SPECIFICATIONS else ""
         problems[name] = f"cannot be loaded: {_reason(error)}{local}"
-        return {}
-    problems |= {leaf: "its split holds no rows" for leaf, count in counts.items() if not count}
-    unsafe = [leaf for leaf, task in loaded.items() if getattr(task, "UNSAFE_CODE", False)]
-    if not settings.allow_code_execution:
-        problems |= dict.fromkeys(unsafe, CODE)
-    return loaded
+        return
+    for leaf, task in made["tasks"].items():
+        if leaf in loaded.tasks:
+            problems[leaf] = TWICE
+        if not counts[leaf]:
+            problems[leaf] = "its split holds no rows"
+        elif getattr(task, "UNSAFE_CODE", False) and not settings.allow_code_execution:
+            problems[leaf] = CODE
+        elif (problem := fewshot.problem_of(task, settings.num_fewshot)) or (problem := answers[leaf][1]):
+            problems[leaf] = problem
+        loaded.notes[leaf] = [*answers[leaf][0], *told, *fewshot.notes_of(task, settings.num_fewshot)]
+    loaded.tasks |= made["tasks"]
+    loaded.groups |= made.get("groups", {})
 
 
 def _reason(error: BaseException) -> str:
@@ -135,27 +154,47 @@ def _reason(error: BaseException) -> str:
 def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, folder: Path) -> dict[str, Any]:
     """Evaluate one task; all that lm-eval returns is saved in `folder` before anything is read from it. -> result."""
     set_seeds(settings.seed)
-    set_fewshot(task, settings.num_fewshot, settings.seed)
-    answer_tokens = leave_room(task, name, model.max_length, model.max_gen_toks)
-    # Not simple_evaluate, which asks the operating system and git about themselves for a second.
-    raw = lm_eval.evaluate(
-        model,
-        {"tasks": {name: task}},
-        limit=settings.limit,
-        bootstrap_iters=settings.bootstrap_iterations,
-        confirm_run_unsafe_code=settings.allow_code_execution,
-        log_samples=True,
-    )
+    examples = fewshot.settle(task, settings.num_fewshot, settings.seed)
+    model.begin_task()
+    with warnings_of_lm_eval() as told, refusals_of_lm_eval(name):
+        # Not simple_evaluate, which asks the operating system and git about themselves for a second.
+        raw = lm_eval.evaluate(
+            model,
+            {"tasks": {name: task}},
+            limit=settings.limit,
+            bootstrap_iters=settings.bootstrap_iterations,
+            confirm_run_unsafe_code=settings.allow_code_execution,
+            log_samples=True,
+            **vars(settings.chat),
+        )
     samples = raw.pop("samples")[name]
     if world.is_main():
         save_raw(folder, raw, samples)
-    result = task_result(raw, name) | answer_tokens
+    result = task_result(raw, name) | {"cut_prompts": len(model.cut)}
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        result["max_length"] = model.max_length  # of the windows, on which the number depends
+    if examples and examples.exchanged:
+        result["examples_exchanged"] = examples.exchanged
+    if model.answer_tokens is not None:
+        result["max_gen_toks"] = model.answer_tokens
+    if task.OUTPUT_TYPE == "multiple_choice" and (count := all_equal(samples)):
+        result["all_equal"] = count
     if result["metric"] in ACCURACIES:
         items = accuracy_items(samples, result["metric"], result["filter"])
         if world.is_main():
             save_items(folder, items)
         result["items"] = digest(items)
-    return result
+    notes = told + model.notes + doubts_about_blanks(samples)
+    return result | ({"notes": notes} if notes else {})
+
+
+@contextlib.contextmanager
+def refusals_of_lm_eval(name: str) -> Iterator[None]:
+    """Turn the assertions by which lm-eval refuses a task while it is asked into one line. Raises: UserError."""
+    try:
+        yield
+    except AssertionError as error:
+        raise UserError(f"{name}: lm-eval cannot ask it: {_reason(error)}") from None
 
 
 def set_seeds(seed: int) -> None:
@@ -163,31 +202,6 @@ def set_seeds(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def set_fewshot(task: Task, num_fewshot: int | None, seed: int) -> None:
-    """The rule of lm-eval: a number given wins over the task's own, unless that is 0; neither given means 0."""
-    own = task.get_config("num_fewshot")
-    if num_fewshot is not None and own != 0:
-        task.set_config("num_fewshot", num_fewshot)
-    elif own is None:
-        task.set_config("num_fewshot", 0)
-    task.set_fewshot_seed(seed)
-
-
-def leave_room(task: Task, name: str, max_length: int, default: int) -> dict[str, int]:
-    """Halve the model's length between prompt and answer where the answer would leave none for the prompt.
-
-    default: tokens of an answer where the task does not say. -> {"max_gen_toks": tokens of an answer}, where changed.
-    """
-    options = task.get_config("generation_kwargs") or {}
-    wanted = options.get("max_gen_toks", default)
-    if task.OUTPUT_TYPE != "generate_until" or wanted < max_length:
-        return {}
-    half = max_length // 2
-    task.set_config("generation_kwargs", options | {"max_gen_toks": half})
-    print(f"note: {name} wants answers of {wanted} tokens, but the model reads {max_length} in all: now of {half}")
-    return {"max_gen_toks": half}
 
 
 def save_raw(folder: Path, raw: Mapping[str, Any], samples: list[dict]) -> None:
@@ -200,6 +214,20 @@ def save_raw(folder: Path, raw: Mapping[str, Any], samples: list[dict]) -> None:
     with open_output(str(folder / SAMPLES)) as file:
         for sample in samples:
             file.write(json.dumps(sample, default=plain).encode() + b"\n")
+
+
+def doubts_about_blanks(samples: list[dict]) -> list[str]:
+    """Items whose prompt and answer meet with two blanks, which no text has between two words."""
+    pairs = {one["doc_id"]: one["arguments"] for one in samples if all(len(pair) == 2 for pair in one["arguments"])}
+    count = sum(any("  " in str(one)[-2:] + str(two)[:2] for one, two in found) for found in pairs.values())
+    share = f"{count:,} of {len(pairs):,} items"
+    return [f"prompt and answer of {share} meet with two blanks (doc_to_text, target_delimiter)"] if count else []
+
+
+def all_equal(samples: list[dict]) -> int:
+    """Items of several answers of which the model prefers none: all have the same log-likelihood."""
+    values = {one["doc_id"]: [answer[0][0] for answer in one["resps"]] for one in samples}
+    return sum(len(found) > 1 and len(set(found)) == 1 for found in values.values())
 
 
 def accuracy_items(samples: list[dict], metric: str, answer_filter: str) -> np.ndarray:

@@ -10,8 +10,9 @@ import xxhash
 
 from common.errors import UserError
 from common.manifest import fingerprint
+from model_eval.lm_evaluation_harness.groups import Found, LocalGroup, read_place
 from model_eval.lm_evaluation_harness.stock_tasks import SPECIFICATIONS, StockTask
-from model_eval.lm_evaluation_harness.task_files import LocalTask, read_tasks, split
+from model_eval.lm_evaluation_harness.task_files import LocalTask, split
 
 Task = LocalTask | StockTask
 CODE = "runs code that the model writes; allow_code_execution=true if you want that, on this machine"
@@ -25,6 +26,7 @@ class Plan:
     tasks: dict[str, Task] = field(default_factory=dict)  # whose YAML is known
     others: list[str] = field(default_factory=list)  # names to look up in lm-eval's own list
     problems: dict[str, str] = field(default_factory=dict)  # task, or place of a task file -> why it cannot be had
+    groups: dict[str, LocalGroup] = field(default_factory=dict)  # of task files, by name
 
     def left(self) -> list[str]:
         """The tasks without a problem."""
@@ -46,15 +48,9 @@ def plan(wanted: str | Sequence[str], data_dir: str | None, num_fewshot: int | N
     found, (places, names) = Plan(), split(wanted)
     for place in places:
         try:
-            found_here = read_tasks(place)
+            names += _add_place(found, read_place(place))
         except UserError as error:
             found.problems[place] = str(error)
-            continue
-        for task in found_here:
-            if task.name in found.tasks:
-                paths = f"{found.tasks[task.name].files[0]} and {task.path}"
-                found.problems[task.name] = f"two task files have this name: {paths}"
-            found.tasks[task.name] = task
     for name in dict.fromkeys(names):
         if name in found.tasks:
             found.problems[name] = TWICE
@@ -65,6 +61,21 @@ def plan(wanted: str | Sequence[str], data_dir: str | None, num_fewshot: int | N
         else:
             found.others.append(name)
     return found
+
+
+def _add_place(plan: Plan, here: Found) -> list[str]:
+    """Add the tasks and groups of a place; two of one name are a problem. -> names of lm-eval's own in its groups."""
+    for task in here.tasks:
+        other = plan.tasks.get(task.name)
+        if other is not None and (other.path != task.path or other.changes != task.changes):
+            plan.problems[task.name] = f"two task files have this name: {other.path} and {task.path}"
+        plan.tasks[task.name] = task
+    for group in here.groups.values():
+        other = plan.groups.get(group.name)
+        if group.name in plan.tasks or (other is not None and other != group):
+            plan.problems[group.name] = f"{group.path}: another file has a task or group of this name"
+        plan.groups[group.name] = group
+    return here.names
 
 
 def refuse_code(plan: Plan, allow_code_execution: bool) -> None:
@@ -100,6 +111,24 @@ def look(plan: Plan) -> None:
                 task.look()
             except UserError as error:
                 plan.problems[name] = str(error)
+
+
+def check_literals(plan: Plan, loaded: dict[str, Any]) -> None:
+    """Note as a problem, and take away, a task whose literal word is a column of some rows."""
+    for name in list(loaded):
+        for key, word in _literals(plan.tasks.get(name)).items():
+            if name in loaded and word in loaded[name].features:
+                plan.problems[name] = f"{key}: some rows have a column {word}, and some have not"
+                del loaded[name]
+
+
+def notes_of(task: Task | None) -> list[str]:
+    """What was inferred of a task."""
+    return [f"{key}: {word} is no column: it is the same for every item" for key, word in _literals(task).items()]
+
+
+def _literals(task: Task | None) -> dict[str, str]:
+    return task.literals if isinstance(task, LocalTask) else {}
 
 
 def prepare(plan: Plan, folder: Path, allow_code_execution: bool = False) -> dict[str, dict]:

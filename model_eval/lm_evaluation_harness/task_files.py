@@ -4,10 +4,12 @@ What in them could run code is listed, and the lm-eval of a call that allows non
 values, which hold no code.
 """
 
+import difflib
 import functools
 import glob
 import importlib.util
 import json
+import os
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +18,15 @@ from typing import Any
 import yaml
 
 from common.errors import UserError
-from common.jsonl import first_rows, open_source, read_rows
+from common.jsonl import first_row, first_rows, open_source, read_rows
 from common.shards import SUFFIXES
 
 SPECIFICATIONS = (".yaml", ".yml")
 HIDDEN = ("__pycache__", ".ipynb_checkpoints")
 COLUMN_KEYS = ("doc_to_text", "doc_to_target", "doc_to_choice")  # their value may be the name of a column
+PLACES = ("dataset_path", "dataset_kwargs")  # may hold paths that are relative to the file
 Value = str | int | float | bool | list | dict  # of a column: all that JSON has but null
+FORMATS = ["arrow", "csv", "json", "pandas", "parquet", "sql", "text", "xml"]  # of data, by the names of `datasets`
 CODE_FORMATS = ("pandas", "iceberg")  # of data: pickles, and tables that name classes to import
 CODE_OPTIONS = ("custom_generate", "trust_remote_code")  # of generation_kwargs
 # What PyYAML raises for a broken file, and for values such as 2020-13-45 or !!bool x
@@ -63,6 +67,7 @@ class LocalTask:
 
     name: str
     specification: Specification
+    changes: Mapping[str, Any] = field(default_factory=dict)  # of its settings, by the group that it is in
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -71,8 +76,8 @@ class LocalTask:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Its YAML, with the includes merged and data files absolute."""
-        return self.specification.config
+        """Its YAML, with the includes merged and data files absolute, and what a group changes."""
+        return {**self.specification.config, **self.changes}
 
     @property
     def path(self) -> Path:
@@ -88,8 +93,10 @@ class LocalTask:
 
         Raises: UserError where one is missing.
         """
-        files = []
-        for pattern in _strings((self.config.get("dataset_kwargs") or {}).get("data_files")):
+        options = self.config.get("dataset_kwargs") or {}
+        folders = [place for place in (options.get("data_dir"), self.config.get("dataset_path")) if _is_folder(place)]
+        files = [str(file) for folder in folders for file in sorted(Path(folder).rglob("*")) if file.is_file()]
+        for pattern in _strings(options.get("data_files")):
             if "://" in pattern:
                 continue
             found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
@@ -121,7 +128,7 @@ class LocalTask:
         return [one["metric"] for one in metrics if one.get("hf_evaluate") is True or one["metric"] not in known]
 
     def prepare(self, folder: Path, allow_code: bool = False) -> dict[str, Any]:
-        """The content of a task YAML like this one, with absolute data files; nothing goes to `folder`.
+        """The content of a task YAML like this one, with absolute data files; `datasets` may write to `folder`.
 
         lm-eval resolves relative data files against the working folder. allow_code: the YAML is included, so that
         its `!function` entries keep their place; else only its values are given, and what it includes of lm-eval's own.
@@ -132,8 +139,12 @@ class LocalTask:
         content: dict[str, Any] = {"include": str(self.path)}
         if not allow_code:
             content = {"include": list(map(str, known.stock))} if known.stock else {}
-            content |= {key: value for key, value in known.own.items() if key != "task_list"}
-        return content | ({"dataset_kwargs": self.config["dataset_kwargs"]} if self.data_files() else {})
+            content |= {key: value for key, value in known.own.items() if key not in ("task_list", "group", "tag")}
+        absolute = {key: self.config[key] for key in PLACES if key in self.config}
+        if self.data_files() and "custom_dataset" not in self.config:
+            # A cache that outlives the call knows a file by its time of change, which copies share.
+            absolute["dataset_kwargs"] = {"cache_dir": str(folder / "cache"), **(absolute.get("dataset_kwargs") or {})}
+        return content | {"task": self.name} | absolute | self.changes
 
     def check_data(self) -> None:
         """Check that the data files are there and, for JSON lines, that every row has the columns of the prompt.
@@ -158,8 +169,30 @@ class LocalTask:
     def _columns(self) -> dict[str, Any]:
         """What every row must have, by name; nothing where code makes the rows that the prompt sees."""
         made_by_code = "process_docs" in self.config or "custom_dataset" in self.config
-        values = [] if made_by_code else [self.config.get(key) for key in COLUMN_KEYS]
-        return {value: Value for value in values if isinstance(value, str) and value.isidentifier()}
+        values = {} if made_by_code else {key: self.config.get(key) for key in COLUMN_KEYS if key not in self.literals}
+        return {value: Value for value in values.values() if isinstance(value, str) and value.isidentifier()}
+
+    @functools.cached_property
+    def literals(self) -> dict[str, str]:
+        """`doc_to_text` and `doc_to_target` where they are no column, but what is asked or answered itself.
+
+        Raises: UserError where one is nearly a column.
+        """
+        choices = self.config.get("doc_to_choice")
+        choices = list(choices.values()) if isinstance(choices, dict) else choices
+        words = {key: self.config.get(key) for key in ("doc_to_text", "doc_to_target")}
+        words = {key: word for key, word in words.items() if isinstance(word, str) and word.isidentifier()}
+        if isinstance(choices, list) and words.get("doc_to_target") not in choices:
+            words.pop("doc_to_target", None)
+        columns: list[str] = []
+        for file in self._json_lines() if words else ():
+            with open_source(file, whole=False) as source:
+                columns += first_row(source)[1]
+        found = {key: word for key, word in words.items() if columns and word not in columns}
+        for key, word in found.items():
+            if close := difflib.get_close_matches(word, columns, n=1):
+                raise UserError(f"{self.path}: {key}: {word} is no column; did you mean '{close[0]}'?")
+        return found
 
 
 def split(tasks: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -168,19 +201,8 @@ def split(tasks: Sequence[str]) -> tuple[list[str], list[str]]:
     return local, [task for task in tasks if task not in local]
 
 
-def read_tasks(place: str) -> list[LocalTask]:
-    """The tasks of a task YAML, or of a folder that holds such; YAMLs without `task: name` are parts or groups of them.
-
-    Raises: UserError for a missing or broken file, and a folder without tasks.
-    """
-    read = [read_specification(path) for path in _specifications(Path(place))]
-    found = [LocalTask(one.config["task"], one) for one in read if isinstance(one.config.get("task"), str)]
-    if not found:
-        raise UserError(f"{place} holds no task YAML (with a line `task: name`)")
-    return found
-
-
-def _specifications(place: Path) -> list[Path]:
+def yaml_files(place: Path) -> list[Path]:
+    """The YAMLs of a folder and those below it; a file stands for itself."""
     if not place.is_dir():
         return [place]
     found = (path for ending in SPECIFICATIONS for path in place.rglob(f"*{ending}"))
@@ -210,9 +232,7 @@ def read_specification(path: Path, including: tuple[Path, ...] = ()) -> Specific
         raise UserError(f"cannot read the task file {path}: {reason}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected `key: value` lines of a task")
-    options = content.get("dataset_kwargs")
-    if isinstance(options, dict) and "data_files" in options:
-        options["data_files"] = _absolute(options["data_files"], path.parent)
+    _make_absolute(content, path.parent)
     included = [
         read_specification(path.parent / name, (*including, path)) for name in _strings(content.pop("include", None))
     ]
@@ -240,12 +260,29 @@ def _last_set(included: Sequence[Specification]) -> dict[str, Any]:
     return own
 
 
+def _make_absolute(content: dict[str, Any], folder: Path) -> None:
+    """Change what a task YAML says of its data to absolute paths; it is relative to the folder of the YAML."""
+    place, options = content.get("dataset_path"), content.get("dataset_kwargs")
+    if isinstance(place, str) and place not in FORMATS and (folder / place).is_dir():
+        content["dataset_path"] = str(folder / place)
+    if not isinstance(options, dict):
+        return
+    if "data_files" in options:
+        options["data_files"] = _absolute(options["data_files"], folder)
+    if isinstance(options.get("data_dir"), str) and (folder / options["data_dir"]).is_dir():
+        options["data_dir"] = str(folder / options["data_dir"])
+
+
 def _absolute(files: Any, folder: Path) -> Any:
     if isinstance(files, dict):
         return {split: _absolute(value, folder) for split, value in files.items()}
     if isinstance(files, list):
         return [_absolute(value, folder) for value in files]
     return files if files is None or "://" in files else str(folder / files)
+
+
+def _is_folder(place: Any) -> bool:
+    return isinstance(place, str) and os.path.isabs(place) and os.path.isdir(place)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -81,12 +81,13 @@ def evaluate(
         for step, folder in folders.items():
             found = steps.results(work, str(folder), f"{folder.name}.", (), reading, drawing)
             curve[folder.name] = {"step": step, "tasks": found}
+    settings = {"settings": {"dtype": str(steps.dtype).removeprefix("torch.")}}
     if not curve:
-        return Evaluation(tasks)
+        return Evaluation(tasks, settings)
     from model_eval.perplexity.curve import draw_curve
 
     draw_curve(curve, work.path / "curve.png")
-    return Evaluation(tasks, {"checkpoints": curve})
+    return Evaluation(tasks, {"checkpoints": curve} | settings)
 
 
 def check(model: str, keys: dict[str, Any]) -> None:

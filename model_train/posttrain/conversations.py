@@ -5,32 +5,24 @@ Where the tokenizer has a chat template, the first two become a conversation of 
 one another with a separator between them, BOS before and EOS behind.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any
 
-from common.errors import UserError
-from common.json_line import BadRow
-from common.special_tokens import read_as
 from common.tokens import special_tokens
-
-GENERATION = "{% generation"  # marks answers in a chat template, with or without a dash
-
-
-class Message(TypedDict):
-    """One turn."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
+from model_train.posttrain import fields, templates
+from model_train.posttrain.quoting import ChatTokenizer
+from model_train.posttrain.templates import Conversation
 
 FORMS: dict[str, dict[str, Any]] = {  # name -> what is read of a row
     "instruct": {"instruct": str, "text": str},
     "prompt": {"prompt": str, "response": str},
-    "messages": {"messages": list[Message]},
+    "messages": {"messages": list[dict[str, Any]]},
 }
+Tokens = tuple[list[int], list[bool]]  # ids, and which of them are learned; (length,) each
 
 
-def as_messages(values: Any) -> list[Message]:
+def as_messages(values: Any) -> list[dict[str, Any]]:
     """A row's values, messages or prompt and answer, as a conversation."""
     if isinstance(values, list):
         return values
@@ -38,79 +30,60 @@ def as_messages(values: Any) -> list[Message]:
     return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
 
 
-def has_answer(messages: Sequence[Message]) -> bool:
-    """Whether any answer has text: else there is nothing to learn but to say nothing."""
-    return any(message["role"] == "assistant" and message["content"].strip() for message in messages)
+def has_answer(conversation: Conversation) -> bool:
+    """Whether any answer that is learned says or calls something: else there is nothing to learn but to be silent."""
+    return any(
+        learned and any(not isinstance(value, str) or value.strip() for name, value in turn.items() if name != "role")
+        for turn, learned in zip(conversation.messages, conversation.learned, strict=True)
+    )
 
 
-def encode(messages: Sequence[Message], tokenizer, separator: str) -> tuple[list[int], list[bool]]:
-    """-> (token ids, which of them are answers), (length,) each.
+def encode(messages: Sequence[Mapping[str, Any]], tokenizer, separator: str) -> Tokens:
+    """The tokens of a conversation as a whole. separator, Raises: as of `encode_all`."""
+    return encode_all(fields.conversation(messages), tokenizer, separator)[-1]
+
+
+def encode_all(conversation: Conversation, tokenizer, separator: str) -> list[Tokens]:
+    """The tokens of every text that the answers are learned from; the last one is that of the whole conversation.
 
     separator: behind a prompt where there is no chat template.
-    Raises: BadRow where the template refuses a conversation, or renders its beginning differently from the whole.
+    Raises: BadRow where the template refuses a conversation, drops a field of it, or does not tell its answers.
     """
-    if not tokenizer.chat_template:
-        return _plain(messages, tokenizer, separator)
-    from jinja2.exceptions import TemplateError
-
-    try:
-        return _templated(messages, tokenizer)
-    except TemplateError as error:
-        raise BadRow(f"the chat template refuses it: {error}") from None
+    fields.check_used(conversation, tokenizer)
+    chat = chat_tokenizer(tokenizer)
+    if tokenizer.chat_template:
+        return templates.encode(conversation, tokenizer, chat)
+    return [_plain(conversation, tokenizer, chat, separator)]
 
 
-def _templated(messages: Sequence[Message], tokenizer) -> tuple[list[int], list[bool]]:
-    read_as(tokenizer, "tokens")  # the template's marks are special tokens
-    try:
-        template = tokenizer.get_chat_template()  # of several, the one named default
-    except ValueError as error:
-        raise UserError(f"the tokenizer's chat templates: {error}") from None
-    if GENERATION in template.replace("{%-", "{%"):
-        rendered = tokenizer.apply_chat_template(
-            messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-        )
-        return rendered["input_ids"], [bool(one) for one in rendered["assistant_masks"]]
-    return _between_prefixes(messages, tokenizer)
+def chat_tokenizer(tokenizer) -> ChatTokenizer:
+    """Made once for a tokenizer as it is."""
+    return _made(tokenizer, tokenizer.split_special_tokens, len(tokenizer))
 
 
-def _plain(messages: Sequence[Message], tokenizer, separator: str) -> tuple[list[int], list[bool]]:
+@functools.lru_cache(maxsize=2)
+def _made(tokenizer, *_: Any) -> ChatTokenizer:
+    return ChatTokenizer(tokenizer)
+
+
+def _plain(conversation: Conversation, tokenizer, chat: ChatTokenizer, separator: str) -> Tokens:
     """Turns one after the other; EOS ends an answer and is learned with it."""
     start, end = special_tokens(tokenizer)
     ids, learned = list(start), [False] * len(start)
-    for message in messages:
+    for message, is_learned in zip(conversation.messages, conversation.learned, strict=True):
         answer = message["role"] == "assistant"
-        text = message["content"] + ("" if answer else separator)
-        part = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] + (end if answer else [])
+        part = chat.ids(message["content"], "" if answer else separator) + (end if answer else [])
         ids += part
-        learned += [answer] * len(part)
+        learned += [is_learned] * len(part)
     return ids, learned
 
 
-def _between_prefixes(messages: Sequence[Message], tokenizer) -> tuple[list[int], list[bool]]:
-    """An answer is what the rendered text has more than up to the question and the opening of an answer."""
-    render = tokenizer.apply_chat_template
-    text = render(messages, tokenize=False)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    learned = [False] * len(encoded["input_ids"])
-    for number, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        opening = render(messages[:number], tokenize=False, add_generation_prompt=True)
-        closing = render(messages[: number + 1], tokenize=False)
-        if not (text.startswith(closing) and closing.startswith(opening)):
-            raise BadRow(
-                "the chat template renders its beginning differently from the whole: mark answers in the template "
-                "with {% generation %}"
-            )
-        for token, (first, stop) in enumerate(encoded["offset_mapping"]):
-            learned[token] |= len(opening) <= first < len(closing) and stop > first
-    return encoded["input_ids"], learned
-
-
-def learnable(ids: Sequence[int], learned: Sequence[bool], max_length: int) -> tuple[list[int], list[bool]] | None:
-    """Cut to `max_length` tokens; None where that leaves no token of an answer to predict."""
-    ids, learned = list(ids[:max_length]), [False, *learned[1:max_length]]
-    return (ids, learned) if any(learned) else None
+def learnable(ids: Sequence[int], learned: Sequence[bool], max_length: int) -> Tokens | None:
+    """Up to the last token that is learned; None where `max_length` leaves none of them to be predicted."""
+    if not any(learned[1:max_length]):
+        return None
+    stop = len(learned) - list(reversed(learned)).index(True)
+    return list(ids[:stop]), [False, *learned[1:stop]]
 
 
 def form_of(row: Mapping[str, Any]) -> str | None:

@@ -45,7 +45,7 @@ class Training(BaseTraining):
         def documents(batch):
             texts = [document_text(values) for values in batch]
             kept = iter(encode([text for text in texts if text.strip()], tokenizer))
-            return [(next(kept), None) if text.strip() else "rows_without_text" for text in texts]
+            return [[(next(kept), None)] if text.strip() else "rows_without_text" for text in texts]
 
         return documents
 

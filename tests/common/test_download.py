@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 
+import pyarrow.parquet
 import pytest
 
 from common import datasets_source, download
@@ -54,10 +55,10 @@ def connection_error(error: Exception) -> bool:
 
 def saved(rows, path, sample_size=None, **options):
     rows = rows if isinstance(rows, FileRows) else DatasetRows("set", rows, **options)
-    draft, count = save(rows, str(path), {"id": "set"}, sample_size, connection_error)
+    draft, facts = save(rows, str(path), {"id": "set"}, sample_size, connection_error)
     publish(draft, path)
     clear_partials(path)
-    return count
+    return facts["rows"]
 
 
 def read(path):
@@ -177,10 +178,42 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 def test_a_local_file_that_changed_is_another_set(tmp_path, monkeypatch):
     identities = []
     monkeypatch.setattr(
-        datasets_source, "save", lambda _, __, identity, *___: identities.append(identity) or (tmp_path, 1)
+        datasets_source, "save", lambda _, __, identity, *___: identities.append(identity) or (tmp_path, {})
     )
     for content in ("text\na\n", "text\na\n", "text\nanother\n"):
         if not (tmp_path / "in.csv").exists() or (tmp_path / "in.csv").read_text() != content:
             (tmp_path / "in.csv").write_text(content)
         datasets_source.download_dataset(datasets_source.Wanted(str(tmp_path / "in.csv")), "out.jsonl")
     assert identities[0] == identities[1] != identities[2]
+
+
+def test_numbers_that_json_lacks_are_counted(tmp_path, capsys):
+    table = {"x": [1.0, float("nan"), None], "deep": [[float("inf")], [2.0, -float("inf")], []]}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "in.parquet")
+    draft, facts = datasets_source.download_dataset(
+        datasets_source.Wanted(str(tmp_path / "in.parquet")), str(tmp_path / "out.jsonl")
+    )
+    assert read(draft) == [{"x": 1, "deep": [None]}, {"x": None, "deep": [2, None]}, {"x": None, "deep": []}]
+    assert facts["not_finite_numbers"] == 3
+    assert "note: 3 numbers are NaN or infinite, which JSON lacks: they are null" in capsys.readouterr().out
+
+
+def test_numbers_that_json_lacks_are_counted_once_however_often_a_connection_breaks(tmp_path, capsys):
+    rows = [{"x": float("nan") if number % 2 else 0.5} for number in range(25)]
+    with pytest.raises(ConnectionError):
+        saved(FakeRows(rows, breaks=[5, 13, 13, 13]), tmp_path / "out.jsonl")
+    assert saved(FakeRows(rows, breaks=[17]), tmp_path / "out.jsonl") == 25
+    assert "note: 12 numbers are NaN or infinite" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["in.json", "in.jsonl"])
+def test_values_of_several_kinds_come_through_as_they_are(tmp_path, name):
+    rows = [
+        {"turns": [{"id": 1, "x": 1}, {"id": 2, "x": "x"}], "s": "1"},
+        {"turns": [{"id": 3, "x": {"k": 1}}], "s": "{}"},
+    ]
+    (tmp_path / name).write_text(json.dumps(rows) if name == "in.json" else "".join(json.dumps(r) + "\n" for r in rows))
+    draft, _ = datasets_source.download_dataset(
+        datasets_source.Wanted(str(tmp_path / name)), str(tmp_path / "out.jsonl")
+    )
+    assert read(draft) == rows

@@ -4,10 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import models as token_models
+from transformers import AddedToken, ByT5Tokenizer, PreTrainedTokenizerFast
 
+from common import special_tokens
 from common.cli import main
 from common.models import load_tokenizer
-from common.special_tokens import Spelled, as_meant, warning
+from common.special_tokens import Spelled, as_meant, read_as, warning
 from common.tokens import encode
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
@@ -63,6 +67,47 @@ def test_rows_are_counted():
     assert spelled.found == 3 and spelled.facts() == {"rows_that_spell_special_tokens": 3}
     assert "(such as <s>)" in spelled.warning() and "special_tokens_in_text=tokens" in spelled.warning()
     assert warning(1, 100, "text") is None and warning(2, 100, "tokens") is not None
+
+
+def test_special_tokens_without_a_name_are_counted():
+    """As Llama 3's and Qwen's reserved tokens and those of chats; a word that was added is none."""
+    tokenizer = byte_tokenizer()
+    reserved = [AddedToken(f"<|{number}|>", special=True) for number in range(1000)]
+    tokenizer.add_tokens([*reserved, AddedToken("[X]", special=True), AddedToken("word", special=False)])
+    read_as(tokenizer, "text")
+    spelled = Spelled(tokenizer, "text")
+    assert len(list(spelled(["a <|7|> b", "[X]", "a word", "<|1000|>", "<b>"]))) == 5 and spelled.found == 2
+    assert 258 + 1001 in encode(["a word"], tokenizer)[0] and len(encode(["a <|7|> b"], tokenizer)[0]) == 11
+
+
+@pytest.mark.parametrize("kind", ["words", "pieces"])
+def test_a_tokenizer_that_cannot_read_special_tokens_as_text_is_told(kind, capsys):
+    if kind == "words":
+        whole = Tokenizer(token_models.WordLevel({"<s>": 0, "</s>": 1, "<unk>": 2, "a": 3}, "<unk>"))
+        whole.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    else:  # as those of XLM-RoBERTa, T5 and XGLM: special tokens are pieces like others
+        whole = Tokenizer(token_models.Unigram([("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), ("a", -1.0)], 0))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=whole, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    special_tokens._tell_once.cache_clear()
+    read_as(tokenizer, "tokens")
+    assert not capsys.readouterr().out
+    read_as(tokenizer, "text")
+    assert "takes </s>, <s> in a text for tokens" in capsys.readouterr().out
+    assert tokenizer("a </s> a", add_special_tokens=False)["input_ids"].count(tokenizer.eos_token_id) == 1
+
+
+def test_a_tokenizer_in_python_reads_added_words_as_text_too(capsys):
+    special_tokens._tell_once.cache_clear()
+    tokenizer = ByT5Tokenizer()
+    tokenizer.add_tokens(["word"])
+    for special, found in (("text", False), ("tokens", True)):
+        read_as(tokenizer, special)
+        spelled = Spelled(tokenizer, special)
+        assert list(spelled(["a word", "</s>", "else"])) and spelled.found == 2
+        ids = [one for ids in encode(["a word", "a </s>"], tokenizer) for one in ids[:-1]]
+        wanted = {tokenizer.convert_tokens_to_ids("word"), tokenizer.eos_token_id}
+        assert (wanted <= set(ids)) == found and (not wanted & set(ids)) == (not found)
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["perplexity", "min-k"])

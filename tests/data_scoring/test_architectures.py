@@ -27,7 +27,8 @@ from tests.models import VOCABULARY, byte_tokenizer
 LENGTHS = np.array([5, 30, 9, 12, 40, 12, 3])
 SPECIAL = {7: 257, 12: 256, 50: 1, 60: 0, 90: 257}  # place -> token: some model's padding, BOS, EOS, inside rows
 ONLY_FLOAT32 = ("xglm",)  # transformers itself fails with others
-SLOW = ("mamba", "mamba2", "falcon_mamba", "jetmoe", "bert", "bert, in chunks", "roberta", "camembert")
+SLOW = ("mamba", "mamba2", "falcon_mamba", "jetmoe", "recurrent_gemma", "lfm2", "qwen3_next")
+SLOW += ("bert", "bert, in chunks", "roberta", "camembert")
 
 
 def rows() -> TokenStore:
@@ -123,7 +124,7 @@ def test_stages_refuse_a_model_that_sees_later_tokens(folder, capsys, words):
 
 def test_stages_tell_that_attention_is_eager(folder, capsys):
     folder("gemma2")
-    model_settings._tell_once.cache_clear()
+    model_settings.tell_once.cache_clear()
     words = ["perplexity", "model=model", "metric=nll", "max_length=40", "dtype=float64"]
     assert main(SCORING, ["in.jsonl", "out.jsonl", *words]) == 0
     assert "Gemma2ForCausalLM has no attention of kind sdpa: attention=eager is taken" in capsys.readouterr().out

@@ -142,7 +142,7 @@ def test_training_in_groups_of_similar_length_gives_the_same_loss_and_gradient(t
 
 def test_causality_is_seen_whatever_the_mode_of_the_model(tmp_path):
     backbone = models.load_backbone(save_base(tmp_path / "gpt2", "gpt2"), byte_tokenizer()).train()  # with dropout
-    assert data_scorer.probe(backbone) == (True, 16) and backbone.training
+    assert data_scorer.probe(backbone, 64) == (True, True, 16) and backbone.training
 
 
 def test_documents_of_encoders_have_cls_and_sep():

@@ -12,10 +12,12 @@ import yaml
 from common.errors import UserError, exit_code
 from model_eval import report
 from model_eval.bootstrap import interval, resampled_sums
+from model_eval.compare.arms import arm_name
 from model_eval.compare.entry import run
+from model_eval.compare.outcomes import shared_accuracies
 from model_eval.compare.paired import differences
 from model_eval.compare.picture import curves
-from model_eval.compare.results import arm_name, read_results, shared_accuracies
+from model_eval.compare.results import read_results
 from model_eval.compare.table import average_cell, cells, markdown
 from model_eval.evaluation import traces
 from model_eval.items import digest, items_of, save_items
@@ -201,8 +203,10 @@ def test_two_files_of_one_model_are_joined_unless_they_overlap(tmp_path):
     second = write(tmp_path, "held", "m/a", u=outcome(coin(1)))
     comparison = read_results([first, second])
     assert {task: list(arms) for task, arms in comparison.items()} == {"t": ["a"], "u": ["a"]}
-    with pytest.raises(UserError, match="are both of t and the model m/a"):
-        read_results([first, second, write(tmp_path, "again", "m/a", t=outcome(coin(0)))])
+    again = write(tmp_path, "again", "m/a", t=outcome(coin(0)))
+    assert len(read_results([first, second, again])["t"]["a"]) == 1
+    with pytest.raises(UserError, match="are both of t and the model m/a, but differ"):
+        read_results([first, second, write(tmp_path, "other", "m/a", t=outcome(coin(1)))])
 
 
 def test_table_csv_and_picture(tmp_path, capsys):

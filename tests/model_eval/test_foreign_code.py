@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from common.errors import UserError
-from model_eval.lm_evaluation_harness.task_files import read_tasks, tasks_folder
+from model_eval.lm_evaluation_harness.groups import Found, read_place
+from model_eval.lm_evaluation_harness.task_files import tasks_folder
 from tests.model_eval.direct import benchmarks as evaluate
 from tests.model_eval.test_lm_evaluation_harness import items, write_task
 from tests.models import save_model
@@ -94,14 +95,11 @@ def test_objects_of_python_are_no_yaml(tmp_path, tag):
 
 def test_a_call_that_allows_no_code_gives_lm_eval_values_only(tmp_path, mark, model, monkeypatch):
     """Whatever lm-eval's reader would make of the file of the user: it is not read a second time."""
-    from model_eval.lm_evaluation_harness import task_files
-
     path = write_task(tmp_path)
     (tmp_path / "evil.py").write_text(code(mark))
-    [task] = read_tasks(str(path))
+    [task] = read_place(str(path)).tasks
     path.write_text(path.read_text().replace("passage", "!function evil.f"))
-    monkeypatch.setattr(task_files, "read_tasks", lambda place: [task])
-    monkeypatch.setattr("model_eval.lm_evaluation_harness.preflight.read_tasks", lambda place: [task])
+    monkeypatch.setattr("model_eval.lm_evaluation_harness.preflight.read_place", lambda place: Found([task]))
     assert evaluate(model, tasks=str(path))["words"]["n"] == 12 and not mark.exists()
 
 
@@ -224,7 +222,7 @@ def test_a_task_that_includes_one_of_lm_eval_keeps_its_functions(tmp_path, model
     }
     (tmp_path / "part").write_text(yaml.safe_dump(part | {"training_split": None, "include": str(stock)}))
     (tmp_path / "mine.yaml").write_text("include: part\ntask: mine\ndescription: Mine.\n")
-    [task] = read_tasks(str(tmp_path))
+    [task] = read_place(str(tmp_path)).tasks
     content = task.prepare(tmp_path)
     assert content["include"] == [str(stock)] and content["description"] == "Mine." and "process_docs" not in content
     assert evaluate(model, tasks=str(tmp_path))["mine"]["n"] == 1

@@ -17,9 +17,10 @@ from model_eval.entry import STAGE
 from model_eval.lm_evaluation_harness import language_model
 from model_eval.lm_evaluation_harness.harness import RAW, SAMPLES
 from model_eval.lm_evaluation_harness.language_model import load_language_model
+from tests.architectures import plain_model
 from tests.model_eval.direct import benchmarks, perplexity
 from tests.model_eval.test_lm_evaluation_harness import items, write_task
-from tests.models import save_model
+from tests.models import byte_tokenizer, save_model
 
 
 @pytest.fixture(scope="module")
@@ -171,17 +172,42 @@ def test_an_answer_longer_than_the_model(tmp_path, model):
         benchmarks(model, tasks=str(tmp_path))
 
 
-@pytest.mark.parametrize("wanted, found", [(None, 32), (64, 32), (63, None)])
-def test_answers_leave_room_for_the_prompt(tmp_path, model, capsys, wanted, found):
-    """The model reads 64 tokens; lm-eval's own default is an answer of 256."""
+@pytest.mark.parametrize("wanted, found", [(None, 32), (64, 32), (63, 32), (48, 32), (47, None), (32, None)])
+@pytest.mark.parametrize("key", ["max_gen_toks", "max_new_tokens"])
+def test_answers_leave_room_for_the_prompt(tmp_path, model, capsys, wanted, found, key):
+    """The model reads 64 tokens, the longest prompt has 17; lm-eval's own default is an answer of 256."""
     write_task(
         tmp_path,
-        rows=items(2),
+        rows=[items()[0], items()[0] | {"passage": "sixteen characte"}],
         output_type="generate_until",
         doc_to_choice=None,
         doc_to_target="{{ passage }}",
-        generation_kwargs={"until": ["\n"]} | ({"max_gen_toks": wanted} if wanted else {}),
+        generation_kwargs={"until": ["\n"]} | ({key: wanted} if wanted else {}),
         metric_list=[{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     )
     result = benchmarks(model, tasks=str(tmp_path))["words"]
-    assert result.get("max_gen_toks") == found and ("now of 32" in capsys.readouterr().out) == bool(found)
+    told = "warning: words: answers have 32 tokens at most, half of what the model reads" in capsys.readouterr().out
+    assert (result.get("max_gen_toks"), result["cut_prompts"], told) == (found, 0, bool(found))
+
+
+def saved(folder, name, **keys):
+    """A model of tests.architectures with the byte tokenizer, loaded as the harness loads it."""
+    plain_model(name, torch.float32).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return load_language_model(str(folder), torch.device("cpu"), torch.float32, True, None, 4, **keys)
+
+
+def test_models_are_read_as_everywhere_else(tmp_path, capsys):
+    assert saved(tmp_path / "gemma2", "gemma2").model.config._attn_implementation == "eager"
+    assert saved(tmp_path / "llama", "llama", attention="eager").model.config._attn_implementation == "eager"
+    assert saved(tmp_path / "phi3", "phi3, longrope").batch_size_per_gpu == 1
+    assert "batch_size=1 is taken" in capsys.readouterr().out
+    with pytest.raises(UserError, match="sees later tokens"):
+        saved(tmp_path / "bert", "bert, an encoder")
+
+
+def test_a_token_without_an_embedding_is_named(tmp_path):
+    network = saved(tmp_path, "llama")
+    network.tokenizer.add_tokens(["[PAD]"])
+    with pytest.raises(UserError, match=r"holds the token \[PAD\]"):
+        network.tok_encode("a [PAD] b")

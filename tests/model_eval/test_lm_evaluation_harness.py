@@ -8,14 +8,13 @@ import pytest
 import yaml
 
 from common.errors import UserError
-from model_eval.accuracy import main_metric, summary_average
+from model_eval.accuracy import averages, main_metric
+from model_eval.lm_evaluation_harness.groups import read_place
 from model_eval.lm_evaluation_harness.harness import task_result
-from model_eval.lm_evaluation_harness.language_model import start_with_bos
 from model_eval.lm_evaluation_harness.method import inputs
 from model_eval.lm_evaluation_harness.network import SWITCHES, settle
-from model_eval.lm_evaluation_harness.task_files import read_tasks
 from tests.model_eval.direct import benchmarks as evaluate
-from tests.models import byte_tokenizer, save_model
+from tests.models import save_model
 
 WORDS = ("sun", "moon", "river", "stone")
 CHOICES = {"doc_to_text": "passage", "doc_to_choice": "continuations", "doc_to_target": "answer"}
@@ -119,7 +118,7 @@ def test_folder_of_two_tasks_and_their_average(tmp_path, model):
     (tmp_path / "task" / "group.yaml").write_text("group: both\ntask: [words, others]\n")
     results = evaluate(model, tasks=str(tmp_path / "task"))
     assert {name: result["n"] for name, result in results.items()} == {"others": 6, "words": 12}
-    assert summary_average(results) == sum(result["value"] for result in results.values()) / 2
+    assert averages(results)["summary_average"] == sum(result["value"] for result in results.values()) / 2
 
 
 def test_perplexity_tasks_are_not_averaged_in(tmp_path, model):
@@ -128,8 +127,8 @@ def test_perplexity_tasks_are_not_averaged_in(tmp_path, model):
     results = evaluate(model, tasks=str(tmp_path), bootstrap_iterations=100)
     assert results["text"]["metric"] == "perplexity"
     assert results["text"]["stderr"] > 0
-    assert summary_average(results) == results["words"]["value"]
-    assert summary_average({"text": results["text"]}) is None
+    assert averages(results)["summary_average"] == results["words"]["value"]
+    assert averages({"text": results["text"]})["summary_average"] is None
 
 
 def test_functions_and_includes_keep_their_place(tmp_path, model):
@@ -153,21 +152,14 @@ def test_functions_and_includes_keep_their_place(tmp_path, model):
     assert names == {"tasks": ["words.yaml", "template"], "code": ["helpers.py"], "data": ["words.jsonl"]}
 
 
-def test_texts_start_with_bos(tmp_path, model):
-    tokenizer = byte_tokenizer()
-    tokenizer.add_eos_token = True
-    start_with_bos(tokenizer, "it")
-    assert tokenizer("ab")["input_ids"] == [tokenizer.bos_token_id, *byte_tokenizer()("ab")["input_ids"]]
-    write_task(tmp_path, metric_list=PERPLEXITY, **LAST_WORDS)
-    values = [evaluate(model, tasks=str(tmp_path), add_bos_token=bos)["words"]["value"] for bos in (True, False)]
-    assert values[0] != pytest.approx(values[1])
-
-
 @pytest.mark.parametrize(
     "break_it, message",
     [
         (lambda folder: (folder / "words.jsonl").unlink(), r"words: no data file .*words\.jsonl"),
-        (lambda folder: write_task(folder, doc_to_text="pasage"), r"words\.jsonl:1: pasage is missing"),
+        (
+            lambda folder: write_task(folder, doc_to_text="pasage"),
+            "doc_to_text: pasage is no column; did you mean 'passage'",
+        ),
         (lambda folder: write_task(folder, rows=[*items(2), {"passage": 1}]), r"words\.jsonl:3: \w+ is missing"),
         (lambda folder: write_task(folder, rows=[items()[0] | {"answer": None}]), r"words\.jsonl:1: answer is null"),
         (lambda folder: (folder / "words.jsonl").write_text('{"passage": \n'), r"words\.jsonl:1: broken JSON"),
@@ -203,7 +195,7 @@ def test_unsafe_task_when_asked_for(tmp_path, model):
 
 def test_missing_places():
     with pytest.raises(UserError, match=r"cannot read the task file .*nowhere"):
-        read_tasks("nowhere/task")
+        read_place("nowhere/task")
     with pytest.raises(UserError, match="tasks is empty"):
         evaluate("no-model", tasks=[])
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from common.cli import main
+from common.fingerprint import fingerprint
 from model_eval.entry import STAGE
 from model_eval.provenance import provenance
 from tests.models import byte_tokenizer, save_model
@@ -39,7 +40,10 @@ def here(tmp_path, monkeypatch):
 def test_perplexity_result(here, model, capsys):
     assert main(STAGE, [model, "out/result.yaml", "perplexity", "data=held.jsonl", "max_length=32"]) == 0
     result = yaml.safe_load((here / "out/result.yaml").read_text())
-    assert list(result) == ["model", "method", "tasks", "summary_average"]
+    averages = ["summary_average", "summary_average_by_item", "averaged_tasks"]
+    assert list(result) == ["model", "method", "tasks", *averages, "settings", "model_content", "made_by"]
+    assert result["settings"] == {"dtype": "float32"} and result["made_by"] == {}
+    assert result["model_content"] == fingerprint(model)["xxh3"]
     assert (result["model"], result["method"], result["summary_average"]) == (model, "perplexity", None)
     held = result["tasks"]["held"]
     assert (held["metric"], held["n"], held["dropped_rows"]) == ("bits_per_byte", 5, 0)

@@ -140,3 +140,28 @@ def test_unknown_fields_and_missing_weights(run, capsys):
     bad = {"messages": [{"role": "poet", "content": "x"}]}
     (run.folder / "in.jsonl").write_text(json.dumps(bad) + "\n")
     assert post(run) == 2
+
+
+def test_conversations_that_are_cut_are_counted(run):
+    answers = ["abcdefgh" * count for count in range(1, 6)] * 2 + ["", "x" * 19, "x" * 20]
+    rows = [{"prompt": f"q{number % 10}", "response": answer} for number, answer in enumerate(answers)]
+    write_rows(run.folder / "in.jsonl", rows)
+    assert post(run, "max_length=24", "epochs=1") == 0
+    lengths = [1 + len("q0\n") + len(answer) + 1 for answer in answers if answer]
+    assert run.manifest()["cut_documents"] == sum(length > 24 for length in lengths) == 7
+    assert run.manifest()["trained_tokens"] == sum(min(length, 24) - 4 for length in lengths)
+
+
+def test_what_comes_behind_the_last_answer_is_not_cut(run):
+    turns = [*TURNS[:2], {"role": "user", "content": "and then nothing but a long question"}]
+    write_rows(run.folder / "in.jsonl", [{"messages": turns}])
+    assert post(run, "max_length=24", "epochs=1") == 0
+    assert (run.manifest()["cut_documents"], run.manifest()["trained_tokens"]) == (0, 2)
+
+
+def test_content_that_spells_marks_is_counted_and_told(run, capsys):
+    write_rows(run.folder / "in.jsonl", [{"prompt": "<s>old</s>", "response": "a"}])
+    for special in ("text", "tokens"):
+        assert post(run, "epochs=1", f"special_tokens_in_text={special}", "resume=never") == 0
+        assert f"1 of 1 rows spell special tokens, read as {special}" in capsys.readouterr().out
+        assert run.manifest()["rows_that_spell_special_tokens"] == 1

@@ -102,7 +102,7 @@ def test_a_training_that_ends_within_the_order_says_so(files, capsys, keys):
     folder, model = files
     assert train(folder, model, *keys) == 0
     facts = json.loads((folder / "out.manifest.json").read_text())
-    assert facts["passes"] == 1 and "note:" not in capsys.readouterr().out
+    assert facts["passes"] == 1 and "passes: the training ends" not in capsys.readouterr().out
     assert train(folder, model, *keys, f"max_tokens={facts['trained_tokens'] * 9 // 4}", "resume=never") == 0
     assert json.loads((folder / "out.manifest.json").read_text())["passes"] == pytest.approx(2.25, abs=0.02)
     assert re.search(r"note: 2\.2\d* passes: the training ends 2\d\.\d% into the order", capsys.readouterr().out)

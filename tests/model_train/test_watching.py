@@ -137,3 +137,25 @@ def test_log_entries_are_json(run):
     assert main(STAGE, run.words("max_tokens=100")) == 0
     lines = (run.folder / "out/train_log.jsonl").read_text().split("\n")[:-1]
     assert all(json.loads(line)["tokens_per_second"] > 0 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "told"), [(2000, True), (3, True), (0.5, True), (2, False), (0.1, False), (0.01, False), (0, False)]
+)
+def test_a_long_warmup_is_told_and_the_highest_rate(run, capsys, warmup, told):
+    keys = ["max_tokens=1260", "learning_rate=0.01", f"warmup_steps={warmup}", "scheduler=linear"]
+    assert main(STAGE, run.words(*keys, "min_learning_rate=null")) == 0
+    rates = [entry["learning_rate"] for entry in run.log()]  # of all steps
+    assert len(rates) == run.manifest()["optimizer_steps"] == 21
+    assert run.manifest()["highest_learning_rate"] == pytest.approx(max(rates))
+    out = capsys.readouterr().out
+    assert ("note: the warm-up of " in out) == told
+    assert f"highest learning rate {max(rates):.4g}" in out
+
+
+def test_checkpoints_are_models_to_use(run):
+    """The Trainer switches the cache of keys and values off, which generation needs."""
+    assert main(STAGE, run.words("max_tokens=300", "save_steps=2")) == 0
+    saved = [*run.folder.glob("out/checkpoint-*/config.json"), run.folder / "out/config.json"]
+    assert len(saved) == 4
+    assert all(json.loads(path.read_text())["use_cache"] for path in saved)

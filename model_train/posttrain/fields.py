@@ -1,0 +1,133 @@
+"""What a row and its turns say beside role and content: used, or refused by name, never dropped without a word."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from common.json_line import ROLES, BadRow
+from common.visible import brief
+from model_train.posttrain.templates import Conversation, render
+
+KEY = "ignored_fields"
+KNOWN_ROLES = ("system", "user", "assistant", "tool")
+LINKS = {"tool_call_id", "name"}  # of a tool's turn: which call it answers, of which many templates say nothing
+# Fields of a row that other trainers take into the text or the loss.
+UNREAD = ("input", "context", "history", "documents", "functions", "function_call", "chat_template_kwargs", "loss_mask")
+UNREAD += ("image", "images", "video", "videos", "audio", "audios")
+UNRENDERED = "is not rendered by the chat template"
+
+
+def conversation(
+    messages: Sequence[Mapping[str, Any]], row: Mapping[str, Any] | None = None, ignored: Collection[str] = ()
+) -> Conversation:
+    """A row's turns, with what other fields mean for them: system, tools, weight.
+
+    row: all of its fields. ignored: names of fields, of a row or turn, that are left out.
+    Raises: BadRow for what is no turn, and for a field whose meaning is not known here.
+    """
+    row = _kept(row or {}, ignored)
+    for name in UNREAD:
+        if name in row:
+            raise BadRow(f"{name} is not read here{_cure(name)}")
+    turns = [_turn(turn, f"messages[{place}].", ignored) for place, turn in enumerate(messages)]
+    learned = [_is_learned(turn, f"messages[{place}].") for place, turn in enumerate(turns)]
+    if not _is_learned({"role": "assistant"} | {"weight": row.get("weight", 1)}, ""):
+        learned = [False] * len(turns)
+    turns = [{name: value for name, value in turn.items() if name != "weight"} for turn in turns]
+    if "system" in row:
+        turns, learned = [_system(row["system"], turns), *turns], [False, *learned]
+    return Conversation(turns, learned, _tools(row["tools"]) if "tools" in row else None)
+
+
+def check_used(chat: Conversation, tokenizer) -> None:
+    """Raises BadRow for what does not come into the text: without it the chat template renders the same."""
+    extras = [(place, name) for place, turn in enumerate(chat.messages) for name in turn if _is_extra(turn, name)]
+    if not tokenizer.chat_template:
+        if odd := [name for _, name in extras] + ["tools"] * (chat.tools is not None):
+            raise BadRow(f"{odd[0]} needs a chat template that renders it{_cure(odd[0])}")
+        if any(turn["role"] == "tool" for turn in chat.messages):
+            raise BadRow("a turn of the role tool needs a tokenizer with a chat template")
+        return
+    if chat.tools is not None and render(chat, tokenizer) == render(replace(chat, tools=None), tokenizer):
+        raise BadRow(f"tools {UNRENDERED}{_cure('tools')}")
+    if chat.messages and chat.messages[0]["role"] == "system" and not _system_is_used(chat, tokenizer):
+        raise BadRow(f"the system turn {UNRENDERED}")
+    for place, name in extras:
+        if not _is_used(chat, place, name, tokenizer):
+            raise BadRow(f"{name} of the role {chat.messages[place]['role']} {UNRENDERED}{_cure(name)}")
+
+
+def _is_used(chat: Conversation, place: int, name: str, tokenizer) -> bool:
+    """Whether the text depends on a field of a turn: in the end, or where that turn is the last one."""
+    shorter = {other: value for other, value in chat.messages[place].items() if other != name}
+    without = replace(chat, messages=[*chat.messages[:place], shorter, *chat.messages[place + 1 :]])
+    ends = (len(chat.messages), place + 1)
+    return any(render(chat.upto(end), tokenizer) != render(without.upto(end), tokenizer) for end in ends)
+
+
+def _system_is_used(chat: Conversation, tokenizer) -> bool:
+    """It may say the same as the template's own default."""
+    whole = render(chat, tokenizer)
+    if chat.messages[0]["content"].strip() in whole:
+        return True
+    return whole != render(replace(chat, messages=chat.messages[1:]), tokenizer)
+
+
+def _kept(fields: Mapping[str, Any], ignored: Collection[str]) -> dict[str, Any]:
+    """Those that say something: in a table every row has all fields, some of them empty."""
+    named = {name: value for name, value in fields.items() if name not in ignored}
+    return {name: value for name, value in named.items() if value not in (None, "", [], {}) or name == "content"}
+
+
+def _turn(turn: Mapping[str, Any], place: str, ignored: Collection[str]) -> dict[str, Any]:
+    """Raises: BadRow unless role and content are what they must be; a turn that calls tools may have no content."""
+    kept = _kept(turn, ignored)
+    if kept.get("content", "") is None and "tool_calls" in kept:
+        del kept["content"]
+    for name in ("role",) if "tool_calls" in kept else ("role", "content"):
+        if turn.get(name) is None:
+            raise BadRow(f"{place}{name} is {'null' if name in turn else 'missing'}")
+    for name in ("role", "content"):
+        if not isinstance(kept.get(name, ""), str):
+            raise BadRow(f"{place}{name} is not text")
+    if kept.get("role") not in KNOWN_ROLES:
+        raise BadRow(f"{place}role is {brief(turn['role'], 40)}", ROLES)
+    return kept
+
+
+def _is_extra(turn: Mapping[str, Any], name: str) -> bool:
+    return name not in ("role", "content") and not (turn["role"] == "tool" and name in LINKS)
+
+
+def _is_learned(turn: Mapping[str, Any], place: str) -> bool:
+    """By its role and weight. Raises: BadRow for a weight that is not known here."""
+    answer = turn["role"] == "assistant"
+    weight = turn.get("weight", answer)
+    if weight not in ((0, 1) if answer else (0,)):
+        known = "0 (not learned) and 1 are known" if answer else "only answers are learned"
+        raise BadRow(f"{place}weight is {brief(str(weight), 40)}: {known}{_cure('weight')}")
+    return bool(weight)
+
+
+def _system(text: Any, turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if not isinstance(text, str):
+        raise BadRow(f"system is not text{_cure('system')}")
+    if turns and turns[0]["role"] == "system":
+        raise BadRow(f"system is a field of the row, and the first turn too{_cure('system')}")
+    return {"role": "system", "content": text}
+
+
+def _tools(tools: Any) -> list[dict[str, Any]] | None:
+    """Raises: BadRow unless they are a list of objects, or JSON that spells one."""
+    try:
+        tools = json.loads(tools) if isinstance(tools, str) else tools
+    except ValueError:
+        tools = None
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise BadRow(f"tools is not a list of objects{_cure('tools')}")
+    return tools or None
+
+
+def _cure(name: str) -> str:
+    return f" ({KEY}=[{name}] leaves it out)"

@@ -1,0 +1,103 @@
+"""Text of a chat to tokens: marks of the template are special tokens, what the content spells like one is text.
+
+In the rendered text both look the same. So the conversation is rendered a second time with a rare character in place
+of each letter of such a spelling: where it comes out is content. The text is then encoded as one, so that tokens join
+as in any text, by a tokenizer that knows the marks of the template under other names.
+"""
+
+import copy
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tokenizers import AddedToken
+
+from common.errors import UserError
+from common.json_line import BadRow
+from common.special_tokens import KEY, Spelled, read_as, special_names
+
+Span = tuple[int, int]  # [begin, end), in characters
+RARE = range(0x13000, 0x13400)  # Egyptian hieroglyphs: no case, no blanks, printable
+STAND_INS = 0x100000  # private characters, one for each special token
+FLAGS = ("lstrip", "rstrip", "single_word", "normalized")  # how an added token is looked for
+
+
+class ChatTokenizer:
+    """Encodes rendered text. It does not change once it is made: several threads may use it."""
+
+    def __init__(self, tokenizer):
+        """tokenizer: its `split_special_tokens` says whether content that spells special tokens is text."""
+        self.fast, self.text_stays = tokenizer.is_fast, tokenizer.split_special_tokens
+        self.spelled = Spelled(tokenizer, "text" if self.text_stays else "tokens")
+        self.joined = copy.deepcopy(tokenizer) if self.text_stays else tokenizer
+        read_as(self.joined, "tokens")
+        self.stand_ins: dict[str, str] = {}  # special token -> an ordinary one of the same length
+        self.meant: dict[int, int] = {}  # id of such an ordinary token -> of the special one
+        if self.fast and self.text_stays:
+            self.apart = self._with_stand_ins(tokenizer)
+
+    def _with_stand_ins(self, tokenizer):
+        apart, names = copy.deepcopy(tokenizer), special_names(tokenizer)
+        self.stand_ins = {name: chr(STAND_INS + number) * len(name) for number, name in enumerate(names)}
+        known = {str(token): token for token in apart.added_tokens_decoder.values()}
+        flags = {name: {flag: getattr(known.get(name), flag, False) for flag in FLAGS} for name in names}
+        apart.add_tokens([AddedToken(other, **flags[name]) for name, other in self.stand_ins.items()])
+        ids = [apart.convert_tokens_to_ids(list(kind)) for kind in (self.stand_ins.values(), self.stand_ins)]
+        self.meant = dict(zip(*ids, strict=True))
+        read_as(apart, "text")
+        return apart
+
+    def quotes(self, content: Any) -> bool:
+        """Whether content, or any text in it, spells a special token and is to stay text."""
+        return self.text_stays and self.spelled.first(content) is not None
+
+    def ids(self, content: str, mark: str = "") -> list[int]:
+        """Tokens of content and what the call puts behind it."""
+        text = content + mark
+        if not self.quotes(content):
+            return self.joined(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if not self.fast:
+            return self.joined(text, add_special_tokens=False, verbose=False, split_special_tokens=True)["input_ids"]
+        return self.with_offsets(text, [match.span() for match in self.spelled.pattern.finditer(content)])[0]
+
+    def with_offsets(self, text: str, quoted: Sequence[Span] = ()) -> tuple[list[int], list[Span]]:
+        """-> (token ids, their characters in the text), (length,) each. quoted: spellings that are content."""
+        if not self.fast:
+            raise UserError("a chat template needs a tokenizer with tokenizer.json: answers are found by characters")
+        tokenizer, (text, marks) = (self.apart, self._marked(text, quoted)) if quoted else (self.joined, (text, 0))
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        if sum(one in self.meant for one in encoded["input_ids"]) != marks:
+            raise BadRow(f"its tokenizer does not find the template's special tokens ({KEY}=tokens may)")
+        return [self.meant.get(one, one) for one in encoded["input_ids"]], encoded["offset_mapping"]
+
+    def _marked(self, text: str, quoted: Sequence[Span]) -> tuple[str, int]:
+        """-> (the text with stand-ins for all special tokens that are not quoted, how many)."""
+        if any(0 <= ord(character) - STAND_INS < len(self.stand_ins) for character in text):
+            raise BadRow(f"it spells special tokens, and holds private characters (U+{STAND_INS:X} and above)")
+        parts, done, marks = [], 0, 0
+        for begin, end in [*quoted, (len(text), len(text))]:
+            part, found = self.spelled.pattern.subn(lambda match: self.stand_ins[match[0]], text[done:begin])
+            parts += [part, text[begin:end]]
+            done, marks = end, marks + found
+        return "".join(parts), marks
+
+    def quoted_in(self, text: str, render: Callable[[Callable[[Any], Any]], str]) -> list[Span]:
+        """Where in a rendered text content spells special tokens.
+
+        render: what is done to content -> the text that is rendered of it.
+        Raises: BadRow where the template renders something else for that.
+        """
+        rare = next((chr(code) for code in RARE if chr(code) not in text), "")
+        other = render(lambda content: changed(content, self.spelled.pattern, rare))
+        if len(other) != len(text) or any(one not in (rare, same) for one, same in zip(other, text, strict=True)):
+            raise BadRow(f"the chat template looks into content for special tokens ({KEY}=tokens takes them for such)")
+        return [match.span() for match in re.finditer(f"{rare}+", other)]
+
+
+def changed(value: Any, pattern: re.Pattern[str], character: str) -> Any:
+    """The same with this character in place of each that matches, also inside of lists and objects."""
+    if isinstance(value, str):
+        return pattern.sub(lambda match: character * len(match[0]), value)
+    if isinstance(value, dict):
+        return {name: changed(part, pattern, character) for name, part in value.items()}
+    return [changed(part, pattern, character) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,153 @@
+"""Fields of rows and turns beside role and content: used, or refused by name."""
+
+import itertools
+import json
+
+import pytest
+
+from common.cli import main
+from common.json_line import BadRow
+from model_train.entry import STAGE
+from model_train.posttrain.conversations import as_messages, encode_all, has_answer
+from model_train.posttrain.fields import UNREAD, conversation
+from tests.model_train.conftest import write_rows
+from tests.models import byte_tokenizer
+
+RICH = (
+    "{% for tool in tools or [] %}[{{ tool.name }}]{% endfor %}{% for m in messages %}<{{ m.role }}>"
+    "{{ m.reasoning_content or '' }}{% if m.tool_calls %}CALL{{ m.tool_calls }}{% endif %}{{ m.content }}</s>"
+    "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+BARE = (
+    "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{{ m.content }}</s>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+MARKED = (
+    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}</s>"
+    "{% endgeneration %}{% else %}{{ m.content }}</s>{% endif %}{% endfor %}"
+)
+QUESTION = {"role": "user", "content": "q"}
+CALL = [{"type": "function", "function": {"name": "f", "arguments": {"x": "</s>"}}}]
+
+
+def answer(content: str = "a", **fields):
+    return {"role": "assistant", "content": content} | fields
+
+
+def learned_texts(template, messages, row=None, ignored=()):
+    """The text of a conversation, and what is learned of it."""
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template, tokenizer.split_special_tokens = template, True
+    [(ids, learned)] = encode_all(conversation(messages, row, ignored), tokenizer, "\n")
+    return tokenizer.decode(ids), tokenizer.decode(list(itertools.compress(ids, learned)))
+
+
+def test_what_the_template_renders_is_used():
+    text, learned = learned_texts(RICH, [QUESTION, answer(reasoning_content="because ")], {"tools": [{"name": "f"}]})
+    assert (text, learned) == ("[f]<user>q</s><assistant>because a</s>", "because a</s>")
+    turns = [QUESTION, {"role": "assistant", "content": None, "tool_calls": CALL}]
+    turns += [{"role": "tool", "content": "1", "tool_call_id": "x", "name": "f"}, answer()]
+    text, learned = learned_texts(RICH, turns, {"tools": json.dumps([{"name": "f"}]), "system": "Be terse."})
+    assert text == f"[f]<system>Be terse.</s><user>q</s><assistant>CALL{CALL}</s><tool>1</s><assistant>a</s>"
+    assert learned == f"CALL{CALL}</s>a</s>"
+    assert learned_texts(None, as_messages(("q", "a")), {"system": "Be terse."})[0] == "<s>Be terse.\nq\na</s>"
+
+
+@pytest.mark.parametrize(
+    ("turns", "row", "message"),
+    [
+        ([QUESTION, answer(tool_calls=CALL)], {}, "tool_calls of the role assistant is not rendered"),
+        (
+            [QUESTION, answer(reasoning_content="because")],
+            {},
+            "reasoning_content of the role assistant is not rendered",
+        ),
+        ([QUESTION | {"name": "Ann"}, answer()], {}, "name of the role user is not rendered"),
+        ([QUESTION, answer()], {"tools": [{"name": "f"}]}, "tools is not rendered"),
+        ([QUESTION, answer()], {"tools": "none"}, "tools is not a list of objects"),
+        ([QUESTION, answer()], {"system": "Be terse."}, "the system turn is not rendered"),
+        ([QUESTION, answer()], {"system": ["Be terse."]}, "system is not text"),
+        (
+            [{"role": "system", "content": "s"}, QUESTION, answer()],
+            {"system": "t"},
+            "system is a field of the row, and",
+        ),
+        ([QUESTION, answer(weight=0.5)], {}, r"messages\[1\]\.weight is 0\.5: 0 \(not learned\) and 1 are known"),
+        ([QUESTION | {"weight": 1}, answer()], {}, r"messages\[0\]\.weight is 1: only answers are learned"),
+        ([QUESTION, answer()], {"weight": 0.3}, r"weight is 0\.3: 0 \(not learned\)"),
+        *(([QUESTION, answer()], {name: "x"}, f"{name} is not read here") for name in UNREAD),
+    ],
+)
+def test_what_is_not_used_is_refused_by_name_and_may_be_ignored(turns, row, message):
+    with pytest.raises(BadRow, match=message) as refusal:
+        learned_texts(BARE, turns, row)
+    if "ignored_fields" not in str(refusal.value):
+        assert message.startswith("the system turn")
+        return
+    name = str(refusal.value).split("ignored_fields=[")[1].split("]")[0]
+    assert name in message
+    assert learned_texts(BARE, turns, row, [name])[1] == "a</s>"
+
+
+@pytest.mark.parametrize(
+    ("turns", "row", "message"),
+    [
+        ([QUESTION, answer(tool_calls=CALL)], {}, "tool_calls needs a chat template"),
+        ([QUESTION, answer()], {"tools": [{"name": "f"}]}, "tools needs a chat template"),
+        ([QUESTION, answer(), {"role": "tool", "content": "1"}, answer()], {}, "the role tool needs"),
+    ],
+)
+def test_without_a_template_nothing_else_is_used(turns, row, message):
+    with pytest.raises(BadRow, match=message):
+        learned_texts(None, turns, row)
+
+
+def test_empty_fields_and_links_of_calls_say_nothing():
+    turns = [QUESTION | {"name": None, "tool_calls": []}, answer(reasoning_content="", weight=None)]
+    turns += [{"role": "tool", "content": "1", "tool_call_id": "x", "name": "f"}]
+    assert learned_texts(BARE, turns, {"tools": [], "system": "", "input": "", "id": 7})[1] == "a</s>"
+
+
+@pytest.mark.parametrize("template", [RICH, MARKED, None])
+def test_an_answer_of_weight_0_is_read_and_not_learned(template):
+    turns = [QUESTION, answer("wrong", weight=0), QUESTION, answer("right", weight=1)]
+    text, learned = learned_texts(template, turns)
+    assert "wrong" in text and learned == "right</s>"
+    assert not has_answer(conversation(turns[:2]))
+    assert not has_answer(conversation(as_messages(("q", "a")), {"weight": 0}))
+
+
+def test_weights_need_a_mark_an_answer():
+    twice = MARKED.replace("</s>{% endg", "{% endgeneration %}{% generation %}</s>{% endg")
+    turns = [QUESTION, answer("wrong", weight=0), QUESTION, answer("right")]
+    assert learned_texts(twice, [QUESTION, answer("right")])[1] == "right</s>"
+    with pytest.raises(BadRow, match="one generation mark an answer"):
+        learned_texts(twice, turns)
+
+
+@pytest.mark.parametrize(
+    ("turn", "message"),
+    [
+        ({"role": "poet", "content": "x"}, r"messages\[0\]\.role is poet"),
+        ({"content": "x"}, r"messages\[0\]\.role is missing"),
+        ({"role": 1, "content": "x"}, r"messages\[0\]\.role is not text"),
+        ({"role": "user"}, r"messages\[0\]\.content is missing"),
+        ({"role": "user", "content": None}, r"messages\[0\]\.content is null"),
+        ({"role": "user", "content": [{"type": "text"}]}, r"messages\[0\]\.content is not text"),
+    ],
+)
+def test_what_is_no_turn(turn, message):
+    with pytest.raises(BadRow, match=message):
+        conversation([turn])
+
+
+def test_a_call_refuses_them_with_their_place(run, capsys):
+    rows = [{"prompt": "q", "response": "a"}, {"prompt": "q", "response": "a", "context": "c", "x": float("nan")}]
+    write_rows(run.folder / "in.jsonl", rows)
+    assert main(STAGE, run.words(method="posttrain")) == 2
+    assert "in.jsonl:2: context is not read here (ignored_fields=[context] leaves it out)" in capsys.readouterr().err
+    assert main(STAGE, run.words("ignored_fields=context", method="posttrain")) == 0
+    assert run.manifest()["rows"] == 2
+    write_rows(run.folder / "in.jsonl", [{"messages": [{"role": "human", "content": "q"}]}])
+    assert main(STAGE, run.words("resume=never", method="posttrain")) == 2
+    assert "in.jsonl:1: messages[0].role is human (roles are system, user and assistant" in capsys.readouterr().err
