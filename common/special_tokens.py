@@ -41,8 +41,8 @@ def kept_as_tokens(tokenizer) -> list[str]:
 
 
 def special_names(tokenizer) -> list[str]:
-    """Texts that the key is about, longest first: special tokens, those without a role included (reserved ones, marks of
-    a turn). Of a tokenizer in Python all that were added: where it reads special tokens as text, it reads none of these.
+    """Texts that the key is about, longest first: special tokens, those without a role (reserved ones, marks of a turn)
+    included. A tokenizer in Python that reads special tokens as text reads no added token: there it is all of these.
     """
     added = tokenizer.added_tokens_decoder.values()
     names = {token.content for token in added if token.special or not tokenizer.is_fast}
