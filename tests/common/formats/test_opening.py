@@ -68,14 +68,18 @@ def test_the_longest_window_of_zstd(folder):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("in.jsonl", gzip.compress(LINES), "in.jsonl is compressed by gzip: call it in.jsonl.gz"),
+        ("in.jsonl", gzip.compress(LINES, mtime=0), "in.jsonl is compressed by gzip: call it in.jsonl.gz"),
         ("in.jsonl", bz2.compress(LINES), "in.jsonl is compressed by bzip2: call it in.jsonl.bz2"),
         ("in.jsonl", bz2.compress(b""), "in.jsonl is compressed by bzip2: call it in.jsonl.bz2"),
         ("in.jsonl", lzma.compress(LINES), "in.jsonl is compressed by xz: call it in.jsonl.xz"),
         ("in.jsonl", zstandard.compress(LINES), "in.jsonl is compressed by zstd: call it in.jsonl.zst"),
         ("in.jsonl.gz", zstandard.compress(LINES), "in.jsonl.gz is compressed by zstd: call it in.jsonl.zst"),
         ("in.jsonl.gz", LINES, "in.jsonl.gz: it is not compressed (if it is text, call it in.jsonl)"),
-        ("in.jsonl.gz", gzip.compress(gzip.compress(LINES)), "in.jsonl is compressed by gzip: call it in.jsonl.gz"),
+        (
+            "in.jsonl.gz",
+            gzip.compress(gzip.compress(LINES, mtime=0), mtime=0),
+            "in.jsonl is compressed by gzip: call it in.jsonl.gz",
+        ),
         ("in.jsonl", POINTER, "in.jsonl is a Git LFS pointer, not the file itself: git lfs pull gets it"),
         ("in.jsonl.zst", POINTER, "in.jsonl.zst is a Git LFS pointer, not the file itself: git lfs pull gets it"),
         ("in.jsonl", parquet(), "in.jsonl is a Parquet file: call it in.jsonl.parquet"),
@@ -96,7 +100,7 @@ def test_files_under_another_name_are_named(folder, name, content, message):
     ("name", "content", "message"),
     [
         ("in.parquet", POINTER, "in.parquet is a Git LFS pointer"),
-        ("in.parquet", gzip.compress(parquet()), "in.parquet is compressed by gzip: call it in.gz"),
+        ("in.parquet", gzip.compress(parquet(), mtime=0), "in.parquet is compressed by gzip: call it in.gz"),
         ("in.parquet", LINES, "cannot read in.parquet: it is no Parquet file"),
         ("in.csv", parquet(), "in.csv is a Parquet file: call it in.csv.parquet"),
         ("in.csv.gz", b"a\n1\n", "cannot read in.csv.gz: it is not compressed (if it is text, call it in.csv)"),
