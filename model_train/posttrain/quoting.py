@@ -29,15 +29,18 @@ class ChatTokenizer:
         """tokenizer: its `split_special_tokens` says whether content that spells special tokens is text."""
         self.fast, self.text_stays = tokenizer.is_fast, tokenizer.split_special_tokens
         self.spelled = Spelled(tokenizer, "text" if self.text_stays else "tokens")
-        self.joined = copy.deepcopy(tokenizer) if self.text_stays else tokenizer
+        self.joined = copy.deepcopy(tokenizer)
         read_as(self.joined, "tokens")
+        if self.fast:  # all that its post-processor would still do is to leave blanks out of the offsets
+            self.joined.backend_tokenizer.post_processor = None
+        self.marks = set(tokenizer.convert_tokens_to_ids(special_names(tokenizer)))  # ids of the special tokens
         self.stand_ins: dict[str, str] = {}  # special token -> an ordinary one of the same length
         self.meant: dict[int, int] = {}  # id of such an ordinary token -> of the special one
         if self.fast and self.text_stays:
-            self.apart = self._with_stand_ins(tokenizer)
+            self.apart = self._with_stand_ins()
 
-    def _with_stand_ins(self, tokenizer):
-        apart, names = copy.deepcopy(tokenizer), special_names(tokenizer)
+    def _with_stand_ins(self):
+        apart, names = copy.deepcopy(self.joined), special_names(self.joined)
         self.stand_ins = {name: chr(STAND_INS + number) * len(name) for number, name in enumerate(names)}
         known = {str(token): token for token in apart.added_tokens_decoder.values()}
         flags = {name: {flag: getattr(known.get(name), flag, False) for flag in FLAGS} for name in names}

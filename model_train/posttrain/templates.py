@@ -46,7 +46,8 @@ class Rendered(NamedTuple):
 def encode(conversation: Conversation, tokenizer, chat: ChatTokenizer) -> list[tuple[list[int], list[bool]]]:
     """-> (token ids, which of them are learned), (length,) each, of every text that its answers are learned from.
 
-    A token that holds any character of an answer is learned.
+    A token that holds any character of an answer is learned, but for a special one that begins before it: a mark
+    of its opening may take the blanks behind it.
     Raises: BadRow where the template refuses it, or does not tell where the answers are.
     """
     encoded = []
@@ -55,9 +56,14 @@ def encode(conversation: Conversation, tokenizer, chat: ChatTokenizer) -> list[t
         if chat.quotes([part.messages, part.tools]):
             quoted = chat.quoted_in(text, lambda change, part=part: render(_with_content(part, change), tokenizer))
         ids, places = chat.with_offsets(text, quoted)
-        learned = [any(b < end and max(e, b + 1) > begin for begin, end in answers) for b, e in places]
+        learned = [_in_answer(place, answers, one in chat.marks) for one, place in zip(ids, places, strict=True)]
         encoded.append((ids, learned))
     return encoded
+
+
+def _in_answer(place: Span, answers: list[Span], is_mark: bool) -> bool:
+    first, last = place[0], max(place[1] - 1, place[0])
+    return any(first < end and (first if is_mark else last) >= begin for begin, end in answers)
 
 
 def rendered(conversation: Conversation, tokenizer) -> list[Rendered]:

@@ -4,7 +4,7 @@ import itertools
 import json
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from common.cli import main
@@ -81,6 +81,27 @@ def test_the_first_token_of_an_answer_is_learned_where_it_begins_with_the_blank_
     tokenizer = with_template("byte-level", PLAIN)
     assert learned_tokens(tokenizer, turns("is it so?", "Yes")) == [" Yes", "</s>"]
     assert learned_tokens(tokenizer, turns("is it so?", "the cat sat")) == [" the", " cat", " sat", "</s>"]
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_a_blank_before_an_answer_is_not_learned_where_offsets_leave_out_blanks(text):
+    """As those of GPT-2 and Llama 3 do; the oracle counts bytes."""
+    tokenizer = with_template("bytes", PLAIN, text)
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    ids, learned = encode(turns("so", " Yes  "), tokenizer, "\n")
+    assert learned == [False] * len("User: so Assistant: ") + [True] * len(" Yes  " + "e")  # EOS is one token
+    assert tokenizer.decode(ids) == "User: so Assistant:  Yes  </s>"
+
+
+@pytest.mark.parametrize("content", ["  Yes", "  Yes <s>"])
+def test_a_mark_that_takes_the_blanks_of_an_answer_is_not_learned(content):
+    """As those of Phi-3 do."""
+    template = "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '</s>' }}{% endfor %}"
+    template += "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+    tokenizer = with_template("bytes", template)
+    marks = ["<|user|>", "<|assistant|>"]
+    tokenizer.add_tokens([AddedToken(mark, rstrip=True, special=True) for mark in marks], special_tokens=True)
+    assert learned_tokens(tokenizer, turns("q", content)) == [*content.lstrip(), "</s>"]
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
