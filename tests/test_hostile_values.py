@@ -43,7 +43,8 @@ def words_of(stage, name, key, value):
     given = {"select": "top-r"} if key.startswith("select.") else {}
     keys = [key for keys in keys_for(stage, method, given) for key in keys.values()]
     needed = {one.name: "[a]" if one.name == "fields" else "1" for one in keys if one.default is REQUIRED}
-    needed |= {"model": "m"} if name in ("min-k", "perplexity") and stage is SCORING else {}
+    needed |= {"model": "m"} if name in ("min-k", "perplexity", "color-filter") and stage is SCORING else {}
+    needed |= {"prior_model": "m"} if name == "color-filter" else {}
     paths = ["in.jsonl", "out.jsonl", "out"][: len(stage.paths)]
     return [*paths, name, *(f"{k}={v}" for k, v in (needed | given | {key: value}).items())]
 

@@ -49,6 +49,7 @@ def encode_all(conversation: Conversation, tokenizer, separator: str) -> list[To
     separator: behind a prompt where there is no chat template.
     Raises: BadRow where the template refuses a conversation, drops a field of it, or does not tell its answers.
     """
+    conversation = fields.with_objects(conversation, tokenizer)
     fields.check_used(conversation, tokenizer)
     chat = chat_tokenizer(tokenizer)
     if tokenizer.chat_template:

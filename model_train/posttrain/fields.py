@@ -1,7 +1,8 @@
 """What a row and its turns say beside role and content: used, or refused by name, never dropped without a word."""
 
+import copy
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,7 @@ def conversation(
 ) -> Conversation:
     """A row's turns, with what other fields mean for them: system, tools, weight.
 
-    row: all of its fields. ignored: names of fields, of a row or turn, that are left out.
+    row: all of its fields. ignored: names of fields, of a row or turn, that are left out, or roles whose turns are.
     Raises: BadRow for what is no turn, and for a field whose meaning is not known here.
     """
     row = _kept(row or {}, ignored)
@@ -31,6 +32,7 @@ def conversation(
         if name in row:
             raise BadRow(f"{name} is not read here{_cure(name)}")
     turns = [_turn(turn, f"messages[{place}].", ignored) for place, turn in enumerate(messages)]
+    turns = [turn for turn in turns if turn["role"] not in ignored or turn["role"] == "assistant"]
     learned = [_is_learned(turn, f"messages[{place}].") for place, turn in enumerate(turns)]
     if not _is_learned({"role": "assistant"} | {"weight": row.get("weight", 1)}, ""):
         learned = [False] * len(turns)
@@ -51,8 +53,10 @@ def check_used(chat: Conversation, tokenizer) -> None:
         return
     if chat.tools is not None and render(chat, tokenizer) == render(replace(chat, tools=None), tokenizer):
         raise BadRow(f"tools {UNRENDERED}{_cure('tools')}")
-    if chat.messages and chat.messages[0]["role"] == "system" and not _system_is_used(chat, tokenizer):
-        raise BadRow(f"the system turn {UNRENDERED}")
+    for place, turn in enumerate(chat.messages):
+        if turn["role"] != "assistant" and not _content_is_used(chat, place, tokenizer):
+            what = f"the content of messages[{place}] (role {turn['role']})"
+            raise BadRow(f"{what} {UNRENDERED}{_cure(turn['role'])}")
     for place, name in extras:
         if not _is_used(chat, place, name, tokenizer):
             raise BadRow(f"{name} of the role {chat.messages[place]['role']} {UNRENDERED}{_cure(name)}")
@@ -66,12 +70,49 @@ def _is_used(chat: Conversation, place: int, name: str, tokenizer) -> bool:
     return any(render(chat.upto(end), tokenizer) != render(without.upto(end), tokenizer) for end in ends)
 
 
-def _system_is_used(chat: Conversation, tokenizer) -> bool:
-    """It may say the same as the template's own default."""
+def _content_is_used(chat: Conversation, place: int, tokenizer) -> bool:
+    """Whether the text holds what a turn says, or depends on it, in the end or where that turn is the last one."""
+    content = chat.messages[place].get("content", "").strip()
+    silent = chat.messages[place] | {"content": ""}
+    without = replace(chat, messages=[*chat.messages[:place], silent, *chat.messages[place + 1 :]])
+    for end in (len(chat.messages), place + 1):
+        text = render(chat.upto(end), tokenizer)
+        if content in text or text != render(without.upto(end), tokenizer):
+            return True
+    return False
+
+
+def with_objects(chat: Conversation, tokenizer) -> Conversation:
+    """Arguments of tool calls that are JSON in a string, as OpenAI writes them, as objects, which templates expect:
+    where the text does not hold the string as it is, but has it encoded once more.
+    """
+    strings = [one for turn in chat.messages for one in _arguments(turn) if isinstance(one, str)]
+    if not strings or not tokenizer.chat_template:
+        return chat
     whole = render(chat, tokenizer)
-    if chat.messages[0]["content"].strip() in whole:
-        return True
-    return whole != render(replace(chat, messages=chat.messages[1:]), tokenizer)
+    as_they_are = all(one in whole and json.dumps(one, ensure_ascii=False) not in whole for one in strings)
+    return chat if as_they_are else replace(chat, messages=_parsed(chat.messages))
+
+
+def _arguments(turn: Mapping[str, Any]) -> Iterator[Any]:
+    calls = turn.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        if isinstance(call, dict) and isinstance(call.get("function"), dict):
+            yield call["function"].get("arguments")
+
+
+def _parsed(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Raises: BadRow for a string that is no JSON object."""
+    turns = copy.deepcopy(list(turns))
+    for place, turn in enumerate(turns):
+        for call in turn["tool_calls"] if any(isinstance(one, str) for one in _arguments(turn)) else ():
+            try:
+                call["function"]["arguments"] = found = json.loads(call["function"]["arguments"])
+            except (ValueError, TypeError, KeyError):
+                found = None
+            if not isinstance(found, dict):
+                raise BadRow(f"messages[{place}].tool_calls: arguments are neither an object nor JSON of one")
+    return turns
 
 
 def _kept(fields: Mapping[str, Any], ignored: Collection[str]) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class Training(BaseTraining):
         form: fields of a row: instruct and text; prompt and response; messages (role and content of each turn); auto =
             what the first row has
         separator: between prompt and answer where the tokenizer has no chat template
-        ignored_fields: fields of a row or a turn that are left out, where training would stop as it cannot use them
+        ignored_fields: fields of a row or a turn that are left out, where training would stop as it cannot use them;
+            also roles (system, tool) whose turns are
     """
 
     reads_whole_rows: ClassVar[bool] = True
