@@ -12,7 +12,7 @@
 set -euo pipefail
 
 root="$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")"
-source "$root/common/no_words.sh"
+source "$root/data_common/no_words.sh"
 
 # What to run on: JSONL files with a `text` field, and an untrained or trained model (folder or hub id).
 stdlib="$root/data/python-stdlib"
@@ -37,7 +37,7 @@ PASSES="${PASSES:-2}"                          # of DELT over its ordered rows; 
 RESUME="${RESUME:-auto}"                       # never replaces models that other knobs have made
 LIMIT="${LIMIT:-null}"                         # items per task; null = all
 
-if [ -n "${DRY_RUN:-}" ]; then DELT_PYTHON="${DELT_PYTHON:-python3}"; else source "$root/common/setup.sh"; fi
+if [ -n "${DRY_RUN:-}" ]; then DELT_PYTHON="${DELT_PYTHON:-python3}"; else source "$root/data_common/setup.sh"; fi
 run() {
     echo "+ $*"
     if [ -z "${DRY_RUN:-}" ]; then "$@"; fi

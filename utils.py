@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.durable import lock_file
-from common.errors import UserError, exit_code
-from common.files import clear_partials, draft_of
-from common.terminal import detach_input, say
-from common.visible import visible
+from data_common.files.atomic import clear_partials, draft_of
+from data_common.files.durable import lock_file
+from data_common.messages.errors import UserError, exit_code
+from data_common.messages.terminal import detach_input, say
+from data_common.messages.visible import visible
 
 BUILT_IN = {"python-stdlib": "dataset", "tiny": "model"}  # id -> its content
 LOCAL = "and a model that is here needs no download: name its folder in the call that reads it"
@@ -91,10 +91,10 @@ def _check_id(name: str, source: str) -> None:
 
 def fetch(asked: argparse.Namespace) -> None:
     """Make or download what is asked for, unless it is there already. Raises: UserError for what the user can cure."""
-    from common.formats.opening import format_of
-    from common.local_files import is_local, local_files  # late, as all imports that --help can do without
-    from common.manifest import Run
-    from common.shards import check_suffix
+    from data_common.files.manifest import Run
+    from data_common.formats.local_files import is_local, local_files  # late, as all imports that --help can do without
+    from data_common.formats.opening import format_of
+    from data_common.rows.shards import check_suffix
 
     source, given = _check_options(asked)
     _check_id(asked.id, source)
@@ -132,28 +132,28 @@ def fetch(asked: argparse.Namespace) -> None:
 def _drafted(source: str, asked: argparse.Namespace, target: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """What is asked for, complete, beside the place where it shall be; facts for its manifest."""
     if source == "python-stdlib":
-        from common.python_stdlib import build
+        from data_common.embedded.python_stdlib import build
 
         with draft_of(target, folder=True) as draft:
             yield draft, build(draft)
     elif source == "tiny":
-        from common import tiny_model
+        from data_common.embedded import tiny_model
 
         with draft_of(target, folder=True) as draft:
             yield draft, tiny_model.build(draft, asked.data)
     elif source == "dataset":
-        from common.datasets_source import Wanted, download_dataset
+        from data_common.hub.datasets_source import Wanted, download_dataset
 
         which = (asked.data_name, asked.split_name, asked.revision, asked.sample_size, asked.shuffle_seed)
         yield download_dataset(Wanted(asked.id, *which, asked.delimiter), str(target))
     else:
-        from common import hub
+        from data_common.hub import snapshots
 
         try:
             if source == "repo":
-                found = hub.download_repository(asked.id, target, asked.revision)
+                found = snapshots.download_repository(asked.id, target, asked.revision)
             else:
-                found = hub.download_model(asked.id, target, asked.revision, bool(asked.allow_pickle))
+                found = snapshots.download_model(asked.id, target, asked.revision, bool(asked.allow_pickle))
         except UserError as error:
             raise UserError(
                 f"{error} ({asked.id} is a folder here, {LOCAL})" if Path(asked.id).is_dir() else error

@@ -10,7 +10,7 @@ from torch.func import functional_call, grad, vmap
 from benchmarks.measure import alternate, forget_peak, in_fresh_process, print_table, resident
 from benchmarks.models import annotator, parameter_count
 from benchmarks.peak import matmul_peak, operations
-from data_scoring.influence.per_sample_gradients import PerSampleGradients, sample_losses
+from data_scoring.engines.influence.per_sample_gradients import PerSampleGradients, sample_losses
 
 Inputs = tuple[torch.nn.Module | PerSampleGradients, list[np.ndarray], list[torch.Tensor]]
 

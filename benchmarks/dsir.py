@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import main
+from data_common.calls.cli import main
 from data_scoring.entry import STAGE
 
 THEIRS = """

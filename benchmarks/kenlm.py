@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import alternate, print_table
-from common.parallel import forked_map
-from common.tokens import batched
+from data_common.models.tokens import batched
+from data_common.parallel.processes import forked_map
 from data_scoring.kenlm.arpa import write_arpa
 from data_scoring.kenlm.estimator import estimate
 from data_scoring.kenlm.language_model import Scores, load_model

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.efficacy import sources
-from benchmarks.efficacy.truth import auc
+from benchmarks.efficacy.junk_detection import auc
 from benchmarks.measure import print_table
-from common.cli import REPOSITORY
+from data_common.calls.cli import REPOSITORY
 
 
 def write(path: Path, rows: Iterable[dict]) -> None:

@@ -9,7 +9,7 @@ from benchmarks.annotation_pass import annotation, random_inputs
 from benchmarks.measure import alternate, print_table
 from benchmarks.models import annotator
 from benchmarks.peak import matmul_peak, operations
-from data_scoring.influence.per_sample_gradients import PerSampleGradients
+from data_scoring.engines.influence.per_sample_gradients import PerSampleGradients
 
 BATCH, TOKENS = 16, 1024
 

@@ -22,8 +22,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measure import forget_peak, in_fresh_process, print_table, resident
 from benchmarks.models import annotator, parameter_count
-from common.tokens import TokenStore
-from data_scoring.influence.trajectory import Trajectory
+from data_common.models.tokens import TokenStore
+from data_scoring.engines.influence.trajectory import Trajectory
 
 CPU = torch.device("cpu")
 SAMPLES, TOKENS = 16, 8

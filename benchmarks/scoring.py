@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.measure import alternate, print_table
 from benchmarks.models import DEVICE, parameter_count, scorer_backbone
-from common.tokens import TokenStore
-from data_scoring.influence import data_scorer
+from data_common.models.tokens import TokenStore
+from data_scoring.engines.influence import data_scorer
 
 LONGEST, MEAN, DEVIATION = 1024, 323, 1.0
 BATCH_TOKENS = 1024 if DEVICE.type == "cpu" else 65536

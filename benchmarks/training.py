@@ -27,14 +27,14 @@ import torch
 from benchmarks.measure import in_fresh_process, print_table, resident, synchronise
 from benchmarks.models import DEVICE, annotator, parameter_count
 from benchmarks.peak import matmul_peak
-from common import python_stdlib, tiny_model
-from common.jsonl import open_source
-from common.manifest import fingerprint
-from model_train.base import TrainingRows
+from data_common.embedded import python_stdlib, tiny_model
+from data_common.files.manifest import fingerprint
+from data_common.rows.jsonl import open_source
 from model_train.pretrain.method import Training
 from model_train.sequences import collate
+from model_train.train_log import LOG, Watch
 from model_train.trainer import RunFolder, fit
-from model_train.watching import LOG, Watch
+from model_train.training import TrainingRows
 
 PARTS = ("loop", "packing", "chunked", "gpu")
 BATCH = 4

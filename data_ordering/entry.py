@@ -8,16 +8,16 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from common.cli import Call, Stage, main, versions_of
-from common.columns import Table, number
-from common.config import Key, Positive, Seed, columns_of, keys_of
-from common.errors import UserError
-from common.jsonl import BadRowPolicy, Source
-from common.manifest import read_manifest
-from common.row_stage import check_keys, copy_rows, row_numbers
+from data_common.calls.cli import Call, Stage, main, versions_of
+from data_common.calls.config import Key, Positive, Seed, columns_of, keys_of
+from data_common.files.manifest import read_manifest
+from data_common.messages.errors import UserError
+from data_common.rows.columns import Table, number
+from data_common.rows.copy_rows import check_keys, copy_rows, row_numbers
+from data_common.rows.jsonl import BadRowPolicy, Source
 from data_ordering.patterns import shuffled_in_windows
 from data_ordering.plot import draw
-from data_selection.choosing import load_choice, prefixed_keys
+from data_selection.selector import load_selector, prefixed_keys
 
 
 def run(
@@ -49,10 +49,10 @@ def run(
     """
     fields = {name: number(score_field if name == "score" else name) for name in columns_of(call.method) if name != "n"}
     columns = [*fields.values(), *([number(score_field)] if plot else [])]
-    choice = load_choice(select, selecting) if select else None
+    selector = load_selector(select, selecting) if select else None
 
     def arrange(source: Source, table: Table, directions: Mapping[str, str]) -> tuple[np.ndarray, dict[str, Any]]:
-        kept, facts = choice.pick(source, table, directions) if choice else (np.arange(len(table)), {})
+        kept, facts = selector.pick(source, table, directions) if selector else (np.arange(len(table)), {})
         if not len(kept):
             raise UserError(f"{select} keeps no row: there is nothing to order")
         order = new_order(call, {name: table.columns[column][kept] for name, column in fields.items()}, len(kept))
@@ -67,18 +67,18 @@ def run(
 
     copy_rows(
         call,
-        columns + (choice.columns() if choice else []),
+        columns + (selector.columns() if selector else []),
         arrange,
-        directed=choice.directions if choice else dict,
-        check=choice.check if choice else lambda: None,
-        inputs=choice.inputs() if choice else {},
+        directed=selector.directions if selector else dict,
+        check=selector.check if selector else lambda: None,
+        inputs=selector.inputs() if selector else {},
         score_field=score_field,
         on_bad_row=on_bad_row,
         rows_per_shard=rows_per_shard,
         cache=cache,
         overwrite_out=overwrite_out,
         verb="ordered",
-        versions=versions_of(select, choice.method) if choice else {},
+        versions=versions_of(select, selector.method) if selector else {},
     )
 
 
@@ -104,8 +104,8 @@ def check(call: Call) -> None:
     """Raises UserError where the method, or that of the selection, refuses its keys."""
     check_keys(call.method, call.method_keys)
     if select := call.config["select"]:
-        choice = load_choice(select, {key: call.config[key] for key in prefixed_keys(select, call.config)})
-        check_keys(choice.method, choice.method_keys)
+        selector = load_selector(select, {key: call.config[key] for key in prefixed_keys(select, call.config)})
+        check_keys(selector.method, selector.method_keys)
 
 
 STAGE = Stage("data_ordering", ("IN.jsonl", "OUT.jsonl"), "order", run, ordering_keys, check)

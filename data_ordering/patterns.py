@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common.decimals import as_written
+from data_common.calls.decimals import as_written
 
 
 def ranked(score: np.ndarray, ascending: bool) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.files import save_figure
+from data_common.files.atomic import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

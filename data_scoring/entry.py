@@ -10,22 +10,24 @@ from typing import Any, Literal
 
 import numpy as np
 
-from common import jsonl, remote_code, world
-from common.cli import Call, Stage, main
-from common.errors import UserError
-from common.files import check_writable, draft_of
-from common.json_line import add_field, long_integer, replace_field
-from common.jsonl import BadRowPolicy
-from common.manifest import Run, declared_directions
-from common.replacing import check_replaceable
-from common.shards import check_apart, compressed
-from common.special_tokens import as_meant
-from common.statistics import quantiles
-from common.texts import Texts, first_texts
-from common.visible import visible
-from common.work_folder import WorkFolder, check_work_dir
-from data_scoring.base import BaseScorer
+from data_common.calls import remote_code
+from data_common.calls.cli import Call, Stage, main
+from data_common.files.atomic import check_writable, draft_of
+from data_common.files.manifest import Run, declared_directions
+from data_common.files.replacing import check_replaceable
+from data_common.files.work_folder import WorkFolder, check_work_dir
+from data_common.messages.errors import UserError
+from data_common.messages.visible import visible
+from data_common.models.special_tokens import as_meant
+from data_common.parallel import distributed
+from data_common.rows import jsonl
+from data_common.rows.json_line import add_field, long_integer, replace_field
+from data_common.rows.jsonl import BadRowPolicy
+from data_common.rows.shards import check_apart, compressed
+from data_common.rows.statistics import quantiles
+from data_common.rows.texts import Texts, first_texts
 from data_scoring.report import write_report
+from data_scoring.scorer import BaseScorer
 
 WITHOUT_EFFECT = ("work_dir", "overwrite_out")  # keys that change nothing in the result
 ShortPolicy = Literal["error", "worst", "drop"]
@@ -103,7 +105,7 @@ def run(
         check_short(source, texts.rows, short, on_short)
         fill_short(columns, short, directions, on_short)
         kept = np.full_like(short, True) if on_short == "worst" else ~short
-        if not world.is_main():
+        if not distributed.is_main():
             return
         written = {field: values[kept] for field, values in columns.items()}
         draft = stack.enter_context(draft_of(target))

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from common.files import save_figure, write_text
-from common.statistics import quantiles
-from common.visible import visible
+from data_common.files.atomic import save_figure, write_text
+from data_common.messages.visible import visible
+from data_common.rows.statistics import quantiles
 
 SHOWN = 10  # best and worst rows
 EXCERPT = 300  # characters of the text of a row

@@ -4,12 +4,12 @@ import dataclasses
 import sys
 from typing import Any
 
-from common.cli import Call, main
-from common.config import Positive, keys_of
-from common.jsonl import BadRowPolicy
-from common.row_stage import check_keys, copy_rows
-from common.shards import check_suffix
-from data_selection.choosing import SELECTION, Choice, choice_keys
+from data_common.calls.cli import Call, main
+from data_common.calls.config import Positive, keys_of
+from data_common.rows.copy_rows import check_keys, copy_rows
+from data_common.rows.jsonl import BadRowPolicy
+from data_common.rows.shards import check_suffix
+from data_selection.selector import SELECTION, Selector, selector_keys
 
 
 def run(
@@ -22,7 +22,7 @@ def run(
     overwrite_out: bool = False,
     **choosing: Any,
 ) -> None:
-    """Keep the rows that the method picks. choosing: the keys of `choice_keys`.
+    """Keep the rows that the method picks. choosing: the keys of `selector_keys`.
 
     Args:
         on_bad_row: a row without a usable score stops the run, or is dropped and counted
@@ -31,15 +31,15 @@ def run(
         cache: keep the columns of a large file on disk, so that another call on the same file need not scan it
         overwrite_out: true lets OUT replace a file that none of these stages made, or that IN was made from
     """
-    choice = Choice(call.method, call.method_keys, **choosing)
+    selector = Selector(call.method, call.method_keys, **choosing)
     copy_rows(
         call,
-        choice.columns(),
-        choice.pick,
-        directed=choice.directions,
-        check=choice.check,
-        inputs=choice.inputs(),
-        score_field=choice.score_field,
+        selector.columns(),
+        selector.pick,
+        directed=selector.directions,
+        check=selector.check,
+        inputs=selector.inputs(),
+        score_field=selector.score_field,
         on_bad_row=on_bad_row,
         rows_per_shard=rows_per_shard,
         cache=cache,
@@ -51,7 +51,7 @@ def run(
 
 def check(call: Call) -> None:
     """Raises UserError where the stage or the method refuses its keys."""
-    Choice(call.method, call.method_keys, **{name: call.config[name] for name in choice_keys(call.method, {})})
+    Selector(call.method, call.method_keys, **{name: call.config[name] for name in selector_keys(call.method, {})})
     check_keys(call.method, call.method_keys)
     if call.config["rejects"] is not None:
         check_suffix(call.config["rejects"], "rejects")
@@ -60,7 +60,7 @@ def check(call: Call) -> None:
 STAGE = dataclasses.replace(
     SELECTION,
     run=run,
-    keys=lambda method, given: choice_keys(method, given) | keys_of(run),
+    keys=lambda method, given: selector_keys(method, given) | keys_of(run),
     check=check,
 )
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from common.columns import Column, Table, number
-from common.errors import UserError
-from common.json_line import Decoder, Text, document_text
-from common.jsonl import Source, raw_lines
-from common.special_tokens import Special, as_meant
-from common.tokens import ENCODE_BATCH, batched, encode
+from data_common.messages.errors import UserError
+from data_common.models.special_tokens import Special, as_meant
+from data_common.models.tokens import ENCODE_BATCH, batched, encode
+from data_common.rows.columns import Column, Table, number
+from data_common.rows.json_line import Decoder, Text, document_text
+from data_common.rows.jsonl import Source, raw_lines
 
 
 class TokenCounts:
@@ -40,7 +40,7 @@ class TokenCounts:
     def check(self) -> None:
         """Raises UserError where the tokenizer does not load."""
         if self.tokenizer is not None:
-            from common.model_checks import check_tokenizer  # imports torch
+            from data_common.models.checks import check_tokenizer  # imports torch
 
             check_tokenizer(self.tokenizer, self.trust_remote_code)
 
@@ -55,7 +55,7 @@ class TokenCounts:
         if self.tokenizer is None:
             print("tokens: characters / 4, rounded up (neither tokens_field nor tokenizer is set)")
             return -(-given // 4)
-        from common.models import load_tokenizer  # imports torch
+        from data_common.models.loading import load_tokenizer  # imports torch
 
         special = as_meant(self.special, [shard.name for shard in source.shards])
         tokenizer = load_tokenizer(self.tokenizer, self.trust_remote_code, special)

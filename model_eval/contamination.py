@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import regex
 
-from common.json_line import Text, document_text
-from common.jsonl import open_source, read_rows
-from common.work_folder import WorkFolder
+from data_common.files.work_folder import WorkFolder
+from data_common.rows.json_line import Text, document_text
+from data_common.rows.jsonl import open_source, read_rows
 
 LENGTH = 13  # words
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no bit of a word's hash is lost when it is multiplied

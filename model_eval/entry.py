@@ -15,13 +15,14 @@ from typing import Annotated, Any
 import yaml
 from msgspec import Meta
 
-from common import remote_code, world
-from common.cli import Call, Stage, main
-from common.errors import UserError
-from common.files import check_writable, draft_of
-from common.manifest import Run
-from common.visible import visible
-from common.work_folder import WorkFolder, read_record
+from data_common.calls import remote_code
+from data_common.calls.cli import Call, Stage, main
+from data_common.files.atomic import check_writable, draft_of
+from data_common.files.manifest import Run
+from data_common.files.work_folder import WorkFolder, read_record
+from data_common.messages.errors import UserError
+from data_common.messages.visible import visible
+from data_common.parallel import distributed
 from model_eval.accuracy import averages
 from model_eval.evaluation import load_result, traces
 from model_eval.provenance import content_of, made_by, provenance
@@ -59,7 +60,7 @@ def run(
         except UserError:
             discard_unused(work.path)
             raise
-    if not world.is_main():
+    if not distributed.is_main():
         return
     tasks, groups = evaluation.tasks, evaluation.notes.get("groups", {})
     average = averages(tasks)
@@ -91,7 +92,7 @@ def check_replaceable(result: Path, read: Iterable[Path]) -> None:
 
 def discard_unused(folder: Path) -> None:
     """Remove the folder of traces where no task was finished."""
-    if world.is_main() and not any(read_record(path).get("complete") for path in folder.iterdir()):
+    if distributed.is_main() and not any(read_record(path).get("complete") for path in folder.iterdir()):
         shutil.rmtree(folder)
 
 

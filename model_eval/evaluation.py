@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from common.errors import UserError
-from common.visible import brief
-from common.yaml_text import parse_yaml
+from data_common.calls.yaml_text import parse_yaml
+from data_common.messages.errors import UserError
+from data_common.messages.visible import brief
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from common.files import save_array
+from data_common.files.atomic import save_array
 
 NAME = "items.npy"
 KIND = np.dtype([("item", "u8"), ("numerator", "f8"), ("denominator", "f8")])

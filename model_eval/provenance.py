@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.fingerprint import fingerprint, same_content_of_all
-from common.manifest import read_manifest
+from data_common.files.fingerprint import fingerprint, same_content_of_all
+from data_common.files.manifest import read_manifest
 
 STAGES = {"data_scoring": "scoring", "data_selection": "selection", "data_ordering": "ordering"}
 CHECKPOINT, RUN_RECORD = re.compile(r"checkpoint-(\d+)"), "run.json"  # a folder in that of a run, and what it tells

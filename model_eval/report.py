@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError, exit_code
-from common.files import save_figure, write_text
-from common.manifest import manifest_path
-from common.terminal import detach_input
-from common.visible import in_table, visible
+from data_common.files.atomic import save_figure, write_text
+from data_common.files.manifest import manifest_path
+from data_common.messages.errors import UserError, exit_code
+from data_common.messages.terminal import detach_input
+from data_common.messages.visible import in_table, visible
 from model_eval.accuracy import higher_is_better, in_words
 from model_eval.evaluation import load_result
 

@@ -11,12 +11,12 @@ from typing import Any, Literal
 import torch
 from transformers import AutoConfig
 
-from common import models
-from common.config import did_you_mean, load_yaml
-from common.errors import UserError
-from common.model_traits import check_positions
-from common.special_tokens import Special
-from common.visible import visible
+from data_common.calls.config import did_you_mean, load_yaml
+from data_common.messages.errors import UserError
+from data_common.messages.visible import visible
+from data_common.models import loading
+from data_common.models.special_tokens import Special
+from data_common.models.traits import check_positions
 from model_train.special_ids import NAMES, learn_padding
 
 
@@ -39,7 +39,7 @@ def load_tokenizer(model: str, tokenizer: str | None, trust_remote_code: bool = 
         raise UserError(f"no architecture file {model}")
     if tokenizer is None and is_architecture(model):
         raise UserError(f"{model} is an architecture file: tokenizer=FOLDER or hub id is needed with it")
-    return models.load_tokenizer(tokenizer or model, trust_remote_code, special)
+    return loading.load_tokenizer(tokenizer or model, trust_remote_code, special)
 
 
 def load_for_training(
@@ -55,10 +55,10 @@ def load_for_training(
 ) -> torch.nn.Module:
     """The model with its own or with random weights; prints which. Weights stay float32 under bfloat16 autocast.
 
-    trust_remote_code: run Python code that comes with it. weights: as in `models.load_model`.
+    trust_remote_code: run Python code that comes with it. weights: as in `loading.load_model`.
     Raises: UserError where it does not load, or its positions are fewer than `max_length`.
     """
-    has_weights = not is_architecture(model) and models.has_weights(model)
+    has_weights = not is_architecture(model) and loading.has_weights(model)
     fresh = not has_weights if from_scratch == "auto" else from_scratch
     reason = f"{model} has {'' if has_weights else 'no '}weights" if from_scratch == "auto" else "asked for"
     if weights:
@@ -70,9 +70,9 @@ def load_for_training(
         if is_architecture(model):
             network = build(Path(model), tokenizer, seed, options)
         elif fresh:
-            network = models.new_model(model, tokenizer, seed, trust_remote_code, **options)
+            network = loading.new_model(model, tokenizer, seed, trust_remote_code, **options)
         else:
-            network = models.load_model(model, tokenizer, weights, trust_remote_code=trust_remote_code, **options)
+            network = loading.load_model(model, tokenizer, weights, trust_remote_code=trust_remote_code, **options)
     check_positions(network, max_length)
     if weights:
         learn_padding(network, tokenizer, seed if fresh else None)
@@ -86,10 +86,10 @@ def build(path: Path, tokenizer, seed: int, options: dict[str, Any]) -> torch.nn
     """
     config = configuration(path, tokenizer)
     try:
-        model = models.random_model(config, seed, trust_remote_code=False, **options)
+        model = loading.random_model(config, seed, trust_remote_code=False, **options)
     except (ImportError, ValueError) as error:  # of the attention, or values that do not go together
         raise UserError(f"cannot build {path}: {str(error).split(chr(10))[0]}") from error
-    models.check_vocabulary(model, tokenizer, str(path))
+    loading.check_vocabulary(model, tokenizer, str(path))
     return model
 
 

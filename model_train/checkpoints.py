@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from common import world
-from common.contents import record_of
-from common.durable import discard, flush_tree, publish
-from common.errors import UserError
+from data_common.files.contents import record_of
+from data_common.files.durable import discard, flush_tree, publish
+from data_common.messages.errors import UserError
+from data_common.parallel import distributed
 from model_train.resuming import RECORD, checkpoints, step_of
 
 WRITING = ".writing"  # folder in the work folder that the Trainer writes to
@@ -35,8 +35,8 @@ class AtomicCheckpoints(TrainerCallback):
 
     def on_save(self, args, state, control, **_: Any) -> None:
         """Called in every process when its part is written."""
-        world.wait()
-        if world.is_main():
+        distributed.wait()
+        if distributed.is_main():
             written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             self.tokenizer.save_pretrained(written)
             (written / PICKLED).unlink(missing_ok=True)
@@ -49,7 +49,7 @@ class AtomicCheckpoints(TrainerCallback):
             for old in checkpoints(self.folder)[: -self.limit] if self.limit else []:
                 os.rename(old, written)  # out of sight first: half a checkpoint must not be taken for a whole one
                 shutil.rmtree(written)
-        world.wait()
+        distributed.wait()
 
 
 def forget_unfinished(work: Path, kept: Path | None) -> None:

@@ -1,13 +1,13 @@
 """What is wrong with a training, known before anything is tokenized: rows, tokenizer, model, device, trackers."""
 
-from common import models
-from common.json_line import Number
-from common.jsonl import first_row, first_rows, open_source
-from common.model_checks import only_on_hub
+from data_common.models import loading
+from data_common.models.checks import only_on_hub
+from data_common.rows.json_line import Number
+from data_common.rows.jsonl import first_row, first_rows, open_source
 from model_train.architectures import is_architecture, learning_rate_of, load_for_training, load_tokenizer
-from model_train.base import BaseTraining, TrainingRows
-from model_train.reading import check_first, has_field
+from model_train.tokenized_corpus import check_first, has_field
 from model_train.trainer import check_trackers
+from model_train.training import BaseTraining, TrainingRows
 
 
 def check(training: BaseTraining, rows: TrainingRows, score_field: str | None, model_in: str) -> None:
@@ -17,7 +17,7 @@ def check(training: BaseTraining, rows: TrainingRows, score_field: str | None, m
     if score_field is not None and rows.max_rows is None and has_field(first_row(rows.source, "drop")[1], score_field):
         first_rows(rows.source, {score_field: Number}, rows.on_bad_row)
     check_trackers(training.report_to)
-    precision = models.pick_dtype(training.dtype, models.pick_device(training.device))
+    precision = loading.pick_dtype(training.dtype, loading.pick_device(training.device))
     if training.learning_rate is None:
         learning_rate_of(model_in)
     tokenizer = None

@@ -4,14 +4,16 @@ import contextlib
 import sys
 from typing import Any
 
-from common import jsonl, remote_code, world
-from common.cli import Call, Stage, main
-from common.config import Positive
-from common.jsonl import BadRowPolicy
-from common.manifest import Run
-from common.visible import visible
-from model_train.base import TrainingRows
+from data_common.calls import remote_code
+from data_common.calls.cli import Call, Stage, main
+from data_common.calls.config import Positive
+from data_common.files.manifest import Run
+from data_common.messages.visible import visible
+from data_common.parallel import distributed
+from data_common.rows import jsonl
+from data_common.rows.jsonl import BadRowPolicy
 from model_train.resuming import check_place, working_in
+from model_train.training import TrainingRows
 
 
 def run(
@@ -51,12 +53,12 @@ def run(
         check(training, rows, score_field, model_in)
         if call.dry_run:
             return
-        from model_train.assembly import train
+        from model_train.run import train
 
         facts = train(training, rows, score_field, model_in, work, checkpoint, stage_run)
-        if not world.is_main():
+        if not distributed.is_main():
             return
-        stage_run.finish(work, processes=world.size(), **facts)
+        stage_run.finish(work, processes=distributed.size(), **facts)
     print(f"{call.method_name}: " + ", ".join(_fact(name, value) for name, value in facts.items() if value))
     remote_code.summary(call.config)
     print(f"  wrote {visible(model_out)} in {stage_run.seconds():.1f} s")

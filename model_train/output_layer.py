@@ -3,9 +3,9 @@
 import torch
 from torch.nn.functional import linear_cross_entropy, pad
 
-from common.errors import UserError
-from common.likelihood import plain_head
-from common.tokens import IGNORED
+from data_common.messages.errors import UserError
+from data_common.models.likelihood import plain_head
+from data_common.models.tokens import IGNORED
 
 POSITIONS = 256  # whose logits exist at a time
 

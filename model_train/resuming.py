@@ -7,20 +7,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from common import world
-from common.contents import damaged, unreadable
-from common.durable import discard, lock_file
-from common.errors import UserError
-from common.files import check_writable, manifest_path, partial_path, read_json
-from common.manifest import Run, read_manifest, same_content_of_all, version_news, with_defaults
-from common.visible import visible
+from data_common.files.atomic import check_writable, manifest_path, partial_path, read_json
+from data_common.files.contents import damaged, unreadable
+from data_common.files.durable import discard, lock_file
+from data_common.files.manifest import Run, read_manifest, same_content_of_all, version_news, with_defaults
+from data_common.messages.errors import UserError
+from data_common.messages.visible import visible
+from data_common.parallel import distributed
 
 RECORD = "run.json"  # in a checkpoint: stage, method, configuration, inputs, number of processes of its run; its files
 
 
 def identity_of(run: Run) -> dict[str, Any]:
     """What tells a run from another."""
-    return run.identity | {"processes": world.size()}
+    return run.identity | {"processes": distributed.size()}
 
 
 @contextlib.contextmanager
@@ -34,7 +34,7 @@ def working_in(run: Run, resume: str) -> Iterator[tuple[Path, Path | None]]:
     output = run.output.resolve() if run.output.is_symlink() else run.output
     work = partial_path(output)
     with contextlib.ExitStack() as stack:
-        if world.is_main():
+        if distributed.is_main():
             check_writable(manifest_path(output))
             try:
                 output.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def working_in(run: Run, resume: str) -> Iterator[tuple[Path, Path | None]]:
                 _make_room(output, work, run, resume)
             except OSError as error:
                 raise UserError(f"cannot write {output}: {error.strerror}") from error
-        world.wait()
+        distributed.wait()
         yield work, find_checkpoint(work, resume, run)
 
 
@@ -70,7 +70,7 @@ def check_output(run: Run, resume: str) -> None:
         read = any(output.resolve() == Path(path).resolve() for path in run.stamps)
         cure = "it is an input of this call: choose another" if read else "remove it or choose another"
         raise UserError(f"{output} exists and is no unchanged result of {stage}: {cure}")
-    changes = differences(made | {"processes": world.size()}, run)
+    changes = differences(made | {"processes": distributed.size()}, run)
     if changes and resume != "never":
         raise UserError(f"{output} is of another run: {'; '.join(changes)} (resume=never replaces it)")
 

@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from common.token_cache import Corpus
-from common.tokens import IGNORED, TokenStore
+from data_common.models.token_cache import Corpus
+from data_common.models.tokens import IGNORED, TokenStore
 
 Item = dict[str, np.ndarray]
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from common.special_tokens import special_names
+from data_common.models.special_tokens import special_names
 
 NAMES = ("eos_token_id", "bos_token_id", "pad_token_id")
 

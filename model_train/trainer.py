@@ -12,16 +12,16 @@ from safetensors import SafetensorError
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
-from common import world
-from common.config import did_you_mean, load_yaml
-from common.errors import UserError
-from common.tokens import IGNORED
-from common.training import EvaluationBar, check_account, trainer_arguments
-from model_train.base import BaseTraining
+from data_common.calls.config import did_you_mean, load_yaml
+from data_common.messages.errors import UserError
+from data_common.models.tokens import IGNORED
+from data_common.models.trainer_settings import EvaluationBar, check_account, trainer_arguments
+from data_common.parallel import distributed
 from model_train.checkpoints import PICKLED, WRITING, AtomicCheckpoints, check_space, forget_unfinished
 from model_train.output_layer import chunk_the_loss
 from model_train.sequences import Sequences, WholeBatches, collate
-from model_train.watching import Watch
+from model_train.train_log import Watch
+from model_train.training import BaseTraining
 
 FLASH = "flash_attention_2"
 LONG_WARMUP = 0.1  # of a run
@@ -92,7 +92,7 @@ def fit(
         check_apart(model.to(device), precision)
     if training.chunked_loss:
         chunk_the_loss(model.to(device), precision)
-    if world.is_main():
+    if distributed.is_main():
         forget_unfinished(place.folder, place.checkpoint)
         check_space(place.folder, model)
     arguments = _arguments(training, place, device, precision, learning_rate, flat, heldout is not None)
@@ -121,7 +121,7 @@ def fit(
     except (OSError, RuntimeError, SafetensorError):
         check_space(place.folder, model)  # most likely the disk is full
         raise
-    if world.is_main():
+    if distributed.is_main():
         tokenizer.save_pretrained(place.folder)
         (place.folder / PICKLED).unlink(missing_ok=True)
         if (place.folder / WRITING).exists():
@@ -152,7 +152,7 @@ def _arguments(
     if evaluates:
         schedule |= {"eval_strategy": "steps", "eval_steps": training.heldout_steps}
     if training.fsdp:
-        if world.size() == 1 or device.type != "cuda":  # accelerate would silently do without
+        if distributed.size() == 1 or device.type != "cuda":  # accelerate would silently do without
             raise UserError(f"fsdp={training.fsdp} needs several GPUs (NPROC)")
         schedule |= {"fsdp": True, "fsdp_config": load_yaml(Path(training.fsdp))}
     if training.deepspeed:
@@ -181,7 +181,7 @@ def highest_rate(arguments: TrainingArguments, steps: int) -> float:
     """The highest learning rate of a run of so many steps; a note where its warm-up is longer than a tenth of it."""
     asked, warmup = arguments.warmup_steps, arguments.get_warmup_steps(steps)
     highest = arguments.learning_rate * (min(1.0, (steps - 1) / warmup) if warmup else 1.0)  # it begins at rate 0
-    if (asked if asked < 1 else warmup / steps) > LONG_WARMUP and world.is_main():
+    if (asked if asked < 1 else warmup / steps) > LONG_WARMUP and distributed.is_main():
         print(
             f"note: the warm-up of {warmup:,} steps is longer than a tenth of the run of {steps:,}: the learning rate "
             f"gets up to {highest:.2g} (warmup_steps=0.03 is a share of the run)"

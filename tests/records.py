@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.files import draft_of
-from common.manifest import Run
+from data_common.files.atomic import draft_of
+from data_common.files.manifest import Run
 
 
 def declare(

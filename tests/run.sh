@@ -4,7 +4,7 @@
 #   bash tests/run.sh -m slow              the checks that take minutes
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
-source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../common/setup.sh"
+source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../data_common/setup.sh"
 if ! has_requirements "$DELT_PYTHON" "$DELT_ROOT/tests/requirements.txt"; then
     "$DELT_PYTHON" -m pip install --quiet --disable-pip-version-check -r "$DELT_ROOT/tests/requirements.txt"
 fi

@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import sys
 
-from common.cli import REPOSITORY
+from data_common.calls.cli import REPOSITORY
 
 
 def test_the_page_word_by_word(tmp_path):
     page = (REPOSITORY / "docs/adding-a-method.md").read_text(encoding="utf-8")
     copy = tmp_path / "repository"
-    for part in ("common", "data_scoring", "data_selection", "data_ordering"):
+    for part in ("data_common", "data_scoring", "data_selection", "data_ordering"):
         shutil.copytree(REPOSITORY / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
     files = re.findall(r"^`([\w/.-]+)`:\n\n```\w+\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert len(files) == 4

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import yaml
 
-from common.cli import REPOSITORY, keys_for, load_method, main, method_names
-from common.config import METADATA, columns_of, load_yaml, resolve
+from data_common.calls.cli import REPOSITORY, keys_for, load_method, main, method_names
+from data_common.calls.config import METADATA, columns_of, load_yaml, resolve
 from data_ordering.entry import STAGE as ORDERING
 from data_ordering.entry import permutation
 from data_scoring.entry import STAGE as SCORING
-from data_selection.choosing import in_input_order
 from data_selection.entry import STAGE as SELECTION
+from data_selection.selector import in_input_order
 from model_eval.entry import STAGE as EVALUATION
 from model_train.entry import STAGE as TRAINING
 

@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 import utils
-from common.cli import main
-from common.mistakes import MEANT
+from data_common.calls.cli import main
+from data_common.messages.mistakes import MEANT
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
@@ -298,7 +298,7 @@ def test_a_work_folder_of_another_method(folder, tmp_path, monkeypatch, capsys):
 
 
 def test_other_names_are_of_keys_and_methods_that_exist():
-    from common.cli import keys_for, load_method, method_names
+    from data_common.calls.cli import keys_for, load_method, method_names
 
     stages = (SCORING, SELECTION, ORDERING, TRAINING, EVALUATION)
     known = {

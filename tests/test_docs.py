@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 import utils
-from common.cli import REPOSITORY, Stage, main
+from data_common.calls.cli import REPOSITORY, Stage, main
 
 OWN = re.compile(r"(?!results/|data/)[^.]")  # neither hidden nor made by a run
 PAGES = sorted(path for path in REPOSITORY.rglob("*.md") if OWN.match(str(path.relative_to(REPOSITORY))))

@@ -285,7 +285,7 @@ def test_a_killed_download_goes_on(hub, tmp_path):
     words = ["--content", "dataset", "--id", "some/set", "--save-dir", str(target)]
     # Slow after 2,000 rows, so that the kill comes in the middle.
     slow = (
-        "import sys, time; from common import download; import utils; write = download._Unfinished.write\n"
+        "import sys, time; from data_common.hub import download; import utils; write = download._Unfinished.write\n"
         "def wait(*given): time.sleep(0.05 * (given[0].rows > 2000)); write(*given)\n"
         "download._Unfinished.write = wait; utils.main(sys.argv[1:])"
     )

@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
-from common import models
-from common.cli import REPOSITORY, main
+from data_common.calls.cli import REPOSITORY, main
+from data_common.models import loading
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
@@ -81,7 +81,12 @@ def here(files, tmp_path, monkeypatch):
     shutil.copytree(files, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("DELT_CACHE", str(tmp_path / "here/cache"))
-    for module in ("common.network", "common.models", "common.hub", "model_eval.lm_evaluation_harness.network"):
+    for module in (
+        "data_common.hub.network",
+        "data_common.models.loading",
+        "data_common.hub.snapshots",
+        "model_eval.lm_evaluation_harness.network",
+    ):
         monkeypatch.setattr(f"{module}.hub_answers", lambda: False)
     return tmp_path / "here"
 
@@ -294,7 +299,11 @@ def test_a_tracker_without_a_key_is_known_before_the_model_is_loaded(stage, word
 def test_a_device_that_is_not_there_is_known_before_anything_is_tokenized(
     stage, words, flags, here, capsys, monkeypatch
 ):
-    for name in ("common.samples.write_samples", "model_train.reading.read_corpus", "common.tokens.tokenize"):
+    for name in (
+        "data_common.models.samples.write_samples",
+        "model_train.tokenized_corpus.read_corpus",
+        "data_common.models.tokens.tokenize",
+    ):
         monkeypatch.setattr(name, lambda *_, **__: pytest.fail("tokenized"))
     assert main(stage, [*words, "device=cuda", *flags]) == 2
     assert "device cuda cannot be used" in one_error(capsys)
@@ -320,9 +329,9 @@ def test_it_is_a_look_and_no_scan(here, capsys):
 def test_instruction_rows_are_read_before_the_model_is_loaded(here, capsys, monkeypatch):
     chats = [{"prompt": "question " * 20, "response": "answer"} for _ in range(2000)]  # 400 kB
     lines(here / "chats.jsonl", [*chats, {"prompt": "unanswered"}])
-    load = models.load_model
+    load = loading.load_model
     monkeypatch.setattr(
-        models,
+        loading,
         "load_model",
         lambda path, tokenizer, weights=True, **keys: (
             pytest.fail("loaded") if weights else load(path, tokenizer, False, **keys)
@@ -334,8 +343,12 @@ def test_instruction_rows_are_read_before_the_model_is_loaded(here, capsys, monk
 
 @pytest.mark.parametrize("source", ["in.jsonl", "in.jsonl.gz"])
 def test_a_scorer_model_that_cannot_be_had_is_known_before_the_annotation(source, here, capsys, monkeypatch):
-    monkeypatch.setattr("data_scoring.influence.steps.annotate", lambda *_: pytest.fail("annotated"))
-    monkeypatch.setattr("data_scoring.influence.steps.write_samples", lambda *_, **__: pytest.fail("tokenized"))
+    monkeypatch.setattr(
+        "data_scoring.engines.influence.annotate_fit_score.annotate", lambda *_: pytest.fail("annotated")
+    )
+    monkeypatch.setattr(
+        "data_scoring.engines.influence.annotate_fit_score.write_samples", lambda *_, **__: pytest.fail("tokenized")
+    )
     words = [source, "o.jsonl", "lqs", "score_field=a", *LQS[:3], "scorer_model=some/scorer"]
     assert main(SCORING, [*words, "proxy_size=25"]) == 2
     said = one_error(capsys)

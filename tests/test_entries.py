@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 import utils
-from common.cli import REPOSITORY, main
-from common.config import load_yaml
-from common.errors import UserError
+from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.config import load_yaml
+from data_common.messages.errors import UserError
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
@@ -28,7 +28,7 @@ def bash(*words, cwd):
 @pytest.mark.parametrize("stage", STAGES)
 def test_help_from_anywhere_beside_a_foreign_utils_py(stage, tmp_path):
     (tmp_path / "utils.py").write_text("raise SystemExit('the wrong utils.py')")
-    (tmp_path / "common.py").write_text("raise SystemExit('the wrong common.py')")
+    (tmp_path / "data_common.py").write_text("raise SystemExit('the wrong data_common.py')")
     done = bash(REPOSITORY / stage / "entry.sh", "--help", cwd=tmp_path)
     assert done.returncode == 0 and f"usage: bash {stage}/entry.sh" in done.stdout and not done.stderr
 
@@ -39,7 +39,7 @@ def test_row_stages_never_import_torch(stage, tmp_path):
     words = {"data_selection": ["top-r", "direction=higher"], "data_ordering": ["folding"]}[stage]
     code = f"""import sys
 from {stage}.entry import STAGE
-from common.cli import main
+from data_common.calls.cli import main
 assert main(STAGE, ["in.jsonl", "out.jsonl", *{words}]) == 0
 assert main(STAGE, ["--help"]) == 0
 print(sorted({{"torch", "transformers", "datasets", "matplotlib", "scipy"}} & sys.modules.keys()))"""

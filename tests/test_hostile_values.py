@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.cli import REPOSITORY, keys_for, load_method, main
-from common.config import REQUIRED
+from data_common.calls.cli import REPOSITORY, keys_for, load_method, main
+from data_common.calls.config import REQUIRED
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
-from tests.common.test_yaml_text import FAULTS, bomb
+from tests.data_common.test_yaml_text import FAULTS, bomb
 from tests.test_contracts import METHODS
 
 VALUES = [text for text, _ in FAULTS if "\0" not in text]  # which no word of a command line holds

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from common import python_stdlib
-from common.cli import REPOSITORY
+from data_common.calls.cli import REPOSITORY
+from data_common.embedded import python_stdlib
 
 
 @pytest.fixture(scope="module")

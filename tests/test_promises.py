@@ -8,8 +8,8 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.cli import load_method, main, method_names
-from common.config import columns_of
+from data_common.calls.cli import load_method, main, method_names
+from data_common.calls.config import columns_of
 from data_ordering.entry import STAGE as ORDERING
 from data_selection.entry import STAGE as SELECTION
 
@@ -29,7 +29,7 @@ BAD = st.lists(st.tuples(st.integers(0, 16), st.sampled_from([b"", b"{", b"[1]",
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("common.manifest._git_commit", lambda: None)
+        patch.setattr("data_common.files.manifest._git_commit", lambda: None)
         yield
 
 

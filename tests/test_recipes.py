@@ -10,8 +10,8 @@ import pytest
 import yaml
 from scipy.stats import rankdata
 
-from common import python_stdlib
-from common.cli import REPOSITORY
+from data_common.calls.cli import REPOSITORY
+from data_common.embedded import python_stdlib
 
 FOLDER = REPOSITORY / "docs" / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("kenlm-*.sh"))

@@ -15,9 +15,9 @@ import data_scoring.entry
 import data_selection.entry
 import model_eval.entry
 import model_train.entry
-from common import remote_code
-from common.cli import REPOSITORY, main
-from data_scoring.influence import data_scorer
+from data_common.calls import remote_code
+from data_common.calls.cli import REPOSITORY, main
+from data_scoring.engines.influence import data_scorer
 from tests.model_eval.test_lm_evaluation_harness import write_task
 from tests.models import save_model
 from tests.planted import change, plant

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from common.cli import REPOSITORY
+from data_common.calls.cli import REPOSITORY
 
 STAGES = ["data_scoring", "data_selection", "data_ordering", "model_train", "model_eval"]
 SCRIPTS = [*(f"{stage}/entry.sh" for stage in STAGES), "model_eval/compare.sh"]
 WORDLESS = ["pipeline.sh", *(f"docs/recipes/{name}.sh" for name in ("rank-sum", "kenlm-sorting", "last-half"))]
-PARTS = [*STAGES, "common", "docs", "utils.py", "pipeline.sh", "requirements.txt"]
+PARTS = [*STAGES, "data_common", "docs", "utils.py", "pipeline.sh", "requirements.txt"]
 
 
 def call(*words, cwd, **environment):
@@ -61,9 +61,9 @@ def test_stages_work_in_such_a_folder_by_a_link_and_in_child_processes(odd, tmp_
     (tmp_path / "order").symlink_to(odd / "data_ordering/entry.sh")
     assert call("bash", tmp_path / "order", "in.jsonl", "out.jsonl", "sorting", cwd=tmp_path).returncode == 0
     assert (tmp_path / "out.jsonl").read_text().startswith('{"score": 1')
-    show = "import common.cli; print(common.cli.REPOSITORY, flush=True)"
+    show = "import data_common.calls.cli; print(data_common.calls.cli.REPOSITORY, flush=True)"
     twice = f"import subprocess, sys\n{show}\nsys.exit(subprocess.call([sys.executable, '-c', {show!r}]))"
-    script = 'source "$1/common/python.sh"\nexec "$DELT_PYTHON" -c "$2"\n'
+    script = 'source "$1/data_common/python.sh"\nexec "$DELT_PYTHON" -c "$2"\n'
     (tmp_path / "script.sh").write_text(script)
     done = call("bash", "script.sh", odd, twice, cwd=tmp_path)
     assert done.stdout == f"{odd}\n" * 2, done.stderr

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import utils
-from common import python_stdlib
-from common.errors import UserError
+from data_common.embedded import python_stdlib
+from data_common.messages.errors import UserError
 
 SCRIPT = Path(utils.__file__)
 STDLIB = ("--content", "dataset", "--id", "python-stdlib")
@@ -59,7 +59,7 @@ def test_help_is_quick_and_loads_no_library(tmp_path):
 @pytest.mark.parametrize("content", ["dataset", "model"])
 @pytest.mark.parametrize("setting", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
 def test_without_a_hub_it_fails_quickly_in_one_line(tmp_path, content, setting):
-    (tmp_path / "common").mkdir()  # the user's own folder of that name must not be in the way
+    (tmp_path / "data_common").mkdir()  # the user's own folder of that name must not be in the way
     started = time.perf_counter()
     result = command("--content", content, "--id", "some/thing", "--save-dir", "out.jsonl", folder=tmp_path, **setting)
     assert time.perf_counter() - started < 10
@@ -68,7 +68,7 @@ def test_without_a_hub_it_fails_quickly_in_one_line(tmp_path, content, setting):
     [line] = result.stderr.removesuffix("\n").split("\n")
     assert line.startswith("error: ")
     assert next(iter(setting)) in line
-    assert [path.name for path in tmp_path.iterdir()] == ["common"]
+    assert [path.name for path in tmp_path.iterdir()] == ["data_common"]
 
 
 def test_a_build_is_whole_recorded_and_not_done_twice(tmp_path, build, capsys):
@@ -158,7 +158,7 @@ def test_a_call_that_was_killed_before_its_manifest_is_done(tmp_path, build, cap
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("common.manifest.Run._publish_manifest", killed)
+        patch.setattr("data_common.files.manifest.Run._publish_manifest", killed)
         assert utils.main([*STDLIB, "--save-dir", str(tmp_path / "out")]) == 130
     assert not (tmp_path / "out.manifest.json").exists()
     capsys.readouterr()
@@ -192,7 +192,7 @@ def test_a_planted_link_in_place_of_the_draft_is_not_followed(tmp_path, build, c
 
 
 def test_options_reach_the_hub(tmp_path, monkeypatch):
-    from common import datasets_source
+    from data_common.hub import datasets_source
 
     calls, draft = [], tmp_path / ".out.jsonl.partial"
     draft.write_text('{"text": "x"}\n')

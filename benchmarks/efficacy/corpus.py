@@ -20,7 +20,7 @@ import numpy as np
 import utils
 from benchmarks.efficacy import sources
 from benchmarks.efficacy.plan import Sizes
-from common import tiny_model
+from data_common.embedded import tiny_model
 from model_eval.contamination import grams
 
 SEED = 0

@@ -25,8 +25,8 @@ import yaml
 
 from benchmarks.efficacy import corpus
 from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Call, Cell, Plan, digest, load
-from common.files import write_text
-from common.manifest import manifest_path
+from data_common.files.atomic import write_text
+from data_common.files.manifest import manifest_path
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ own, so that no range of scores is seen only once and forgotten.
 
 import numpy as np
 
-from common.config import Positive
+from data_common.calls.config import Positive
 from data_ordering.patterns import fold, ranked
 
 

@@ -10,9 +10,9 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 
-from common.config import Seed
-from common.decimals import as_written
-from common.errors import UserError
+from data_common.calls.config import Seed
+from data_common.calls.decimals import as_written
+from data_common.messages.errors import UserError
 from data_ordering.patterns import ranked
 
 Percentage = Annotated[float, Meta(ge=0, le=100)]

@@ -5,7 +5,7 @@ The conventional training order that DELT (arXiv 2506.21545, section 4) compares
 
 import numpy as np
 
-from common.config import Seed
+from data_common.calls.config import Seed
 
 
 def order(n: int, *, seed: Seed = 0) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 
-from common.config import Positive
+from data_common.calls.config import Positive
 from data_ordering.patterns import arrange_around_splits, fold, ranked
 
 

@@ -6,7 +6,7 @@ reversed. Scores rise and fall without a jump, where folding falls from the high
 
 import numpy as np
 
-from common.config import Positive
+from data_common.calls.config import Positive
 from data_ordering.patterns import ranked, zigzag
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from common.errors import UserError
-from common.work_folder import WorkFolder
-from data_scoring.likelihood.scorer import LikelihoodScorer
+from data_common.files.work_folder import WorkFolder
+from data_common.messages.errors import UserError
+from data_scoring.engines.likelihood.scorer import LikelihoodScorer
 
 
 class Scorer(LikelihoodScorer):
@@ -37,7 +37,7 @@ class Scorer(LikelihoodScorer):
 
     def score(self, texts: Sequence[str], work: WorkFolder) -> np.ndarray:
         """The loss reduction of every text, (n,); NaN for a text without a token to predict."""
-        from data_scoring.likelihood.steps import mean
+        from data_scoring.engines.likelihood.row_likelihood import mean
 
         after, before = (self.read(texts, work, name) for name in self.inputs())
         if not np.array_equal(after.documents.tokens, before.documents.tokens):

@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 import numpy as np
 from msgspec import Meta
 
-from common.columns import number, scan
-from common.direction import known_direction
-from common.errors import UserError
-from common.manifest import declared_directions
-from common.statistics import z_scores
-from common.texts import Texts
-from common.work_folder import WorkFolder
-from data_scoring.base import BaseScorer
+from data_common.files.manifest import declared_directions
+from data_common.files.work_folder import WorkFolder
+from data_common.messages.errors import UserError
+from data_common.rows.columns import number, scan
+from data_common.rows.direction import known_direction
+from data_common.rows.statistics import z_scores
+from data_common.rows.texts import Texts
+from data_scoring.scorer import BaseScorer
 
 Normalization = Literal["rank", "z-score"]
 VERSIONS = {2: "where no manifest told which values are better, higher ones were taken for it"}

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
-from common.config import Positive
-from common.jsonl import open_source
-from common.parallel import cores
-from common.texts import Texts, first_texts
-from common.work_folder import WorkFolder
-from data_scoring.base import BaseScorer
+from data_common.calls.config import Positive
+from data_common.files.work_folder import WorkFolder
+from data_common.parallel.processes import cores
+from data_common.rows.jsonl import open_source
+from data_common.rows.texts import Texts, first_texts
+from data_scoring.scorer import BaseScorer
 
 if TYPE_CHECKING:
     from data_scoring.engines.ngrams import Ngrams

@@ -10,8 +10,8 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from common.errors import UserError
-from common.files import save_array, write_text
+from data_common.files.atomic import save_array, write_text
+from data_common.messages.errors import UserError
 
 SETTINGS, WEIGHTS = "linear_student.json", "weights.npy"
 TOKEN = r"(?u)\w+|[^\w\s]"  # words, and marks one by one

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.files import atomic_file
-from common.parallel import forked_map
-from common.progress import Progress
-from common.tokens import batched
+from data_common.calls.progress import Progress
+from data_common.files.atomic import atomic_file
+from data_common.models.tokens import batched
+from data_common.parallel.processes import forked_map
 
 PART = 2048  # texts: what a killed run loses, what processes share
 Arrays = Mapping[str, np.ndarray]

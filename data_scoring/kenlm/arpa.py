@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.files import atomic_file
+from data_common.files.atomic import atomic_file
 from data_scoring.kenlm.estimator import BEGIN, Order
 
 BLOCK = 2**16  # n-grams formatted at a time

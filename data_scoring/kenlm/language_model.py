@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from common import shards
-from common.errors import UserError
+from data_common.messages.errors import UserError
+from data_common.rows import shards
 from data_scoring.kenlm.tokenization import Sentences
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+)?")  # owner/name, or owner/name/folder
@@ -56,7 +56,7 @@ def files_of(path: str, language: str) -> Files:
 
 def download(hub_id: str, language: str) -> str:
     """The folder with the files of a language of a hub repository; `owner/name/folder` is a folder inside it."""
-    from common.hub import cached_files
+    from data_common.hub.snapshots import cached_files
 
     owner, name, *folder = hub_id.split("/")
     root = cached_files(f"{owner}/{name}", _names(folder, language, (*SUFFIXES, ".sp.model")))
@@ -65,7 +65,7 @@ def download(hub_id: str, language: str) -> str:
 
 def check_hub(hub_id: str, language: str) -> None:
     """Raises UserError where the hub has no model of a language there; nothing is downloaded."""
-    from common.hub import hub_errors, only_on_hub
+    from data_common.hub.snapshots import hub_errors, only_on_hub
 
     owner, name, *folder = hub_id.split("/")
     with hub_errors(f"{hub_id} (no such path here)"):

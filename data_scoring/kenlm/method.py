@@ -13,16 +13,15 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
-from common.config import Positive, Seed
-from common.errors import UserError
-from common.files import save_array
-from common.jsonl import open_source
-from common.parallel import cores, forked_map
-from common.progress import Progress
-from common.texts import first_texts
-from common.tokens import batched
-from common.work_folder import WorkFolder
-from data_scoring.base import BaseScorer
+from data_common.calls.config import Positive, Seed
+from data_common.calls.progress import Progress
+from data_common.files.atomic import save_array
+from data_common.files.work_folder import WorkFolder
+from data_common.messages.errors import UserError
+from data_common.models.tokens import batched
+from data_common.parallel.processes import cores, forked_map
+from data_common.rows.jsonl import open_source
+from data_common.rows.texts import first_texts
 from data_scoring.kenlm.language_model import (
     COLUMNS,
     Files,
@@ -44,6 +43,7 @@ from data_scoring.kenlm.tokenization import (
     sentencepiece,
     words,
 )
+from data_scoring.scorer import BaseScorer
 
 Metric = Literal["ppl", "bpb", "bpc"]
 PART = 1024  # texts scored and saved at a time: what a killed run loses, what processes share

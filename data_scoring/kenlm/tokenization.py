@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from common.errors import UserError
-from common.files import atomic_file
+from data_common.files.atomic import atomic_file
+from data_common.messages.errors import UserError
 from data_scoring.kenlm.normalization import Normalization
 
 Lines = Literal["document", "per-line"]

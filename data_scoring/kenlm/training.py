@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import UserError
-from common.jsonl import open_source
-from common.parallel import forked_map
-from common.progress import Progress
-from common.texts import Texts
-from common.tokens import batched
-from common.work_folder import WorkFolder
+from data_common.calls.progress import Progress
+from data_common.files.work_folder import WorkFolder
+from data_common.messages.errors import UserError
+from data_common.models.tokens import batched
+from data_common.parallel.processes import forked_map
+from data_common.rows.jsonl import open_source
+from data_common.rows.texts import Texts
 from data_scoring.kenlm.arpa import write_arpa
 from data_scoring.kenlm.estimator import BEGIN, END, SPECIAL, estimate
 from data_scoring.kenlm.language_model import Files

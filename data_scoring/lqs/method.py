@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from common.config import Positive
-from common.errors import UserError
-from data_scoring.influence.scorer import InfluenceScorer, Sweep
+from data_common.calls.config import Positive
+from data_common.messages.errors import UserError
+from data_scoring.engines.influence.scorer import InfluenceScorer, Sweep
 
 
 class Scorer(InfluenceScorer):

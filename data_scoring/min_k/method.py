@@ -11,9 +11,9 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 
-from common.decimals import as_written
-from common.work_folder import WorkFolder
-from data_scoring.likelihood.scorer import LikelihoodScorer
+from data_common.calls.decimals import as_written
+from data_common.files.work_folder import WorkFolder
+from data_scoring.engines.likelihood.scorer import LikelihoodScorer
 
 
 class Scorer(LikelihoodScorer):

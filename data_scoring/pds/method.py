@@ -6,7 +6,7 @@ README.md beside this file has the formula, the choices and the cost.
 
 import numpy as np
 
-from data_scoring.influence.scorer import InfluenceScorer, Sweep
+from data_scoring.engines.influence.scorer import InfluenceScorer, Sweep
 
 
 class Scorer(InfluenceScorer):

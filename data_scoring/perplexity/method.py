@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from common.errors import UserError
-from common.work_folder import WorkFolder
-from data_scoring.likelihood.scorer import LikelihoodScorer
+from data_common.files.work_folder import WorkFolder
+from data_common.messages.errors import UserError
+from data_scoring.engines.likelihood.scorer import LikelihoodScorer
 
 Metric = Literal["ppl", "nll", "bpb"]
 LARGEST = np.log(np.finfo(np.float64).max)  # nats, beyond which a perplexity is no number
@@ -36,7 +36,7 @@ class Scorer(LikelihoodScorer):
 
     def score(self, texts: Sequence[str], work: WorkFolder) -> np.ndarray:
         """The metric of every text, (n,); NaN for a text without a token to predict."""
-        from data_scoring.likelihood.steps import mean
+        from data_scoring.engines.likelihood.row_likelihood import mean
 
         rows = self.read(texts, work)
         nll = -rows.summarise(mean)

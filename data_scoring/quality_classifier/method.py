@@ -12,13 +12,13 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from common.config import Positive, Seed
-from common.errors import UserError
-from common.jsonl import open_source
-from common.parallel import cores
-from common.texts import Texts, first_texts
-from common.work_folder import WorkFolder
-from data_scoring.base import BaseScorer
+from data_common.calls.config import Positive, Seed
+from data_common.files.work_folder import WorkFolder
+from data_common.messages.errors import UserError
+from data_common.parallel.processes import cores
+from data_common.rows.jsonl import open_source
+from data_common.rows.texts import Texts, first_texts
+from data_scoring.scorer import BaseScorer
 
 HELD_OUT = 0.1  # of the examples, by which the classifier is judged
 

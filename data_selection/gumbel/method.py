@@ -11,10 +11,10 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 
-from common.config import Seed
-from common.decimals import as_written
-from common.errors import UserError
-from common.statistics import z_scores
+from data_common.calls.config import Seed
+from data_common.calls.decimals import as_written
+from data_common.messages.errors import UserError
+from data_common.rows.statistics import z_scores
 from data_selection.ranking import best
 
 

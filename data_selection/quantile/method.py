@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import numpy as np
 from msgspec import Meta
 
-from common.decimals import as_written
-from common.errors import UserError
+from data_common.calls.decimals import as_written
+from data_common.messages.errors import UserError
 
 VERSIONS = {2: "without bounds it keeps the best 30 %, whichever scores are better; it was the lowest 30 %"}
 BANDS = {"head": (0.0, 0.3), "middle": (0.3, 0.6), "tail": (0.6, 1.0)}  # from the best on

@@ -5,7 +5,7 @@ The selection of DELT (arXiv 2506.21545, section 3) by an absolute score, honour
 
 import numpy as np
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 
 
 def select(

@@ -5,7 +5,7 @@ The selection of studies that compare data at equal tokens, e.g. QuRating (Wetti
 
 import numpy as np
 
-from common.config import Positive
+from data_common.calls.config import Positive
 from data_selection.ranking import best
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 
-from common.decimals import as_written
+from data_common.calls.decimals import as_written
 from data_selection.ranking import best
 
 

@@ -8,7 +8,7 @@
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
 root="$(readlink -f -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../..")"
-source "$root/common/setup.sh"
+source "$root/data_common/setup.sh"
 OUT="${OUT:-results/delt-160m}"
 R="${R:-1.0}"             # share of the rows that is kept; 1.0 = all: the order alone
 FOLDS="${FOLDS:-3}"

@@ -1,7 +1,7 @@
 # Sourced by the recipes: what they run on, by default the embedded data and model (no download), and where results go.
 root="$(readlink -f -- "$(dirname -- "${BASH_SOURCE[0]}")/../..")"
-source "$root/common/no_words.sh"
-source "$root/common/setup.sh"
+source "$root/data_common/no_words.sh"
+source "$root/data_common/setup.sh"
 stdlib="$root/data/python-stdlib"
 OUT="${OUT:-results/recipes}"
 INPUT="${INPUT:-$stdlib/corpus.jsonl}"     # rows to train on

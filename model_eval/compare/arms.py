@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 from model_eval.compare.outcomes import METHOD, RATIO, Outcome
 from model_eval.compare.settings import check_comparable
 from model_eval.provenance import CONTENT, is_content

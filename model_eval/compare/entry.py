@@ -11,10 +11,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from common.config import Positive, Seed, describe, keys_of, pairs, resolve
-from common.errors import UserError, exit_code
-from common.terminal import detach_input, say
-from common.visible import visible
+from data_common.calls.config import Positive, Seed, describe, keys_of, pairs, resolve
+from data_common.messages.errors import UserError, exit_code
+from data_common.messages.terminal import detach_input, say
+from data_common.messages.visible import visible
 
 USAGE = "usage: bash model_eval/compare.sh RESULT.yaml RESULT.yaml ... [key=value ...]"
 

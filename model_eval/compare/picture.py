@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common.files import save_figure
+from data_common.files.atomic import save_figure
 from model_eval.compare.outcomes import RATIO, Comparison, method_of
 from model_eval.compare.paired import AVERAGE
 from model_eval.compare.table import Cell, cells

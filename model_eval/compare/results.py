@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from common.fingerprint import fingerprint, same_content
-from common.manifest import read_manifest
-from common.visible import visible
+from data_common.files.fingerprint import fingerprint, same_content
+from data_common.files.manifest import read_manifest
+from data_common.messages.visible import visible
 from model_eval.compare.arms import name_arms, same_run
 from model_eval.compare.outcomes import Comparison, Outcome
 from model_eval.compare.settings import check_comparable

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 from model_eval.compare.outcomes import Comparison, Outcome
 
 OF_TASKS = ("metric", "filter", "version", "num_fewshot", "limit", "n", "max_length", "max_gen_toks")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.files import atomic_file
-from common.visible import in_table, visible
+from data_common.files.atomic import atomic_file
+from data_common.messages.visible import in_table, visible
 from model_eval.accuracy import higher_is_better, in_words
 from model_eval.compare.outcomes import Comparison, Outcome, arm_names, shared_accuracies
 from model_eval.compare.paired import AVERAGE, Difference

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jinja2.exceptions import TemplateError
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 
 Messages = Sequence[dict[str, str]]  # of `role` and `content`
 

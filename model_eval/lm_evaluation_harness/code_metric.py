@@ -14,8 +14,8 @@ from typing import Any
 
 import evaluate
 
-from common.errors import UserError
-from common.temporary import temporary_folder
+from data_common.files.temporary import temporary_folder
+from data_common.messages.errors import UserError
 
 SECONDS = 5
 LIMITS = f"""import resource

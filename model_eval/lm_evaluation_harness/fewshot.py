@@ -6,7 +6,7 @@ from typing import Any
 from lm_eval.api.samplers import ContextSampler, FirstNSampler
 from lm_eval.api.task import Task
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 
 
 def number_of_examples(task: Task, asked: int | None) -> int:

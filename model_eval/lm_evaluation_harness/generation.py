@@ -4,7 +4,7 @@ import torch
 from lm_eval.models.utils import normalize_gen_kwargs
 from transformers import GenerationConfig
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 
 OF_GREEDY = (  # settings of a generation_config.json that change what is generated without sampling
     *("repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "sequence_bias", "suppress_tokens", "num_beams"),

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
-from common.visible import visible
+from data_common.messages.errors import UserError
+from data_common.messages.visible import visible
 from model_eval.lm_evaluation_harness.task_files import LocalTask, Specification, read_specification, yaml_files
 
 OF_GROUPS = ("group", "group_alias", "task", "aggregate_metric_list", "metadata", "tag")  # all else is for the tasks

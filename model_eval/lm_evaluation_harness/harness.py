@@ -24,12 +24,12 @@ from lm_eval.api.task import Task
 from lm_eval.models import huggingface
 from lm_eval.tasks import TaskManager
 
-from common import world
-from common.errors import UserError
-from common.files import write_text
-from common.progress import Progress
-from common.redaction import redact
-from common.shards import open_output
+from data_common.calls.progress import Progress
+from data_common.files.atomic import write_text
+from data_common.messages.errors import UserError
+from data_common.messages.redaction import redact
+from data_common.parallel import distributed
+from data_common.rows.shards import open_output
 from model_eval.accuracy import ACCURACIES, main_metric
 from model_eval.items import digest, items_of, save_items
 from model_eval.lm_evaluation_harness import fewshot, targets
@@ -168,7 +168,7 @@ def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, fo
             **vars(settings.chat),
         )
     samples = raw.pop("samples")[name]
-    if world.is_main():
+    if distributed.is_main():
         save_raw(folder, raw, samples)
     result = task_result(raw, name) | {"cut_prompts": len(model.cut)}
     if task.OUTPUT_TYPE == "loglikelihood_rolling":
@@ -181,7 +181,7 @@ def run_task(model: LanguageModel, name: str, task: Task, settings: Settings, fo
         result["all_equal"] = count
     if result["metric"] in ACCURACIES:
         items = accuracy_items(samples, result["metric"], result["filter"])
-        if world.is_main():
+        if distributed.is_main():
             save_items(folder, items)
         result["items"] = digest(items)
     notes = told + model.notes + doubts_about_blanks(samples)

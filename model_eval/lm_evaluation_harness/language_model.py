@@ -15,10 +15,11 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import LogitsProcessorList
 
-from common import models, world
-from common.errors import UserError
-from common.model_traits import check
-from common.tokens import special_tokens
+from data_common.messages.errors import UserError
+from data_common.models import loading
+from data_common.models.tokens import special_tokens
+from data_common.models.traits import check
+from data_common.parallel import distributed
 from model_eval.lm_evaluation_harness.chat import rendered, template_of
 from model_eval.lm_evaluation_harness.generation import leave_room, refuse_no_number, settings_of_the_model
 
@@ -188,7 +189,9 @@ class LanguageModel(HFLM):
 
     def _share(self, answer: Callable, requests: list, disable_tqdm: bool) -> list:
         """Neighbours stay together: the choices of one item share a context, which is then read once."""
-        first, stop = (len(requests) * rank // world.size() for rank in (world.rank(), world.rank() + 1))
+        first, stop = (
+            len(requests) * rank // distributed.size() for rank in (distributed.rank(), distributed.rank() + 1)
+        )
         mine = requests[first:stop]
         found = self._fit(lambda: answer(mine, disable_tqdm)) if mine else []
         self.cut = set(gathered(list(self.cut)))
@@ -210,12 +213,12 @@ class LanguageModel(HFLM):
 
 def gathered(found: list) -> list:
     """The lists of all processes, one after the other."""
-    if world.size() == 1:
+    if distributed.size() == 1:
         return found
     import torch.distributed as dist
 
-    world.wait()
-    parts: list = [None] * world.size()
+    distributed.wait()
+    parts: list = [None] * distributed.size()
     dist.all_gather_object(parts, found)
     return [answer for part in parts for answer in part]
 
@@ -233,9 +236,9 @@ def load_language_model(
 ) -> LanguageModel:
     """Raises: UserError where it cannot be loaded, has too few positions, sees later tokens, or lacks the template."""
     trust = {"trust_remote_code": trust_remote_code}
-    tokenizer = models.load_tokenizer(path, **trust)
+    tokenizer = loading.load_tokenizer(path, **trust)
     template = template_of(tokenizer, apply_chat_template, path)
-    model = models.load_model(path, tokenizer, dtype=dtype, attn_implementation=attention, **trust).to(device)
+    model = loading.load_model(path, tokenizer, dtype=dtype, attn_implementation=attention, **trust).to(device)
     network = LanguageModel(model, tokenizer, batch_size, add_bos_token, max_length, template)
     if not check(model, network.max_length).mixed_lengths and network.batch_size_per_gpu > 1:
         print("note: the model reads a row otherwise beside a longer one: batch_size=1 is taken")

@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal
 import xxhash
 from msgspec import Meta
 
-from common import remote_code
-from common.config import Attention, Positive, Seed
-from common.errors import UserError
-from common.jsonl import open_source
-from common.temporary import temporary_folder
-from common.texts import first_texts
-from common.visible import visible
-from common.work_folder import WorkFolder
+from data_common.calls import remote_code
+from data_common.calls.config import Attention, Positive, Seed
+from data_common.files.temporary import temporary_folder
+from data_common.files.work_folder import WorkFolder
+from data_common.messages.errors import UserError
+from data_common.messages.visible import visible
+from data_common.rows.jsonl import open_source
+from data_common.rows.texts import first_texts
 from model_eval.evaluation import Evaluation, folder_of
 from model_eval.lm_evaluation_harness import preflight
 from model_eval.lm_evaluation_harness.chat import Chat, template_of
@@ -99,8 +99,8 @@ def evaluate(
         if not contents and not plan.others:
             preflight.settle_problems(plan.problems, on_missing_task, 0)
         settle(model, plan.needs_hub())  # before anything imports the libraries of the hub
-        from common import models
-        from common.model_settings import attention_identity
+        from data_common.models import loading
+        from data_common.models.settings import attention_identity
         from model_eval.lm_evaluation_harness import (  # seconds, which bad input need not wait for
             group_results,
             harness,
@@ -119,8 +119,8 @@ def evaluate(
             from model_eval.contamination import look_for
 
             found = look_for(loaded.tasks, contamination_data, contamination_field, limit, work)
-        picked = models.pick_device(device)
-        precision = models.pick_dtype(dtype, picked)
+        picked = loading.pick_device(device)
+        precision = loading.pick_dtype(dtype, picked)
         shape = (add_bos_token, max_length, batch_size, trust_remote_code, apply_chat_template)
         network = language_model.load_language_model(model, picked, precision, *shape, attention)
         given = {"add_bos_token": add_bos_token, "max_length": max_length, "dtype": str(precision)}
@@ -167,13 +167,13 @@ def check(model: str, keys: dict[str, Any]) -> None:
         preflight.refuse_metrics(plan, left, METRICS, keys["allow_code_execution"])
     if keys["on_missing_task"] == "error" or not plan.left():
         preflight.settle_problems(plan.problems, "error", len(plan.left()))
-    from common import models
-    from common.model_checks import check_model, only_on_hub
+    from data_common.models import loading
+    from data_common.models.checks import check_model, only_on_hub
 
-    models.pick_dtype(keys["dtype"], models.pick_device(keys["device"]))
+    loading.pick_dtype(keys["dtype"], loading.pick_device(keys["device"]))
     check_model(model, keys["max_length"], trust_remote_code=keys["trust_remote_code"])
     if keys["apply_chat_template"] is not False and not only_on_hub(model):
-        template_of(models.load_tokenizer(model, keys["trust_remote_code"]), keys["apply_chat_template"], model)
+        template_of(loading.load_tokenizer(model, keys["trust_remote_code"]), keys["apply_chat_template"], model)
 
 
 def inputs(keys: dict[str, Any]) -> dict[str, list[str]]:

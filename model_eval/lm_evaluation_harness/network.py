@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from common.network import hub_answers, hub_token
+from data_common.hub.network import hub_answers, hub_token
 
 SWITCHES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")  # read when the libraries of the hub are imported
 

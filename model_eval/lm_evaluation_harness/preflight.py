@@ -8,8 +8,8 @@ from typing import Any
 
 import xxhash
 
-from common.errors import UserError
-from common.manifest import fingerprint
+from data_common.files.manifest import fingerprint
+from data_common.messages.errors import UserError
 from model_eval.lm_evaluation_harness.groups import Found, LocalGroup, read_place
 from model_eval.lm_evaluation_harness.stock_tasks import SPECIFICATIONS, StockTask
 from model_eval.lm_evaluation_harness.task_files import LocalTask, split

@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
-from common.jsonl import Source, first_row, open_source, read_rows
-from common.shards import SUFFIXES, stem
+from data_common.messages.errors import UserError
+from data_common.rows.jsonl import Source, first_row, open_source, read_rows
+from data_common.rows.shards import SUFFIXES, stem
 from model_eval.lm_evaluation_harness.converters import SHAPES, Shape
 from model_eval.lm_evaluation_harness.task_files import Specification, read_specification, tasks_folder
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import yaml
 
-from common.errors import UserError
-from common.jsonl import first_row, first_rows, open_source, read_rows
-from common.shards import SUFFIXES
+from data_common.messages.errors import UserError
+from data_common.rows.jsonl import first_row, first_rows, open_source, read_rows
+from data_common.rows.shards import SUFFIXES
 
 SPECIFICATIONS = (".yaml", ".yml")
 HIDDEN = ("__pycache__", ".ipynb_checkpoints")

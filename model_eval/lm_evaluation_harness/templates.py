@@ -7,7 +7,7 @@ import lm_eval.utils
 from jinja2 import Environment
 from jinja2.sandbox import SandboxedEnvironment, SecurityError
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 
 PLAIN = ("builtins", "datetime", "decimal", "jinja2", "markupsafe")  # where the types are from that a template may use
 

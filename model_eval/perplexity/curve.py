@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common import world
-from common.files import save_figure
-from common.visible import visible
+from data_common.files.atomic import save_figure
+from data_common.messages.visible import visible
+from data_common.parallel import distributed
 
 
 def draw_curve(checkpoints: Mapping[str, Mapping[str, Any]], path: Path) -> None:
@@ -14,7 +14,7 @@ def draw_curve(checkpoints: Mapping[str, Mapping[str, Any]], path: Path) -> None
 
     checkpoints: folder -> {step, tasks}, in the order of the steps. Raises: UserError where `path` cannot be written.
     """
-    if not world.is_main():
+    if not distributed.is_main():
         return
     from matplotlib.figure import Figure
 

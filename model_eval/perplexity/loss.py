@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from common import world
-from common.errors import UserError
-from common.likelihood import TokenLogProbabilities, document_log_probabilities
-from common.progress import Progress
-from common.special_tokens import Special, Spelled
-from common.texts import Texts
-from common.tokens import tokenize, without_end
+from data_common.calls.progress import Progress
+from data_common.messages.errors import UserError
+from data_common.models.likelihood import TokenLogProbabilities, document_log_probabilities
+from data_common.models.special_tokens import Special, Spelled
+from data_common.models.tokens import tokenize, without_end
+from data_common.parallel import distributed
+from data_common.rows.texts import Texts
 from model_eval.bootstrap import interval, resampled_sums
 
 
@@ -26,18 +26,18 @@ class Corpus:
         self.bytes = np.fromiter((len(text.encode()) for text in texts), np.int64)  # UTF-8, (n,)
         if not self.predicted.any():
             raise UserError(f"{name} has no token to predict")
-        if (message := self.spelled.warning()) and world.is_main():
+        if (message := self.spelled.warning()) and distributed.is_main():
             print(f"warning: {name}: {message}")
 
     def nats(self, network: TokenLogProbabilities, max_length: int, batch_tokens: int) -> np.ndarray:
         """The loss of each document, (n,), summed over its tokens; the processes of a run share the documents."""
-        mine = np.arange(len(self.documents))[world.rank() :: world.size()]
+        mine = np.arange(len(self.documents))[distributed.rank() :: distributed.size()]
         documents, counts = self.documents.take(mine), self.predicted[mine]
         with Progress(desc=self.name, total=int(counts.sum()), unit="token", unit_scale=True) as progress:
             found = document_log_probabilities(network, documents, max_length, batch_tokens, progress)
         nats = np.zeros(len(self.documents))
         nats[mine] = -np.bincount(np.repeat(np.arange(len(mine)), counts), found, minlength=len(mine))
-        world.add_up([nats])
+        distributed.add_up([nats])
         return nats
 
 

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
-from common.config import Attention, Positive, Seed
-from common.errors import UserError
-from common.jsonl import BadRowPolicy, Rows, Source, open_source
-from common.shards import stem
-from common.special_tokens import Special
-from common.texts import Texts, first_texts
-from common.work_folder import WorkFolder
+from data_common.calls.config import Attention, Positive, Seed
+from data_common.files.work_folder import WorkFolder
+from data_common.messages.errors import UserError
+from data_common.models.special_tokens import Special
+from data_common.rows.jsonl import BadRowPolicy, Rows, Source, open_source
+from data_common.rows.shards import stem
+from data_common.rows.texts import Texts, first_texts
 from model_eval.evaluation import Evaluation
 
 
@@ -99,10 +99,10 @@ def check(model: str, keys: dict[str, Any]) -> None:
     for file in files:
         with open_source(file, whole=False) as source:
             check_blank(source, *first_texts(source, keys["text_field"], on_bad_row), on_bad_row)
-    from common import models  # imports torch, which help and bad rows need not wait for
-    from common.model_checks import check_model
+    from data_common.models import loading
+    from data_common.models.checks import check_model
 
-    models.pick_dtype(keys["dtype"], models.pick_device(keys["device"]))
+    loading.pick_dtype(keys["dtype"], loading.pick_device(keys["device"]))
     check_model(model, trust_remote_code=keys["trust_remote_code"])
 
 

@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from common import models, remote_code, world
-from common.likelihood import TokenLogProbabilities
-from common.manifest import fingerprint
-from common.model_settings import attention_identity
-from common.model_traits import check
-from common.special_tokens import Special, identity_of
-from common.texts import Texts
-from common.tokens import check_ids
-from common.work_folder import WorkFolder
+from data_common.calls import remote_code
+from data_common.files.manifest import fingerprint
+from data_common.files.work_folder import WorkFolder
+from data_common.models import loading
+from data_common.models.likelihood import TokenLogProbabilities
+from data_common.models.settings import attention_identity
+from data_common.models.special_tokens import Special, identity_of
+from data_common.models.tokens import check_ids
+from data_common.models.traits import check
+from data_common.parallel import distributed
+from data_common.rows.texts import Texts
 from model_eval.items import digest, items_of, save_items
 from model_eval.perplexity.loss import Corpus, statistics
 
@@ -29,18 +31,18 @@ class Steps:
         max_length: int,
         batch_tokens: int,
         device: str,
-        dtype: models.Dtype,
+        dtype: loading.Dtype,
         attention: str = "sdpa",
         special: Special = "text",
         trust_remote_code: bool = False,
     ):
         """texts: by name of the corpus. Raises: UserError where one has no token to predict."""
-        self.tokenizer, self.trusted = models.load_tokenizer(model, trust_remote_code, special), trust_remote_code
+        self.tokenizer, self.trusted = loading.load_tokenizer(model, trust_remote_code, special), trust_remote_code
         self.corpora = [Corpus(name, found, self.tokenizer, special) for name, found in texts.items()]
         self.attention, self.reading = attention, attention_identity(attention) | identity_of(special)
         self.reading |= remote_code.identity(trust_remote_code)
-        self.device = models.pick_device(device)
-        self.dtype = models.pick_dtype(dtype, self.device)
+        self.device = loading.pick_device(device)
+        self.dtype = loading.pick_dtype(dtype, self.device)
         self.max_length, self.batch_tokens = max_length, batch_tokens
 
     def results(
@@ -68,7 +70,7 @@ class Steps:
             def measure(folder: Path, corpus: Corpus = corpus) -> dict[str, Any]:
                 nats = corpus.nats(network, self.max_length, self.batch_tokens)
                 items = items_of(list(corpus.texts), nats / np.log(2), corpus.bytes)
-                if world.is_main():
+                if distributed.is_main():
                     save_items(folder, items)
                 result = statistics(nats, corpus.predicted, corpus.bytes, **drawing)
                 dropped = sum(corpus.texts.source.dropped.values()) + int(corpus.texts.blank.sum())
@@ -80,7 +82,7 @@ class Steps:
 
     def _network(self, path: str) -> TokenLogProbabilities:
         options = {"dtype": self.dtype, "attn_implementation": self.attention, "trust_remote_code": self.trusted}
-        model = models.load_model(path, self.tokenizer, **options).to(self.device)
+        model = loading.load_model(path, self.tokenizer, **options).to(self.device)
         longest = max(int(corpus.documents.lengths.max()) for corpus in self.corpora)
         check(model, min(self.max_length, longest))
         for corpus in self.corpora:

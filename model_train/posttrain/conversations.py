@@ -9,7 +9,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.tokens import special_tokens
+from data_common.models.tokens import special_tokens
 from model_train.posttrain import fields, templates
 from model_train.posttrain.quoting import ChatTokenizer
 from model_train.posttrain.templates import Conversation

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from common.json_line import ROLES, BadRow
-from common.visible import brief
+from data_common.messages.visible import brief
+from data_common.rows.json_line import ROLES, BadRow
 from model_train.posttrain.templates import Conversation, render
 
 KEY = "ignored_fields"

@@ -11,10 +11,10 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from msgspec import Meta
 
-from common.errors import UserError
-from common.json_line import BadRow
-from common.manifest import fingerprint
-from model_train.base import BaseTraining, Rate
+from data_common.files.manifest import fingerprint
+from data_common.messages.errors import UserError
+from data_common.rows.json_line import BadRow
+from model_train.training import BaseTraining, Rate
 
 VERSIONS = {
     2: "a token that begins before an answer and ends in it is learned, an answer of weight 0 is not; content that "
@@ -46,7 +46,7 @@ class Training(BaseTraining):
 
     def reading(self, source):
         """The fields of the form that the first row has."""
-        from common.jsonl import first_row
+        from data_common.rows.jsonl import first_row
         from model_train.posttrain import conversations
 
         form = self.form

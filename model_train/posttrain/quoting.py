@@ -12,9 +12,9 @@ from typing import Any
 
 from tokenizers import AddedToken
 
-from common.errors import UserError
-from common.json_line import BadRow
-from common.special_tokens import KEY, Spelled, read_as, special_names
+from data_common.messages.errors import UserError
+from data_common.models.special_tokens import KEY, Spelled, read_as, special_names
+from data_common.rows.json_line import BadRow
 
 Span = tuple[int, int]  # [begin, end), in characters
 RARE = range(0x13000, 0x13400)  # Egyptian hieroglyphs: no case, no blanks, printable

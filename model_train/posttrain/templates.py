@@ -10,8 +10,8 @@ from jinja2 import Environment
 from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from common.errors import UserError
-from common.json_line import BadRow
+from data_common.messages.errors import UserError
+from data_common.rows.json_line import BadRow
 from model_train.posttrain.quoting import ChatTokenizer, Span
 
 NO_PREFIX = (

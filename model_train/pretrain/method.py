@@ -6,9 +6,9 @@ The recipe is that of DELT (arXiv 2506.21545, appendix): AdamW, cosine to a tent
 from dataclasses import dataclass
 from typing import Literal
 
-from common.errors import UserError
-from common.json_line import Text, document_text
-from model_train.base import BaseTraining
+from data_common.messages.errors import UserError
+from data_common.rows.json_line import Text, document_text
+from model_train.training import BaseTraining
 
 DEFAULT_CONFIG = "train.yaml"
 
@@ -40,7 +40,7 @@ class Training(BaseTraining):
 
     def encoder(self, tokenizer):
         """BOS (where the tokenizer has one) + text + EOS of every row that has any text."""
-        from common.tokens import encode
+        from data_common.models.tokens import encode
 
         def documents(batch):
             texts = [document_text(values) for values in batch]

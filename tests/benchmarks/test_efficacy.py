@@ -14,9 +14,9 @@ import pytest
 from scipy import stats
 from transformers import AutoTokenizer
 
-from benchmarks.efficacy import corpus, plan, report, run, statistics, truth
+from benchmarks.efficacy import corpus, junk_detection, plan, report, run, statistics
 from benchmarks.efficacy.statistics import Run
-from common.cli import REPOSITORY, main
+from data_common.calls.cli import REPOSITORY, main
 from model_eval.contamination import grams
 
 REAL, EMBEDDED = plan.load("real"), plan.load("embedded")
@@ -134,14 +134,14 @@ def test_area_is_the_mean_height():
 def test_auc_counts_pairs():
     good, bad = np.array([3.0, 1.0, 2.0]), np.array([2.0, 0.0])
     pairs = [(one > other) + 0.5 * (one == other) for one in good for other in bad]
-    assert truth.auc(good, bad) == pytest.approx(np.mean(pairs))
+    assert junk_detection.auc(good, bad) == pytest.approx(np.mean(pairs))
 
 
 def test_a_score_that_knows_the_truth_and_one_that_inverts_it():
     qualities = np.repeat(["clean", "low", "planted"], [60, 25, 15])
     kinds = np.where(qualities == "planted", "noise", qualities)
     knowing = np.linspace(1, 0, 100)
-    right, wrong = (truth.judge(score, kinds, qualities) for score in (knowing, -knowing))
+    right, wrong = (junk_detection.judge(score, kinds, qualities) for score in (knowing, -knowing))
     assert right["auc"] == {"low": 1.0, "noise": 1.0} and wrong["auc_planted"] == 0.0
     assert right["planted"]["top 10%"] == 0.0 and right["planted"]["bottom 10%"] == 1.0
     assert wrong["planted"] == {"top 1%": 1.0, "top 5%": 1.0, "top 10%": 1.0, "bottom 10%": 0.0}
@@ -158,7 +158,7 @@ def test_factors_multiply_to_the_scores(tmp_path):
         }
         np.savez(tmp_path / f"step-{step:06}.npz", **found)
         steps.append(found)
-    scores, _ = truth.ablations(tmp_path)
+    scores, _ = junk_detection.ablations(tmp_path)
     assert np.allclose(scores["lqs"], steps[0]["dots"] / steps[1]["norms"] + steps[1]["dots"] / steps[2]["norms"])
     assert np.allclose(scores["pds"], steps[0]["dots"] + steps[1]["dots"])
     assert np.allclose(scores["without learnability"], sum(one["dots"] / one["norms"] for one in steps[:2]))
@@ -393,7 +393,7 @@ def test_scores_are_added_to_a_record_that_stays_as_it_is():
         "spearman": {"a": {"a": 0.9, "b": 0.5}, "b": {"a": 0.5, "b": 1.0}},
         "factors": {"x": 2},
     }
-    assert truth.added(recorded, found) == {
+    assert junk_detection.added(recorded, found) == {
         "rows": 9,
         "scores": {"a": {"auc": 1}, "b": {"auc": 3}},
         "costs": {"b": {"wall": 4}},
@@ -401,4 +401,4 @@ def test_scores_are_added_to_a_record_that_stays_as_it_is():
         "factors": {"x": 1},
     }
     with pytest.raises(SystemExit):
-        truth.added(recorded, found | {"rows": 8})
+        junk_detection.added(recorded, found | {"rows": 8})

@@ -4,7 +4,7 @@ import importlib
 import json
 
 from benchmarks.stages import commands, name_of, trained_tokens
-from common.cli import main
+from data_common.calls.cli import main
 
 
 def test_every_command_is_a_call_that_works(tmp_path):

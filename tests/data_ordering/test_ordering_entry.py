@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from common.cli import main, method_names
+from data_common.calls.cli import main, method_names
 from data_ordering.entry import STAGE
 from data_selection.entry import STAGE as SELECTION
 from tests.records import declare

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from common.cli import REPOSITORY, method_names
-from common.errors import UserError
-from data_ordering import gallery
+from data_common.calls.cli import REPOSITORY, method_names
+from data_common.messages.errors import UserError
+from data_ordering import plot_all
 from data_ordering.plot import MOST_POINTS, SPANS, draw, figure, thinned
 
 
@@ -51,12 +51,12 @@ def test_of_many_rows_even_stretches_are_drawn_and_the_mean_is_over_all():
 
 
 def test_the_sheet_has_a_panel_for_each_method(tmp_path):
-    panels = gallery.panels()
+    panels = plot_all.panels()
     assert list(panels) == method_names("data_ordering")
-    titles = [axes.get_title() for axes in figure(panels, gallery.COLUMNS).axes]
+    titles = [axes.get_title() for axes in figure(panels, plot_all.COLUMNS).axes]
     assert titles == list(panels)
     assert all(sorted(score) == list(range(400)) for score in panels.values())
-    assert gallery.main([str(tmp_path / "sheet.png")]) == 0
+    assert plot_all.main([str(tmp_path / "sheet.png")]) == 0
     assert is_png(tmp_path / "sheet.png") and (tmp_path / "sheet.png").stat().st_size < 150_000
 
 

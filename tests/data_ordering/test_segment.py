@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 from data_ordering.segment.method import order
 
 SCORE = np.array([4.0, 7, 1, 9, 0, 3, 8, 5, 2, 6])  # the scores are the ranks

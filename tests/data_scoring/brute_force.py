@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.tokens import TokenStore
-from data_scoring.influence.annotation import annotate
+from data_common.models.tokens import TokenStore
+from data_scoring.engines.influence.annotation import annotate
 from data_scoring.lqs.method import Scorer
 from data_scoring.pds.method import Scorer as PdsScorer
 from tests.models import VOCABULARY

@@ -11,9 +11,9 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, trainer
 from tokenizers import models as token_models
 from transformers import PreTrainedTokenizerFast
 
-from common.errors import UserError
-from common.tokens import ENCODE_BATCH, encode
-from data_scoring.influence.chunks import cut_chunks, write_chunks
+from data_common.messages.errors import UserError
+from data_common.models.tokens import ENCODE_BATCH, encode
+from data_scoring.engines.influence.chunks import cut_chunks, write_chunks
 from tests.models import byte_tokenizer
 
 STORY = "The cat sat. The dog ran! Did the bird sing? It did. 「猫。」犬が走る。 The end…\nThe cat sat. The end.\n\n😀 "

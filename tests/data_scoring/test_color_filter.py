@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from common.cli import main
+from data_common.calls.cli import main
 from data_scoring.entry import STAGE
 from tests.data_scoring.brute_force import one_loss
 from tests.models import byte_tokenizer, save_model

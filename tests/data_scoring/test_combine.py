@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from common.cli import main
-from common.manifest import fingerprint
-from common.statistics import z_scores
+from data_common.calls.cli import main
+from data_common.files.manifest import fingerprint
+from data_common.rows.statistics import z_scores
 from data_scoring.combine.method import combined, ranks
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION

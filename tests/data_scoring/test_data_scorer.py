@@ -27,13 +27,13 @@ from transformers import (
     TrainerCallback,
 )
 
-from common import models
-from common.errors import UserError
-from common.model_traits import check_positions
-from common.samples import Samples
-from common.tokens import TokenStore, encode
-from common.tokens import tokenize as tokenize_texts
-from data_scoring.influence import data_scorer, fitting
+from data_common.messages.errors import UserError
+from data_common.models import loading
+from data_common.models.samples import Samples
+from data_common.models.tokens import TokenStore, encode
+from data_common.models.tokens import tokenize as tokenize_texts
+from data_common.models.traits import check_positions
+from data_scoring.engines.influence import data_scorer, fitting
 from tests.models import byte_tokenizer, save_model
 
 CPU = torch.device("cpu")
@@ -141,7 +141,7 @@ def test_training_in_groups_of_similar_length_gives_the_same_loss_and_gradient(t
 
 
 def test_causality_is_seen_whatever_the_mode_of_the_model(tmp_path):
-    backbone = models.load_backbone(save_base(tmp_path / "gpt2", "gpt2"), byte_tokenizer()).train()  # with dropout
+    backbone = loading.load_backbone(save_base(tmp_path / "gpt2", "gpt2"), byte_tokenizer()).train()  # with dropout
     assert data_scorer.probe(backbone, 64) == (True, True, 16) and backbone.training
 
 
@@ -372,7 +372,7 @@ def test_a_scorer_that_is_none(tmp_path, monkeypatch):
         scorer.save(folder, tokenizer, {})
         damage()
         assert message in one_line(data_scorer.load, str(folder))
-    monkeypatch.setattr(models, "hub_answers", lambda: False)
+    monkeypatch.setattr(loading, "hub_answers", lambda: False)
     assert "cannot load the data scorer of some/scorer" in one_line(data_scorer.load, "some/scorer")
 
 
@@ -383,7 +383,7 @@ def test_a_scorer_of_the_hub_is_taken_from_the_cache(tmp_path, monkeypatch):
     shutil.copytree(tmp_path / "scorer", cache / "snapshots/0000000000000000000000000000000000000000")
     (cache / "refs").mkdir()
     (cache / "refs/main").write_text("0" * 40)
-    monkeypatch.setattr(models, "hub_answers", lambda: False)
+    monkeypatch.setattr(loading, "hub_answers", lambda: False)
     for function in ("hf_hub_download", "snapshot_download"):
         original = getattr(data_scorer, function)
         monkeypatch.setattr(

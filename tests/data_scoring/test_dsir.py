@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from common.cli import main
-from common.work_folder import WorkFolder
+from data_common.calls.cli import main
+from data_common.files.work_folder import WorkFolder
 from data_scoring.dsir.method import Scorer, divergence
 from data_scoring.engines.ngrams import Buckets
 from data_scoring.entry import STAGE

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from common.cli import Call
-from common.errors import UserError
-from common.manifest import read_manifest
+from data_common.calls.cli import Call
+from data_common.files.manifest import read_manifest
+from data_common.messages.errors import UserError
 from data_scoring import entry
-from data_scoring.base import BaseScorer
+from data_scoring.scorer import BaseScorer
 
 
 class Scorer(BaseScorer):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from data_scoring.influence import forecast
+from data_scoring.engines.influence import forecast
 from tests.data_scoring.brute_force import ROWS, gamma, pds_scorer, scorer, store
 from tests.models import random_model
 

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from common.cli import REPOSITORY, main
-from common.manifest import read_manifest
-from common.work_folder import WorkFolder
+from data_common.calls.cli import REPOSITORY, main
+from data_common.files.manifest import read_manifest
+from data_common.files.work_folder import WorkFolder
 from data_scoring.entry import STAGE
 from data_scoring.kenlm import method
 from data_scoring.kenlm.language_model import is_hub_id
@@ -215,8 +215,10 @@ def test_hub_ids(tmp_path, monkeypatch, capsys):
     (tmp_path / "cache" / "wikipedia").mkdir(parents=True)
     (tmp_path / "cache" / "wikipedia" / "de.arpa").write_text(ARPA)
     asked = []
-    monkeypatch.setattr("common.hub.cached_files", lambda *words: asked.append(words) or tmp_path / "cache")
-    monkeypatch.setattr("common.hub.only_on_hub", lambda *words: asked.append(words))
+    monkeypatch.setattr(
+        "data_common.hub.snapshots.cached_files", lambda *words: asked.append(words) or tmp_path / "cache"
+    )
+    monkeypatch.setattr("data_common.hub.snapshots.only_on_hub", lambda *words: asked.append(words))
     source = write(tmp_path / "in.jsonl", ["a b"])
     out = tmp_path / "out.jsonl"
     assert run(source, out, "kenlm", "model_path=some/models/wikipedia", "language=de", "tokenizer=words") == 0

@@ -7,8 +7,8 @@ import kenlm
 import numpy as np
 import pytest
 
-from common.cli import main
-from common.manifest import read_manifest
+from data_common.calls.cli import main
+from data_common.files.manifest import read_manifest
 from data_scoring.entry import STAGE
 from data_scoring.kenlm import method
 from data_scoring.kenlm.normalization import PRESETS

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from common.cli import main
-from common.tokens import TokenStore, encode
+from data_common.calls.cli import main
+from data_common.models.tokens import TokenStore, encode
 from data_scoring.entry import STAGE
 from data_scoring.lqs.method import Scorer
 from tests.data_scoring.brute_force import ROWS, brute_force, gamma, scorer, store

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.cli import main
-from common.manifest import read_manifest
+from data_common.calls.cli import main
+from data_common.files.manifest import read_manifest
 from data_scoring.entry import STAGE
 from data_scoring.min_k.method import Scorer
 from tests.data_scoring.test_perplexity_scores import with_usual

@@ -9,16 +9,16 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from common import model_settings, models
-from common.cli import main
-from common.errors import UserError
-from common.likelihood import TokenLogProbabilities, document_log_probabilities
-from common.model_settings import settle
-from common.model_traits import traits
-from common.tokens import TokenStore
+from data_common.calls.cli import main
+from data_common.messages.errors import UserError
+from data_common.models import loading, settings
+from data_common.models.likelihood import TokenLogProbabilities, document_log_probabilities
+from data_common.models.settings import settle
+from data_common.models.tokens import TokenStore
+from data_common.models.traits import traits
+from data_scoring.engines.influence.per_sample_gradients import PerSampleGradients
+from data_scoring.engines.influence.trajectory import annotate
 from data_scoring.entry import STAGE as SCORING
-from data_scoring.influence.per_sample_gradients import PerSampleGradients
-from data_scoring.influence.trajectory import annotate
 from model_eval.entry import STAGE as EVALUATION
 from tests.architectures import ARCHITECTURES, SEES_LATER, config_of, plain_model
 from tests.data_scoring.brute_force import brute_force, flat_gradient, gamma, one_loss, parameters, scorer
@@ -41,7 +41,7 @@ def two_of(name):
     """(the oracle, the model as the project makes it, relative tolerance)."""
     dtype = torch.float32 if name in ONLY_FLOAT32 else torch.float64
     oracle = plain_model(name, dtype)
-    model = models.random_model(config_of(name), 0, attn_implementation="sdpa").to(dtype).eval()
+    model = loading.random_model(config_of(name), 0, attn_implementation="sdpa").to(dtype).eval()
     model.load_state_dict(oracle.state_dict())
     settle(model)
     return oracle, model, 1e-3 if dtype == torch.float32 else 1e-5  # norms are float32 at heart
@@ -124,7 +124,7 @@ def test_stages_refuse_a_model_that_sees_later_tokens(folder, capsys, words):
 
 def test_stages_tell_that_attention_is_eager(folder, capsys):
     folder("gemma2")
-    model_settings.tell_once.cache_clear()
+    settings.tell_once.cache_clear()
     words = ["perplexity", "model=model", "metric=nll", "max_length=40", "dtype=float64"]
     assert main(SCORING, ["in.jsonl", "out.jsonl", *words]) == 0
     assert "Gemma2ForCausalLM has no attention of kind sdpa: attention=eager is taken" in capsys.readouterr().out

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from common.cli import main
+from data_common.calls.cli import main
 from data_scoring.entry import STAGE
 from tests.models import save_model
 

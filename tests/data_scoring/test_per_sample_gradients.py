@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.model_traits import Traits
-from data_scoring.influence import rule_comparison
-from data_scoring.influence.per_sample_gradients import PerSampleGradients, sample_losses
+from data_common.models.traits import Traits
+from data_scoring.engines.influence import rule_comparison
+from data_scoring.engines.influence.per_sample_gradients import PerSampleGradients, sample_losses
 from tests.data_scoring.brute_force import flat_gradient, one_loss, store
 from tests.models import CONFIGURATIONS, random_model
 

@@ -9,8 +9,8 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from common.cli import main
-from common.errors import UserError
+from data_common.calls.cli import main
+from data_common.messages.errors import UserError
 from data_scoring.engines.linear_student import Linear, fit, held_out_auc, load
 from data_scoring.entry import STAGE
 

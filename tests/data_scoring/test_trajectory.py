@@ -8,8 +8,14 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from common.errors import UserError
-from data_scoring.influence.trajectory import StoredStates, Trajectory, copy, exact_product, finite_difference_product
+from data_common.messages.errors import UserError
+from data_scoring.engines.influence.trajectory import (
+    StoredStates,
+    Trajectory,
+    copy,
+    exact_product,
+    finite_difference_product,
+)
 from tests.data_scoring.brute_force import (
     ETA,
     ROWS,

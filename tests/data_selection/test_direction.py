@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from common.cli import main
-from common.files import manifest_path
-from common.manifest import read_manifest
+from data_common.calls.cli import main
+from data_common.files.atomic import manifest_path
+from data_common.files.manifest import read_manifest
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 from data_selection.gumbel.method import gumbel_noise, select, splitmix64
 
 SCORE = np.array([-1.0, 0.0, 1.0, 2.0])

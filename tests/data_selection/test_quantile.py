@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.cli import main
-from common.errors import UserError
+from data_common.calls.cli import main
+from data_common.messages.errors import UserError
 from data_selection.entry import STAGE
 from data_selection.quantile.method import select
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 from data_selection.threshold.method import select
 
 SCORE = np.array([1.0, 2.0, 3.0, 4.0])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.cli import main
+from data_common.calls.cli import main
 from data_selection.entry import STAGE
 from data_selection.token_budget.method import select
 from tests.models import save_model
@@ -56,8 +56,8 @@ def test_counts_of_a_field_of_characters_and_of_a_tokenizer(tmp_path, capsys):
 
 
 def test_a_tokenizer_counts_as_training_does(tmp_path):
-    from common.models import load_tokenizer
-    from common.tokens import encode
+    from data_common.models.loading import load_tokenizer
+    from data_common.models.tokens import encode
 
     model = save_model(tmp_path / "model")
     texts = ["one two", "", "a much longer text than the others", "three"]

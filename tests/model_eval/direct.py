@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common.manifest import Run
-from common.work_folder import WorkFolder
+from data_common.files.manifest import Run
+from data_common.files.work_folder import WorkFolder
 from model_eval.evaluation import Evaluation
 from model_eval.lm_evaluation_harness import method as harness_method
 from model_eval.perplexity import method as perplexity_method

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.cli import main
-from common.errors import UserError
-from common.files import manifest_path
-from common.fingerprint import fingerprint
+from data_common.calls.cli import main
+from data_common.files.atomic import manifest_path
+from data_common.files.fingerprint import fingerprint
+from data_common.messages.errors import UserError
 from data_ordering.entry import STAGE as ORDERING
 from data_selection.entry import STAGE as SELECTION
 from model_eval.compare.arms import changes

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.cli import main
-from common.errors import UserError
+from data_common.calls.cli import main
+from data_common.messages.errors import UserError
 from model_eval.entry import STAGE
 from tests.model_eval.direct import evaluation, harness_method
 from tests.model_eval.test_fewshot import samples_of

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from common.errors import UserError, exit_code
+from data_common.messages.errors import UserError, exit_code
 from model_eval import report
 from model_eval.bootstrap import interval, resampled_sums
 from model_eval.compare.arms import arm_name
@@ -21,7 +21,7 @@ from model_eval.compare.results import read_results
 from model_eval.compare.table import average_cell, cells, markdown
 from model_eval.evaluation import traces
 from model_eval.items import digest, items_of, save_items
-from tests.common.test_yaml_text import FAULTS
+from tests.data_common.test_yaml_text import FAULTS
 
 N = 400
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 from model_eval.lm_evaluation_harness.harness import SAMPLES
 from tests.model_eval.direct import evaluation, harness_method
 from tests.model_eval.test_lm_evaluation_harness import items, write_task

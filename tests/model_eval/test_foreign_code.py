@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 from model_eval.lm_evaluation_harness.groups import Found, read_place
 from model_eval.lm_evaluation_harness.task_files import tasks_folder
 from tests.model_eval.direct import benchmarks as evaluate

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.cli import main
-from common.errors import UserError
+from data_common.calls.cli import main
+from data_common.messages.errors import UserError
 from model_eval.accuracy import averages
 from model_eval.compare.results import read_results
 from model_eval.entry import STAGE, average_line

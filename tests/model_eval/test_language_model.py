@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-from common import world
-from common.cli import REPOSITORY, main
-from common.errors import UserError
+from data_common.calls.cli import REPOSITORY, main
+from data_common.messages.errors import UserError
+from data_common.parallel import distributed
 from model_eval.entry import STAGE
 from model_eval.lm_evaluation_harness import language_model
 from model_eval.lm_evaluation_harness.harness import RAW, SAMPLES
@@ -124,13 +124,13 @@ def test_processes_share_requests_and_documents(tmp_path, model, monkeypatch, si
     whole = loaded(model, 4).loglikelihood(requests())
     alone = perplexity(model, data=str(tmp_path / "held.jsonl"), max_length=48)["held"]
     monkeypatch.setattr(language_model, "gathered", lambda found: found)
-    monkeypatch.setattr(world, "size", lambda: size)
-    monkeypatch.setattr(world, "wait", lambda: None)
+    monkeypatch.setattr(distributed, "size", lambda: size)
+    monkeypatch.setattr(distributed, "wait", lambda: None)
     answers, nats = [], []
-    monkeypatch.setattr(world, "add_up", lambda parts: nats.append(parts[0].copy()))
+    monkeypatch.setattr(distributed, "add_up", lambda parts: nats.append(parts[0].copy()))
     for rank in range(size):
-        monkeypatch.setattr(world, "rank", lambda rank=rank: rank)
-        monkeypatch.setattr(world, "is_main", lambda: True)
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "is_main", lambda: True)
         answers += loaded(model, 4).loglikelihood(requests())
         perplexity(model, data=str(tmp_path / "held.jsonl"), max_length=48)
     assert [value for value, _ in answers] == pytest.approx([value for value, _ in whole], rel=1e-5)

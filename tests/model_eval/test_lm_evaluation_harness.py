@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 from model_eval.accuracy import averages, main_metric
 from model_eval.lm_evaluation_harness.groups import read_place
 from model_eval.lm_evaluation_harness.harness import task_result
@@ -259,7 +259,7 @@ def test_the_hub_is_asked_only_where_needed(tmp_path, monkeypatch, capsys, local
 
 
 def test_hub_that_is_not_there(monkeypatch):
-    from common.network import hub_answers
+    from data_common.hub.network import hub_answers
 
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     hub_answers.cache_clear()

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import AutoModelForCausalLM, MistralConfig, PreTrainedTokenizerFast
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 from model_eval.items import digest, load_items, value_of
 from model_eval.perplexity import method
 from model_eval.perplexity.loss import statistics

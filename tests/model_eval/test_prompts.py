@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers import models as token_models
 from transformers import PreTrainedTokenizerFast
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 from model_eval.entry import table
 from model_eval.lm_evaluation_harness.language_model import LanguageModel
 from tests.model_eval.direct import benchmarks, perplexity

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.tiny_model import random_model
+from data_common.embedded.tiny_model import random_model
 from model_eval.lm_evaluation_harness.stock_tasks import tasks_folder
 from tests.model_eval.direct import benchmarks
 from tests.models import byte_tokenizer

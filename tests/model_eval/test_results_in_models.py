@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import xxhash
 
-from common.cli import main
-from common.files import manifest_path
-from common.fingerprint import _sampled, fingerprint, same_content
-from common.manifest import Run
+from data_common.calls.cli import main
+from data_common.files.atomic import manifest_path
+from data_common.files.fingerprint import _sampled, fingerprint, same_content
+from data_common.files.manifest import Run
 from data_scoring.entry import STAGE as SCORING
 from model_eval import entry
 from model_eval.entry import STAGE as EVALUATION

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from common.cli import REPOSITORY
-from common.errors import UserError
+from data_common.calls.cli import REPOSITORY
+from data_common.messages.errors import UserError
 from model_eval.lm_evaluation_harness.converters import SHAPES
 from model_eval.lm_evaluation_harness.preflight import plan, prepare, refuse_code, settle_problems
 from model_eval.lm_evaluation_harness.stock_tasks import (

@@ -6,7 +6,7 @@ import os
 import pytest
 from transformers import GenerationConfig
 
-from common.errors import UserError
+from data_common.messages.errors import UserError
 from tests.model_eval.direct import benchmarks
 from tests.model_eval.test_lm_evaluation_harness import items, write_task
 from tests.model_eval.test_prompts import GENERATED, Recorder, ask

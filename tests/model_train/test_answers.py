@@ -7,10 +7,10 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from common.cli import main
-from common.errors import UserError
-from common.json_line import BadRow
-from common.special_tokens import Spelled
+from data_common.calls.cli import main
+from data_common.messages.errors import UserError
+from data_common.models.special_tokens import Spelled
+from data_common.rows.json_line import BadRow
 from model_train.entry import STAGE
 from model_train.posttrain.conversations import encode, encode_all
 from model_train.posttrain.fields import conversation

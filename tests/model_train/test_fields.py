@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from common.cli import main
-from common.json_line import BadRow
+from data_common.calls.cli import main
+from data_common.rows.json_line import BadRow
 from model_train.entry import STAGE
 from model_train.posttrain.conversations import as_messages, encode_all, has_answer
 from model_train.posttrain.fields import UNREAD, conversation

@@ -10,8 +10,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, MistralConfig
 
-from common.cli import REPOSITORY, main
-from common.errors import UserError
+from data_common.calls.cli import REPOSITORY, main
+from data_common.messages.errors import UserError
 from model_train import checkpoints
 from model_train.entry import STAGE
 from model_train.output_layer import POSITIONS, TrainingHead, chunk_the_loss, chunked_loss

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from common.cli import main
-from common.errors import UserError
-from common.json_line import BadRow
+from data_common.calls.cli import main
+from data_common.messages.errors import UserError
+from data_common.rows.json_line import BadRow
 from model_train.entry import STAGE
 from model_train.posttrain.conversations import as_messages, encode
 from tests.model_train.conftest import write_rows

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import model_train.trainer as trainer
-from common.cli import main
-from common.tokens import encode
+from data_common.calls.cli import main
+from data_common.models.tokens import encode
 from model_train.entry import STAGE
 from tests.models import byte_tokenizer, each_once, save_model
 

@@ -11,26 +11,26 @@ import time
 import pytest
 import torch
 
-from common.cli import REPOSITORY, main
+from data_common.calls.cli import REPOSITORY, main
 from model_train import trainer
 from model_train.entry import STAGE
 
 CALLER = """
 import sys
-from common.errors import exit_code
-from common.launch import launch
+from data_common.messages.errors import exit_code
+from data_common.calls.launch import launch
 sys.exit(exit_code(lambda: launch("worker", sys.argv[1:])))
 """
 
 # Trains, and notes the labels of every sequence that this process sees.
 WORKER = """
 import json, sys
-from common import world
-from common.cli import main
+from data_common.parallel import distributed
+from data_common.calls.cli import main
 from model_train import trainer
 from model_train.entry import STAGE
 
-collate, notes = trainer.collate, open(f"{sys.argv[1]}/seen-{world.rank()}.jsonl", "w")
+collate, notes = trainer.collate, open(f"{sys.argv[1]}/seen-{distributed.rank()}.jsonl", "w")
 
 def noting(items, flat=False):
     notes.write(json.dumps([item["labels"].tolist() for item in items]) + "\\n")

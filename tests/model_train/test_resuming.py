@@ -11,10 +11,10 @@ import time
 import pytest
 import torch
 
-from common.cli import REPOSITORY, main
-from common.durable import UMASK
-from common.errors import UserError
-from common.manifest import Run
+from data_common.calls.cli import REPOSITORY, main
+from data_common.files.durable import UMASK
+from data_common.files.manifest import Run
+from data_common.messages.errors import UserError
 from model_train import checkpoints
 from model_train.entry import STAGE
 from model_train.resuming import working_in

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.modeling_flash_attention_utils import _is_packed_sequence, prepare_fa_kwargs_from_position_ids
 
-from common.errors import UserError
-from common.token_cache import Corpus
-from common.tokens import IGNORED, TokenStore
+from data_common.messages.errors import UserError
+from data_common.models.token_cache import Corpus
+from data_common.models.tokens import IGNORED, TokenStore
 from model_train.sequences import PackedBlocks, SeparateDocuments, WholeBatches, collate
 from model_train.trainer import check_apart
 from tests.models import CONFIGURATIONS, VOCABULARY, random_model

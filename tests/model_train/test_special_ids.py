@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from common.cli import main
+from data_common.calls.cli import main
 from model_train.architectures import load_for_training
 from model_train.entry import STAGE
 from model_train.special_ids import take_over

@@ -1,0 +1,1 @@
+"""One call of a stage: words, keys and configuration, help, launch, progress."""

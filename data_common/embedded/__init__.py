@@ -1,0 +1,1 @@
+"""The data set and the model that need no download."""

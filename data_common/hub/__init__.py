@@ -1,0 +1,1 @@
+"""The Hugging Face hub: data sets, models, and whether it can be reached."""

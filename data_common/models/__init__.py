@@ -1,0 +1,1 @@
+"""Models and tokenizers: loading, text to tokens, log-probabilities, and what a model does with its input."""

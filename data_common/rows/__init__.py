@@ -1,0 +1,1 @@
+"""Rows of JSON lines: read, looked up by column, copied byte for byte."""

@@ -1,0 +1,157 @@
+"""Columns of a source: the byte range of every usable row, and its wanted values as arrays."""
+
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from data_common.calls.progress import Progress
+from data_common.messages.errors import UserError
+from data_common.messages.visible import visible
+from data_common.parallel.processes import cores, forked_map
+from data_common.rows.json_line import Decoder, Label, Number, Text, document_text
+from data_common.rows.jsonl import BadRowPolicy, Part, Rows, Source, raw_lines, read_part
+
+
+class Column(NamedTuple):
+    """What to read of each row.
+
+    kind: "number" -> float64; "group" -> int32, the number of the row's group, groups counted by first appearance;
+        "characters" -> int64, the length of the text.
+    fields: one name, or several of a text whose parts are joined by newlines.
+    """
+
+    kind: Literal["number", "group", "characters"]
+    fields: tuple[str, ...]
+
+
+PART = 2**26  # bytes of a source that a process reads at a time
+TYPES = {"number": Number, "group": Label, "characters": Text}
+EXACT = 2**53  # the next whole number is rounded to it
+CODES = {"number": "d", "group": "i", "characters": "q"}
+
+
+def number(field: str) -> Column:
+    """The column of a numeric field."""
+    return Column("number", (field,))
+
+
+@dataclass(frozen=True)
+class Table:
+    """The usable rows of a source and the columns that were read, each an array of (rows,)."""
+
+    rows: Rows
+    columns: dict[Column, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def scan(source: Source, columns: Sequence[Column], on_bad_row: BadRowPolicy = "error") -> Table:
+    """Read every row of `source` once; a large one by several processes.
+
+    Raises: UserError `FILE:LINE: reason` at the first bad row, unless they are dropped (and counted in `source`);
+    where one field is asked for as two different things.
+    """
+    types = types_of(columns)
+    parts, workers = source.parts(PART), max(1, min(cores(), source.bytes // PART))
+    found, groups = _Found(columns), [{} for _ in columns]
+    source.blank, source.dropped, source.rounded = 0, Counter(), Counter()
+    with Progress(desc="reading", total=source.bytes, unit="B", unit_scale=True) as bar:
+        scanned = forked_map(partial(_scan_part, source, columns, types, on_bad_row), parts, workers)
+        for part, (more, labels, counted) in zip(parts, scanned, strict=True):
+            for known, new, codes in zip(groups, labels, more.values, strict=True):
+                if new:  # the part has numbered its groups by itself
+                    numbers = np.array([known.setdefault(label, len(known)) for label in new], np.int32)
+                    codes[:] = array("i", numbers[codes].tobytes())
+            found.extend(more)
+            source.blank += counted.blank
+            source.dropped += counted.dropped
+            source.rounded += counted.rounded
+            bar.update(part.end - part.begin)
+    arrays = [np.frombuffer(values, values.typecode) for values in (found.start, found.end, *found.values)]
+    warn_of_rounded(source)
+    return Table(Rows(*arrays[:2]), dict(zip(columns, arrays[2:], strict=True)))
+
+
+def warn_of_rounded(source: Source) -> None:
+    """One line for each field whose numbers lost digits when they were read."""
+    for field, count in source.rounded.items():
+        what = f"{count:,} values of {visible(field)} are whole numbers beyond 2^53 that lose their last digits"
+        print(f"warning: {what}: they are compared as floating point, equal ones by position", file=sys.stderr)
+
+
+class _Found:
+    """Growing arrays of a table."""
+
+    def __init__(self, columns: Sequence[Column]):
+        self.start, self.end = array("q"), array("q")
+        self.values = [array(CODES[column.kind]) for column in columns]
+
+    def extend(self, other: "_Found") -> None:
+        self.start.extend(other.start)
+        self.end.extend(other.end)
+        for values, more in zip(self.values, other.values, strict=True):
+            values.extend(more)
+
+
+def _scan_part(
+    source: Source, columns: Sequence[Column], types: Mapping[str, Any], on_bad_row: BadRowPolicy, part: Part
+) -> tuple[_Found, list[list], Source]:
+    """Rows of a part; for each column the labels of its groups; the counts of the part, in a source without shards."""
+    source = replace(source, blank=0, dropped=Counter(), rounded=Counter())
+    found, groups = _Found(columns), [{} for _ in columns]
+    converters = [_converter(column, known) for column, known in zip(columns, groups, strict=True)]
+    for start, end, values in read_part(source, part, types, on_bad_row):
+        found.start.frombytes(start.tobytes())
+        found.end.frombytes(end.tobytes())
+        by_field = dict(zip(types, [values] if len(types) == 1 else zip(*values, strict=True), strict=False))
+        for column, convert, numbers in zip(columns, converters, found.values, strict=True) if values else ():
+            texts = [by_field[name] for name in column.fields]
+            numbers.extend(convert(texts[0] if len(texts) == 1 else zip(*texts, strict=True)))
+    for column, numbers in zip(columns, found.values, strict=True):
+        if column.kind == "number" and (count := _rounded(source, found, column.fields[0], numbers)):
+            source.rounded[column.fields[0]] = count
+    return found, [list(known) for known in groups], replace(source, shards=[])
+
+
+def _rounded(source: Source, found: _Found, field: str, numbers: array) -> int:
+    """How many whole numbers of the field became another: beyond 2^53 not each has a floating-point number."""
+    large = np.flatnonzero(np.abs(np.frombuffer(numbers)) >= EXACT)
+    if not len(large):
+        return 0
+    rows = Rows(np.frombuffer(found.start, np.int64)[large], np.frombuffer(found.end, np.int64)[large])
+    decode = Decoder({field: int | float})
+    written = (decode(line, valid_utf8=True) for line in raw_lines(source, rows))
+    pairs = zip(written, large.tolist(), strict=True)
+    return sum(isinstance(value, int) and value != int(numbers[index]) for value, index in pairs)
+
+
+def types_of(columns: Sequence[Column]) -> dict[str, Any]:
+    """Field -> its type for a decoder. Raises: UserError where one field is asked for as two different things."""
+    types: dict[str, Any] = {}
+    for column in columns:
+        for name in column.fields:
+            if types.setdefault(name, TYPES[column.kind]) != TYPES[column.kind]:
+                raise UserError(f"{name} cannot be a {column.kind} column and another kind of column at once")
+    return types
+
+
+def _converter(column: Column, groups: dict[Any, int]) -> Callable[[Iterable], Iterable]:
+    """Decoded values -> numbers of the column's array; groups that were not known get the next number."""
+    if column.kind == "number":
+        return lambda values: values
+    if column.kind == "characters":
+        return lambda values: (len(document_text(value)) for value in values)
+
+    def code(value: Any) -> int:
+        if isinstance(value, bool):  # true is not the number 1
+            value = "true" if value else "false"
+        return groups.setdefault(value, len(groups))
+
+    return lambda values: map(code, values)

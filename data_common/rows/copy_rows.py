@@ -1,0 +1,163 @@
+"""What selection and ordering share: read columns, ask which rows in which order, copy those lines."""
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_common.calls import remote_code
+from data_common.calls.cli import Call
+from data_common.calls.config import columns_of
+from data_common.files.atomic import draft_of
+from data_common.files.manifest import Run, Versions, declared_directions
+from data_common.files.replacing import check_replaceable
+from data_common.messages.errors import UserError
+from data_common.messages.visible import visible
+from data_common.rows import jsonl
+from data_common.rows.column_cache import cached_scan
+from data_common.rows.columns import Column, Table, number, scan, types_of
+from data_common.rows.shards import check_apart
+from data_common.rows.statistics import quantiles
+from data_common.rows.write_rows import check_target, write_lines
+
+SHOWN_GROUPS = 8
+WITHOUT_EFFECT = ("cache", "overwrite_out")  # keys that change nothing in the result
+
+
+def check_keys(method: Callable, keys: Mapping[str, Any], direction: str | None = "higher") -> None:
+    """Raises UserError where the method refuses its keys: it is asked to pick or to order no rows."""
+    nothing = {"n": 0, "higher_is_better": True, "direction": direction}
+    method(*(nothing.get(name, np.empty(0)) for name in columns_of(method)), **keys)
+
+
+def row_numbers(method: Callable, columns: Sequence[Any], keys: Mapping[str, Any]) -> np.ndarray:
+    """What the method gives for its columns. Raises AssertionError unless these are whole numbers: a mask is none."""
+    index = np.asarray(method(*columns, **keys))
+    assert index.dtype.kind in "iu" or not len(index), f"the method gave {index.dtype} values, not row numbers"
+    return index.astype(np.int64)
+
+
+def copy_rows(
+    call: Call,
+    columns: Sequence[Column],
+    arrange: Callable,
+    *,
+    directed: Callable[[Mapping[str, str]], Mapping[str, str]],
+    check: Callable[[], None],
+    inputs: Mapping[str, str],
+    score_field: str,
+    on_bad_row: jsonl.BadRowPolicy,
+    rows_per_shard: int | None,
+    cache: bool,
+    overwrite_out: bool,
+    verb: str,
+    rejects: str | None = None,
+    versions: Versions | None = None,
+) -> None:
+    """Write the lines of IN that `arrange` asks for to OUT, and the manifest. A dry run looks at the first rows only.
+
+    columns: what to read of each row.
+    inputs: name -> path of what the result depends on beside IN.
+    directed: (directions that the input's manifest declares) -> those that the call goes by, and OUT has; it may raise
+        UserError.
+    arrange: (source, table, directions) -> (row numbers in their new order, facts for the manifest); it may raise
+        UserError.
+    check: raises UserError for what `arrange` would refuse whatever the rows hold.
+    score_field: its quantiles are reported, where it is among the columns.
+    overwrite_out: whether OUT may replace what no stage made, and what IN was made from.
+    verb: what happened to the rows, for the summary ("kept", "ordered").
+    rejects: a path for all other rows, in input order.
+    versions: of further methods that the rows depend on, as `Run` has them.
+    """
+    source_path, target = call.paths
+    check_apart(source_path, target)
+    if rejects is not None:
+        check_apart(source_path, rejects, "rejects")
+        if Path(rejects).resolve() == Path(source_path).resolve():
+            raise UserError(f"rejects={rejects} is IN: a second call would lose the rows that were kept")
+    with jsonl.open_source(source_path, whole=not call.dry_run) as source:
+        shards = [shard.name for shard in source.shards]
+        directions = directed(declared_directions(source_path, shards, quick=call.dry_run))
+        config = {key: value for key, value in call.config.items() if key not in WITHOUT_EFFECT}
+        run = Run(
+            call.stage,
+            call.method_name,
+            config,
+            {"data": shards, **inputs},
+            target,
+            directions,
+            defaults=call.defaults,
+            versions=call.versions | dict(versions or {}),
+            quick=call.dry_run,
+        )
+        runs = [run, *_of_rejects(run, rejects)]
+        if not call.dry_run and all(one.is_done() for one in reversed(runs)):
+            return
+        for one, name in zip(runs, ("OUT", "rejects"), strict=False):
+            check_target(str(one.output), rows_per_shard)
+            if not overwrite_out:
+                check_replaceable(one.output, source_path, shards, run.input_files(), name, call.dry_run)
+        columns = list(dict.fromkeys(columns))
+        check()
+        if call.dry_run:
+            jsonl.first_rows(source, types_of(columns), on_bad_row)
+            return
+        fingerprints = run.identity["inputs"]["data"]
+        table = cached_scan(source, columns, on_bad_row, fingerprints) if cache else scan(source, columns, on_bad_row)
+        if not len(table):
+            raise UserError(f"{source_path} holds no rows")
+        index, facts = arrange(source, table, directions)
+        facts = _counts(table, index, score_field) | facts
+        picks = [index] if rejects is None else [index, np.delete(np.arange(len(table)), index)]
+        counts = {"rows_in": len(table)} | source.counts()
+        for one, pick in reversed(list(zip(runs, picks, strict=True))):  # OUT last
+            with draft_of(one.output, folder=rows_per_shard is not None) as draft:
+                write_lines(draft, one.output.name, source, table.rows, pick, rows_per_shard)
+                source.check_unchanged(fingerprints)
+                run.check_inputs()
+                one.finish(draft, **({"rows_out": len(pick)} if one is not run else facts) | counts)
+    _summary(call, verb, facts, source, run)
+
+
+def _counts(table: Table, index: np.ndarray, score_field: str) -> dict[str, Any]:
+    counts: dict[str, Any] = {"rows_in": len(table), "rows_out": len(index)}
+    if (score := table.columns.get(number(score_field))) is not None:
+        counts |= {"score_in": quantiles(score), "score_out": quantiles(score[index])}
+    return counts
+
+
+def _of_rejects(run: Run, rejects: str | None) -> list[Run]:
+    """The record of the second output of the same run, where there is one."""
+    if rejects is None:
+        return []
+    second = copy.copy(run)
+    second.output = Path(rejects)
+    if second.output.resolve() == run.output.resolve():
+        raise UserError(f"rejects and OUT are the same file: {rejects}")
+    return [second]
+
+
+def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source, run: Run) -> None:
+    share = facts["rows_out"] / facts["rows_in"]
+    print(f"{call.method_name}: {verb} {facts['rows_out']:,} of {facts['rows_in']:,} rows ({share:.1%})")
+    if not facts["rows_out"]:
+        print("  warning: no row is kept, and a file without rows is read by no stage")
+    if band := facts.get("band"):
+        print(f"  kept: {band}")
+    if source.dropped:
+        print(f"  dropped {sum(source.dropped.values()):,} bad rows: {dict(source.dropped)}")
+    if groups := facts.get("groups"):
+        shown = [
+            f"{visible(json.dumps(one['group'], ensure_ascii=False))} {one['rows_out']:,} of {one['rows_in']:,}"
+            for one in groups[:SHOWN_GROUPS]
+        ]
+        more = ", ..." if facts["group_count"] > SHOWN_GROUPS else ""
+        print(f"  {facts['group_count']:,} groups: {', '.join(shown)}{more}")
+    for side in ("in", "out"):
+        if values := facts.get(f"score_{side}"):
+            print(f"  score {side}: min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}")
+    remote_code.summary(call.config)
+    print(f"  wrote {visible(run.output)} in {run.seconds():.1f} s")

@@ -1,0 +1,93 @@
+"""The texts of a JSONL source, checked once and then read from the file whenever they are needed."""
+
+from array import array
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from data_common.messages.errors import UserError
+from data_common.rows.json_line import Decoder, Number, Text, document_text
+from data_common.rows.jsonl import BadRowPolicy, Rows, Source, first_rows, raw_lines, read_rows
+
+
+class Texts:
+    """The non-empty texts of the usable rows, as an iterable that can be read again; never all in memory."""
+
+    def __init__(
+        self,
+        source: Source,
+        text_field: str | list[str],
+        on_bad_row: BadRowPolicy = "error",
+        absent: Iterable[str] = (),
+        numbers: Collection[str] = (),
+    ):
+        """Read and check every row.
+
+        text_field: field, or list of fields joined by newlines. absent: fields that must not be there.
+        numbers: fields in which a usable row has a number.
+        Raises: UserError at the first bad row (unless dropped), or where there is no row.
+        """
+        self.text_fields = 1 if isinstance(text_field, str) else len(text_field)
+        self.fields = text_types(text_field, absent, numbers)
+        self.source, self.on_bad_row = source, on_bad_row
+        starts, ends, blank = array("q"), array("q"), bytearray()
+        for start, end, text in self._read("reading"):
+            starts.append(start)
+            ends.append(end)
+            blank.append(not text.strip())
+        if not starts:
+            raise UserError(f"{source.path} holds no rows")
+        self.rows = Rows(np.frombuffer(starts, np.int64), np.frombuffer(ends, np.int64))
+        self.blank = np.frombuffer(blank, bool)  # rows without any text, which iteration leaves out
+
+    def __len__(self) -> int:
+        return int((~self.blank).sum())
+
+    def __iter__(self) -> Iterator[str]:
+        for _, _, text in self._read():
+            if text.strip():
+                yield text
+
+    def text(self, row: int) -> str:
+        """The text of one usable row."""
+        [line] = raw_lines(self.source, self.rows.take(np.array([row])))
+        return self._text(Decoder(self.fields)(line, valid_utf8=True))
+
+    def _read(self, progress: str | None = None) -> Iterator[tuple[int, int, str]]:
+        for start, end, values in read_rows(self.source, self.fields, self.on_bad_row, progress):
+            yield start, end, self._text(values)
+
+    def _text(self, values: Any) -> str:
+        return _joined(values, self.text_fields)
+
+
+def first_texts(
+    source: Source,
+    text_field: str | list[str],
+    on_bad_row: BadRowPolicy = "error",
+    absent: Iterable[str] = (),
+    numbers: Collection[str] = (),
+) -> tuple[Rows, np.ndarray]:
+    """Of the first rows, as `Texts` has it: (their lines, which are without any text). Raises: as `first_rows`."""
+    count = 1 if isinstance(text_field, str) else len(text_field)
+    start, end, values = first_rows(source, text_types(text_field, absent, numbers), on_bad_row)
+    return Rows(start, end), np.array([not _joined(one, count).strip() for one in values], bool)
+
+
+def text_types(
+    text_field: str | list[str], absent: Iterable[str] = (), numbers: Collection[str] = ()
+) -> dict[str, Any]:
+    """Field -> its type for a decoder, those of the text first. Raises: UserError where one is asked for twice."""
+    names = [text_field] if isinstance(text_field, str) else text_field
+    if twice := [name for name in names if names.count(name) > 1 or name in numbers]:
+        raise UserError(f"text_field: {twice[0]} is asked for twice, or as a number too")
+    kinds = ((names, Text), (numbers, Number), (absent, msgspec.UnsetType))
+    return {name: kind for some, kind in kinds for name in some}
+
+
+def _joined(values: Any, count: int) -> str:
+    """The document of the first `count` values of a row."""
+    parts = values if isinstance(values, tuple) else (values,)
+    return document_text(parts[:count])

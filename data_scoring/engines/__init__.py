@@ -1,0 +1,1 @@
+"""What several scorers share; an engine knows no method."""

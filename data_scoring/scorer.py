@@ -1,0 +1,59 @@
+"""What scoring asks of a method: the class `Scorer` of its method.py derives from this one."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from data_common.files.work_folder import WorkFolder
+from data_common.models.special_tokens import FACT, Special, warning
+
+
+class BaseScorer:
+    """A method overrides `score`, and of the rest what differs from these defaults."""
+
+    higher_is_better = True  # selection reads this from the manifest
+    shares_work = False  # whether several processes (NPROC) may run one call together
+    special: Special | None = None  # how text that spells special tokens is read, where a model's tokenizer reads it
+    stops_early = False  # whether `score` may give None, as the user asked for a part of the work only
+
+    def __init__(self):
+        self.facts: dict[str, Any] = {}  # what `score` has to tell the manifest
+        self.warnings: list[str] = []  # what the user must know before the scores are used: in summary and report
+        # Further fields of every row and which way is better; then their values, (n,) each, NaN where the score is.
+        self.extra_directions: dict[str, Literal["higher", "lower"]] = {}
+        self.extra: dict[str, np.ndarray] = {}  # filled by `score`
+        self.number_fields: list[str] = []  # fields in which every row must have a number
+
+    def tell_spelled(self, tokenized: Mapping[str, Any], rows: int) -> None:
+        """Say how many of the rows spell special tokens. tokenized: the facts of the step that counted them."""
+        found = tokenized.get(FACT, 0)
+        self.facts |= {FACT: found} if found else {}
+        self.warnings += [message] if (message := warning(found, rows, self.special)) else []
+
+    def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
+        """Raises UserError for what is wrong with files, models and devices, as far as that takes seconds.
+
+        Called before anything is read, and all that a dry run asks: nothing is downloaded, nothing written.
+        rows: how many there are about; None = not known. directions: field -> "higher" or "lower", as declared.
+        """
+
+    def inputs(self) -> dict[str, str]:
+        """Paths or hub ids, beside the corpus, that the scores depend on."""
+        return {}
+
+    def rewrite(self, texts: Iterable[tuple[str | int, str]], total: int, work: WorkFolder) -> Path | None:
+        """A JSONL file with `text` fields whose rows are scored in place of the corpus's own; None = its own rows.
+
+        texts: (id, text) of the rows, `total` of them.
+        """
+        return None
+
+    def score(self, texts: Sequence[str], work: WorkFolder) -> np.ndarray | None:
+        """One number for each text, (n,); NaN for a text that is too short to have one.
+
+        texts: can be iterated over again and again; never all in memory. work: a folder for long work, step by step.
+        None: the user asked to stop before there are scores (`stops_early`).
+        """
+        raise TypeError(f"{type(self).__name__} does not score")

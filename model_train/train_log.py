@@ -1,0 +1,160 @@
+"""Watching a run: progress bar, printed log, train_log.jsonl, curve.png, and a stop at the first loss that is NaN."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback
+
+from data_common.calls.progress import Progress
+from data_common.files.atomic import save_figure
+from data_common.messages.errors import UserError
+from data_common.parallel import distributed
+from model_train.sequences import Sequences
+
+LOG, CURVE = "train_log.jsonl", "curve.png"
+
+
+class Watch(TrainerCallback):
+    """Follows what each optimizer step learns: its tokens, the scores of its rows, its losses."""
+
+    def __init__(
+        self,
+        sequences: Sequences,
+        batch: int,
+        folder: Path,
+        scores: np.ndarray | None = None,
+        place: Callable[[int], str] = str,
+    ):
+        """batch: sequences of one step, over all processes. folder: for log and curve.
+
+        scores: (documents,), NaN where there is none; None = no scores. place: document -> `FILE:LINE` of its row.
+        """
+        self.sequences, self.batch, self.folder = sequences, batch, folder
+        self.scores, self.place = scores, place
+        self.tokens = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        """Start to count anew, after an entry of the log."""
+        self.since, self.before, self.weighted, self.weight = time.perf_counter(), self.tokens, 0.0, 0
+        self.losses: list[list[torch.Tensor]] = []  # of each step, those of its micro-batches in this process
+
+    def on_train_begin(self, args, state, control, **_: Any) -> None:
+        """Go on with the log where the checkpoint ends."""
+        entries = [entry for kept in state.log_history if (entry := entry_of(kept))]
+        self.tokens = max((entry.get("tokens", 0) for entry in entries), default=0)
+        self._reset()
+        total = self.sequences.budget
+        self.bar = Progress(desc="training", total=total, initial=self.tokens, unit="token", unit_scale=True)
+        if distributed.is_main():
+            lines = "".join(json.dumps(entry) + "\n" for entry in entries)
+            (self.folder / LOG).write_text(lines, encoding="utf-8")
+
+    def on_step_begin(self, args, state, control, **_: Any) -> None:
+        self.losses.append([])
+
+    def on_step_end(self, args, state, control, **_: Any):
+        """Every step that is saved is logged too, so that a resumed run has the same log."""
+        documents, counts = self.documents(state.global_step)
+        self.tokens += int(counts.sum())
+        self.bar.update(self.tokens - self.bar.n)
+        if self.scores is not None:
+            known = ~np.isnan(self.scores[documents])
+            self.weighted += float(self.scores[documents[known]] @ counts[known])
+            self.weight += int(counts[known].sum())
+        control.should_log |= control.should_save
+        return control
+
+    def documents(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Documents that optimizer step `step` (from 1) learns from, and how many tokens of each."""
+        numbers = range((step - 1) * self.batch, min(step * self.batch, len(self.sequences)))
+        parts = [self.sequences.documents(number) for number in numbers]
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def numbers(self) -> dict[str, float]:
+        """What the next entry of the log says beside the Trainer's own numbers."""
+        speed = (self.tokens - self.before) / (time.perf_counter() - self.since)
+        score = {"score": self.weighted / self.weight} if self.weight else {}
+        return {"tokens": self.tokens, **score, "tokens_per_second": round(speed, 1)}
+
+    def check_finite(self, logs: Mapping[str, float], step: int) -> None:
+        """Raises UserError at a loss or gradient that is no number, with the step where it began and its rows.
+
+        All processes call it with the same `logs`.
+        """
+        if np.isfinite([logs[name] for name in ("loss", "grad_norm") if name in logs]).all():
+            return
+        bad = np.array([not all(torch.isfinite(loss).all() for loss in losses) for losses in self.losses], float)
+        distributed.add_up([bad])
+        step = step - len(bad) + 1 + int(np.flatnonzero(bad)[0]) if bad.any() else step
+        rows = self.documents(step)[0]
+        raise UserError(
+            f"loss or gradient is no number at step {step}: look at its rows, {self.place(int(rows[0]))} to "
+            f"{self.place(int(rows[-1]))}, or lower learning_rate"
+        )
+
+    def on_log(self, args, state, control, logs: dict[str, float], **_: Any) -> None:
+        entry = entry_of(logs | {"step": state.global_step})
+        if entry and distributed.is_main():
+            with open(self.folder / LOG, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+            left = (self.sequences.budget - self.tokens) / max(entry.get("tokens_per_second", 0), 1e-9)
+            Progress.write(describe(entry, state.max_steps, left))
+        if "loss" in logs:
+            self.bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
+            self._reset()
+
+    def on_evaluate(self, args, state, control, **_: Any) -> None:
+        """Time that held-out data takes is not counted."""
+        if self.tokens == self.before:
+            self.since = time.perf_counter()
+
+    def on_train_end(self, args, state, control, **_: Any) -> None:
+        self.bar.close()
+        if distributed.is_main():
+            plot(self.folder / CURVE, [entry for kept in state.log_history if (entry := entry_of(kept))])
+
+
+def entry_of(logs: Mapping[str, float]) -> dict[str, float] | None:
+    """The entry of train_log.jsonl for what the Trainer logs; None for its summaries."""
+    if "eval_heldout_loss" in logs:
+        return {"step": logs["step"], "heldout_loss": logs["eval_heldout_loss"]}
+    names = ("step", "tokens", "loss", "learning_rate", "grad_norm", "score", "tokens_per_second")
+    return {name: logs[name] for name in names if name in logs} if "loss" in logs else None
+
+
+def describe(entry: Mapping[str, float], steps: int, left: float) -> str:
+    """An entry in one line. left: seconds."""
+    if "heldout_loss" in entry:
+        return f"  step {entry['step']:,} of {steps:,}: held-out loss {entry['heldout_loss']:.4f}"
+    forms = {"loss": "loss {:.4f}", "learning_rate": "lr {:.2e}", "grad_norm": "grad {:.2f}", "score": "score {:.4g}"}
+    forms |= {"tokens": "{:,} tokens", "tokens_per_second": "{:,.0f} tok/s"}
+    parts = [form.format(entry[name]) for name, form in forms.items() if name in entry]
+    return f"  step {entry['step']:,} of {steps:,}: {', '.join(parts)}, {Progress.format_interval(left)} left"
+
+
+def plot(path: Path, entries: Sequence[Mapping[str, float]]) -> None:
+    """Loss, held-out loss, score of the rows, gradient norm and learning rate against steps."""
+    from matplotlib.figure import Figure
+
+    panels = {"loss": ("loss", "heldout_loss"), "score": ("score",)}
+    panels |= {"gradient norm": ("grad_norm",), "learning rate": ("learning_rate",)}
+    panels = {title: names for title, names in panels.items() if any(names[0] in entry for entry in entries)}
+    sheet = Figure(figsize=(7, 2 * len(panels)), layout="constrained")
+    axes = sheet.subplots(len(panels), sharex=True, squeeze=False)
+    for axis, (title, names) in zip(axes[:, 0], panels.items(), strict=True):
+        for name in names:
+            points = [(entry["step"], entry[name]) for entry in entries if name in entry]
+            if points:
+                axis.plot(*zip(*points, strict=True), label=name, marker="o" if name == "heldout_loss" else None)
+        axis.set_ylabel(title)
+        axis.grid(alpha=0.3)
+    axes[-1, 0].set_xlabel("optimizer step")
+    if any("heldout_loss" in entry for entry in entries):
+        axes[0, 0].legend(["training", "held out"])
+    save_figure(path, sheet)
