@@ -24,7 +24,7 @@ from data_common.messages.terminal import detach_input, say
 from data_common.messages.visible import brief, visible
 from data_common.rows.shards import check_suffix
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 DRY_RUN, KEYS_ONLY = "--dry-run", "--dry-run=keys"
 FLAGS = ("--help", "-h", DRY_RUN, KEYS_ONLY)
 

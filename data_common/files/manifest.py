@@ -16,7 +16,7 @@ from data_common.files.fingerprint import OWN, as_once, files_of, fingerprint, s
 from data_common.messages.errors import UserError
 from data_common.messages.visible import visible
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 Versions = Mapping[str, Mapping[int, str]]  # method -> version from 2 on -> what changed in its results
 
 
