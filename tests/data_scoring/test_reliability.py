@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from scipy import stats
-from tests.data_scoring.test_steps import KEYS, write_rows
+from tests.data_scoring.test_annotate_fit_score import KEYS, write_rows
 
 from data_common.calls.cli import main
 from data_scoring.engines.influence import fitting
