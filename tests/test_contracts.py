@@ -99,8 +99,13 @@ def test_a_method_says_what_it_needs_costs_and_how_sure_its_formula_is(stage, na
     assert facts.formula in FORMULA
 
 
-def test_the_page_of_methods_is_that_of_the_methods():
+def test_the_pages_list_the_methods_as_they_are():
     assert methods_page.PAGE.read_text(encoding="utf-8") == methods_page.page(), methods_page.__doc__
+    assert methods_page.FRONT_PAGE.read_text(encoding="utf-8") == methods_page.front_page(), methods_page.__doc__
+
+
+def test_the_front_page_is_short():
+    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").split("\n")) <= 160
 
 
 @pytest.mark.parametrize(("stage", "name"), METHODS)

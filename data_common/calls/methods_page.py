@@ -1,13 +1,14 @@
-"""docs/methods.md: every method in a line, by stage and family.
+"""docs/methods.md: every method in a line, by stage and family; and the families in README.md.
 
-python -m data_common.calls.methods_page      writes the page; a test compares it with the methods
+python -m data_common.calls.methods_page      writes both; a test compares them with the methods
 """
 
 import sys
 
 from data_common.calls.stage import FORMULA, REPOSITORY, about, families
 
-PAGE = REPOSITORY / "docs" / "methods.md"
+PAGE, FRONT_PAGE = REPOSITORY / "docs" / "methods.md", REPOSITORY / "README.md"
+BEGIN, END = "<!-- families: made by python -m data_common.calls.methods_page -->\n", "<!-- end of families -->\n"
 STAGES = {
     "data_scoring": "Scoring",
     "data_selection": "Selection",
@@ -54,10 +55,21 @@ def _short(address: str) -> str:
     return f"arXiv {last}" if "arxiv.org" in address else last
 
 
+def front_page() -> str:
+    """The text of README.md with the families of today."""
+    before, _, rest = FRONT_PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    lines = ["| stage | methods by family |", "|---|---|"]
+    for stage, title in STAGES.items():
+        listed = (f"{family}: {', '.join(f'`{name}`' for name in names)}" for family, names in families(stage).items())
+        lines.append(f"| {title.lower()} | {'; '.join(listed)} |")
+    return before + BEGIN + "\n".join(lines) + "\n" + END + rest.partition(END)[2]
+
+
 def main() -> int:
-    """Write the page."""
-    PAGE.write_text(page(), encoding="utf-8")
-    print(f"wrote {PAGE}")
+    """Write both pages."""
+    for path, text in ((PAGE, page()), (FRONT_PAGE, front_page())):
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path}")
     return 0
 
 
