@@ -58,14 +58,24 @@ def check_used(chat: Conversation, tokenizer) -> None:
             what = f"the content of messages[{place}] (role {turn['role']})"
             raise BadRow(f"{what} {UNRENDERED}{_cure(turn['role'])}")
     for place, name in extras:
-        if not _is_used(chat, place, name, tokenizer):
-            raise BadRow(f"{name} of the role {chat.messages[place]['role']} {UNRENDERED}{_cure(name)}")
+        for shorter, part in _without(chat.messages[place], name):
+            if not _is_used(chat, place, shorter, tokenizer):
+                raise BadRow(f"{part} of the role {shorter['role']} {UNRENDERED}{_cure(name)}")
 
 
-def _is_used(chat: Conversation, place: int, name: str, tokenizer) -> bool:
-    """Whether the text depends on a field of a turn: in the end, or where that turn is the last one."""
-    shorter = {other: value for other, value in chat.messages[place].items() if other != name}
-    without = replace(chat, messages=[*chat.messages[:place], shorter, *chat.messages[place + 1 :]])
+def _without(turn: Mapping[str, Any], name: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """-> (a turn without a field, or without one of its items where it has several, and what that is)."""
+    value = turn[name]
+    if isinstance(value, list) and len(value) > 1:
+        for place in range(len(value)):
+            yield {**turn, name: [*value[:place], *value[place + 1 :]]}, f"{name}[{place}]"
+    else:
+        yield {other: value for other, value in turn.items() if other != name}, name
+
+
+def _is_used(chat: Conversation, place: int, shorter: Mapping[str, Any], tokenizer) -> bool:
+    """Whether the text would be another with a shorter turn: in the end, or where that turn is the last one."""
+    without = replace(chat, messages=[*chat.messages[:place], dict(shorter), *chat.messages[place + 1 :]])
     ends = (len(chat.messages), place + 1)
     return any(render(chat.upto(end), tokenizer) != render(without.upto(end), tokenizer) for end in ends)
 

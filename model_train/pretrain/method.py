@@ -41,11 +41,13 @@ class Training(BaseTraining):
     def encoder(self, tokenizer):
         """BOS (where the tokenizer has one) + text + EOS of every row that has any text."""
         from common.tokens import encode
+        from model_train.reading import Encoded
 
         def documents(batch):
             texts = [document_text(values) for values in batch]
             kept = iter(encode([text for text in texts if text.strip()], tokenizer))
-            return [[(next(kept), None)] if text.strip() else "rows_without_text" for text in texts]
+            none = Encoded([], ["rows_without_text"])
+            return [Encoded([(next(kept), None)]) if text.strip() else none for text in texts]
 
         return documents
 

@@ -114,12 +114,12 @@ def test_an_answer_of_weight_0_is_read_and_not_learned(template):
     assert not has_answer(conversation(as_messages(("q", "a")), {"weight": 0}))
 
 
-def test_weights_need_a_mark_an_answer():
+def test_weights_where_an_answer_has_several_marks():
     twice = MARKED.replace("</s>{% endg", "{% endgeneration %}{% generation %}</s>{% endg")
     turns = [QUESTION, answer("wrong", weight=0), QUESTION, answer("right")]
     assert learned_texts(twice, [QUESTION, answer("right")])[1] == "right</s>"
-    with pytest.raises(BadRow, match="one generation mark an answer"):
-        learned_texts(twice, turns)
+    text, learned = learned_texts(twice, turns)
+    assert "wrong" in text and learned == "right</s>"
 
 
 @pytest.mark.parametrize(
@@ -185,3 +185,12 @@ def test_turns_that_the_template_leaves_out_are_refused(role):
     assert learned_texts(template, turns)[1] == "a</s>a</s>"
     turns[2]["content"] = "be brief"
     assert learned_texts(template, turns, ignored=[role])[1] == "a</s>a</s>"
+
+
+def test_each_of_several_calls_is_rendered_or_refused():
+    """A template may write the first one only."""
+    calls = [call({"x": 1})[0], {"type": "function", "function": {"name": "g", "arguments": {"x": 2}}}]
+    turns = [QUESTION, {"role": "assistant", "tool_calls": calls}]
+    assert learned_texts(JSON_CALLS, turns)[1] == 'CALLf {"x": 1}CALLg {"x": 2}</s>'
+    with pytest.raises(BadRow, match=r"tool_calls\[1\] of the role assistant is not rendered"):
+        learned_texts(JSON_CALLS.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]"), turns)
