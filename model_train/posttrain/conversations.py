@@ -49,7 +49,7 @@ def encode_all(conversation: Conversation, tokenizer, separator: str, shortened:
     Raises: BadRow where the template refuses a conversation, drops a field of it, or does not tell its answers;
     Shortened where it does not render all of an answer.
     """
-    conversation = fields.with_objects(conversation, tokenizer)
+    conversation = fields.with_arguments(conversation, tokenizer)
     fields.check_used(conversation, tokenizer)
     chat = chat_tokenizer(tokenizer)
     if tokenizer.chat_template:
