@@ -13,7 +13,7 @@ from data_common.parallel import distributed
 from data_common.rows.jsonl import open_source
 from model_train import resuming
 from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
-from model_train.special_ids import take_over
+from model_train.special_ids import stop_ids, take_over
 from model_train.tokenized_corpus import row_scores
 from model_train.train_log import Watch
 from model_train.trainer import RunFolder, fit
@@ -46,6 +46,8 @@ def train(
     for change in take_over(model, tokenizer, training.tokenizer is not None):
         if distributed.is_main():
             print(f"note: {change}, as the tokenizer says")
+    if distributed.is_main() and (warning := training.warning(corpus, tokenizer, stop_ids(model))):
+        print(f"warning: {warning}")
     scores = row_scores(rows, score_field, corpus.offsets) if distributed.is_main() else None
     sequences = training.sequences(corpus, training.max_tokens, training.epochs)
     begun_anew = sequences.passes % 1

@@ -15,6 +15,7 @@ from data_common.models.special_tokens import Special
 from data_common.rows.jsonl import BadRowPolicy, Source
 
 if TYPE_CHECKING:
+    from data_common.rows.json_line import BadRow
     from model_train.tokenized_corpus import Encoded
 
 Rate = Annotated[float, Meta(ge=0)]
@@ -146,8 +147,12 @@ class BaseTraining(ABC):
         """
 
     @abstractmethod
-    def encoder(self, tokenizer) -> Callable[[Sequence[Any]], Sequence["Encoded"]]:
+    def encoder(self, tokenizer) -> Callable[[Sequence[Any]], Sequence["Encoded | BadRow"]]:
         """The function that makes tokens of the values of some rows, as `reading.read_corpus` takes it."""
+
+    def warning(self, corpus, tokenizer, stops: Sequence[int]) -> str:
+        """What is amiss with the documents, if anything, for a model that stops at these tokens."""
+        return ""
 
     @abstractmethod
     def sequences(self, corpus, max_tokens: int | None, epochs: float):

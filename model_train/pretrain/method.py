@@ -48,11 +48,13 @@ class Training(BaseTraining):
     def encoder(self, tokenizer):
         """BOS (where the tokenizer has one) + text + EOS of every row that has any text."""
         from data_common.models.tokens import encode
+        from model_train.tokenized_corpus import Encoded
 
         def documents(batch):
             texts = [document_text(values) for values in batch]
             kept = iter(encode([text for text in texts if text.strip()], tokenizer))
-            return [[(next(kept), None)] if text.strip() else "rows_without_text" for text in texts]
+            none = Encoded([], ["rows_without_text"])
+            return [Encoded([(next(kept), None)]) if text.strip() else none for text in texts]
 
         return documents
 
