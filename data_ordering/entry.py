@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from data_common.calls.cli import Call, Stage, main, versions_of
+from data_common.calls.cli import main
 from data_common.calls.config import Key, Positive, Seed, columns_of, keys_of
+from data_common.calls.stage import Call, Stage, versions_of
 from data_common.files.manifest import read_manifest
 from data_common.messages.errors import UserError
 from data_common.rows.columns import Table, number

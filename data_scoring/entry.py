@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from data_common.calls import remote_code
-from data_common.calls.cli import Call, Stage, main
+from data_common.calls.cli import main
+from data_common.calls.stage import Call, Stage
 from data_common.files.atomic import check_writable, draft_of
 from data_common.files.manifest import Run, declared_directions
 from data_common.files.replacing import check_replaceable

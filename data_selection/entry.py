@@ -4,8 +4,9 @@ import dataclasses
 import sys
 from typing import Any
 
-from data_common.calls.cli import Call, main
+from data_common.calls.cli import main
 from data_common.calls.config import Positive, keys_of
+from data_common.calls.stage import Call
 from data_common.rows.copy_rows import check_keys, copy_rows
 from data_common.rows.jsonl import BadRowPolicy
 from data_common.rows.shards import check_suffix

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data_common.calls.cli import Stage, keys_for, load_method
 from data_common.calls.config import Key, columns_of, keys_of, load_yaml
+from data_common.calls.stage import Stage, keys_for, load_method
 from data_common.rows.columns import Column, Table, number
 from data_common.rows.copy_rows import check_keys, row_numbers
 from data_common.rows.direction import higher_is_better, known_direction

@@ -5,8 +5,9 @@ import sys
 from typing import Any
 
 from data_common.calls import remote_code
-from data_common.calls.cli import Call, Stage, main
+from data_common.calls.cli import main
 from data_common.calls.config import Positive
+from data_common.calls.stage import Call, Stage
 from data_common.files.manifest import Run
 from data_common.messages.visible import visible
 from data_common.parallel import distributed

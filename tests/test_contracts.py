@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
-from data_common.calls.cli import REPOSITORY, keys_for, load_method, main, method_names
+from data_common.calls import methods_page
+from data_common.calls.cli import main
 from data_common.calls.config import METADATA, columns_of, load_yaml, resolve
+from data_common.calls.stage import FORMULA, REPOSITORY, about, keys_for, load_method, method_names
 from data_ordering.entry import STAGE as ORDERING
 from data_ordering.entry import permutation
 from data_scoring.entry import STAGE as SCORING
@@ -91,8 +93,19 @@ def test_docstring_says_what_and_whence(stage, name):
 
 
 @pytest.mark.parametrize(("stage", "name"), METHODS)
-def test_readme_lists_the_method(stage, name):
-    assert f"`{name}`" in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+def test_a_method_says_what_it_needs_costs_and_how_sure_its_formula_is(stage, name):
+    facts = about(stage.name, name)
+    assert facts.family and facts.needs and facts.cost and facts.sources
+    assert facts.formula in FORMULA
+
+
+def test_the_pages_list_the_methods_as_they_are():
+    assert methods_page.PAGE.read_text(encoding="utf-8") == methods_page.page(), methods_page.__doc__
+    assert methods_page.FRONT_PAGE.read_text(encoding="utf-8") == methods_page.front_page(), methods_page.__doc__
+
+
+def test_the_front_page_is_short():
+    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").split("\n")) <= 160
 
 
 @pytest.mark.parametrize(("stage", "name"), METHODS)

@@ -298,7 +298,7 @@ def test_a_work_folder_of_another_method(folder, tmp_path, monkeypatch, capsys):
 
 
 def test_other_names_are_of_keys_and_methods_that_exist():
-    from data_common.calls.cli import keys_for, load_method, method_names
+    from data_common.calls.stage import keys_for, load_method, method_names
 
     stages = (SCORING, SELECTION, ORDERING, TRAINING, EVALUATION)
     known = {

@@ -13,7 +13,8 @@ import pytest
 import torch
 import yaml
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_common.models import loading
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_common.calls.cli import REPOSITORY, keys_for, load_method, main
+from data_common.calls.cli import main
 from data_common.calls.config import REQUIRED
+from data_common.calls.stage import REPOSITORY, keys_for, load_method
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION

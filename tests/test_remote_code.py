@@ -16,7 +16,8 @@ import data_selection.entry
 import model_eval.entry
 import model_train.entry
 from data_common.calls import remote_code
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_scoring.engines.influence import data_scorer
 from tests.model_eval.test_lm_evaluation_harness import write_task
 from tests.models import save_model

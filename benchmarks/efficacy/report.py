@@ -2,7 +2,7 @@
 
     python -m benchmarks.efficacy.report [real|embedded]
 
-Refreshes the tables between the `<!-- table: NAME -->` marks of docs/results.md, and the figures beside it; with
+Refreshes the tables between the `<!-- table: NAME -->` marks of findings.md, and the figures in docs; with
 `embedded` it prints the tables only.
 """
 
@@ -16,7 +16,7 @@ from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Plan, load
 from benchmarks.efficacy.records import AREA, GENERAL, REST, TARGET, Measure
 from benchmarks.efficacy.statistics import CONFIDENCE, Difference, holm
 
-PAGE = REPOSITORY / "docs" / "results.md"
+PAGE, FIGURES = FOLDER / "findings.md", REPOSITORY / "docs"
 NOT_RUN = "not run yet"
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -223,7 +223,7 @@ def main() -> None:
         from benchmarks.efficacy.figures import draw
 
         PAGE.write_text(refreshed(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
-        draw(data, PAGE.parent)
+        draw(data, FIGURES)
 
 
 if __name__ == "__main__":

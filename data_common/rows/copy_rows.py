@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from data_common.calls import remote_code
-from data_common.calls.cli import Call
 from data_common.calls.config import columns_of
+from data_common.calls.stage import Call
 from data_common.files.atomic import draft_of
 from data_common.files.manifest import Run, Versions, declared_directions
 from data_common.files.replacing import check_replaceable

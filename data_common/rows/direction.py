@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Literal
 
-from data_common.calls.cli import method_names
+from data_common.calls.stage import method_names
 from data_common.messages.errors import UserError
 
 Direction = Literal["higher", "lower"]

@@ -13,6 +13,13 @@ from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
 from data_scoring.engines.likelihood.scorer import LikelihoodScorer
 
+ABOUT = {
+    "family": "likelihood of language models",
+    "needs": "two causal LMs, before and after training on the target",
+    "cost": "two forward passes",
+    "formula": "paper",
+}
+
 
 class Scorer(LikelihoodScorer):
     """nll under prior_model - nll under model (nats); higher = more is gained by having learned the target.

@@ -18,6 +18,13 @@ from data_common.rows.statistics import z_scores
 from data_common.rows.texts import Texts
 from data_scoring.scorer import BaseScorer
 
+ABOUT = {
+    "family": "several scores as one",
+    "needs": "fields with scores",
+    "cost": "reading and sorting the scores",
+    "formula": "paper",
+}
+
 Normalization = Literal["rank", "z-score"]
 VERSIONS = {2: "where no manifest told which values are better, higher ones were taken for it"}
 

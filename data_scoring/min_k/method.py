@@ -15,6 +15,13 @@ from data_common.calls.decimals import as_written
 from data_common.files.work_folder import WorkFolder
 from data_scoring.engines.likelihood.scorer import LikelihoodScorer
 
+ABOUT = {
+    "family": "likelihood of language models",
+    "needs": "a causal LM",
+    "cost": "one forward pass",
+    "formula": "paper",
+}
+
 
 class Scorer(LikelihoodScorer):
     """Mean of the k % lowest token log-probabilities (nats); higher = more likely seen in training.

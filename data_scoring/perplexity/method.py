@@ -13,6 +13,13 @@ from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
 from data_scoring.engines.likelihood.scorer import LikelihoodScorer
 
+ABOUT = {
+    "family": "likelihood of language models",
+    "needs": "a causal LM",
+    "cost": "one forward pass",
+    "formula": "exact",
+}
+
 Metric = Literal["ppl", "nll", "bpb"]
 LARGEST = np.log(np.finfo(np.float64).max)  # nats, beyond which a perplexity is no number
 

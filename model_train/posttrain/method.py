@@ -16,6 +16,13 @@ from data_common.messages.errors import UserError
 from data_common.rows.json_line import BadRow
 from model_train.training import BaseTraining, Rate
 
+ABOUT = {
+    "family": "instruction tuning",
+    "needs": "a trained model; rows of prompts and answers",
+    "cost": "a forward and a backward pass",
+    "formula": "paper",
+}
+
 VERSIONS = {
     2: "a token that begins before an answer and ends in it is learned, an answer of weight 0 is not; content that "
     "spells a special token is text, unless special_tokens_in_text=tokens"

@@ -10,6 +10,13 @@ from data_common.messages.errors import UserError
 from data_common.rows.json_line import Text, document_text
 from model_train.training import BaseTraining
 
+ABOUT = {
+    "family": "language modelling",
+    "needs": "a model, or its configuration",
+    "cost": "a forward and a backward pass",
+    "formula": "paper",
+}
+
 DEFAULT_CONFIG = "train.yaml"
 
 

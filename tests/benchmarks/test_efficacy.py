@@ -16,7 +16,8 @@ from transformers import AutoTokenizer
 
 from benchmarks.efficacy import corpus, junk_detection, plan, report, run, statistics
 from benchmarks.efficacy.statistics import Run
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from model_eval.contamination import grams
 
 REAL, EMBEDDED = plan.load("real"), plan.load("embedded")

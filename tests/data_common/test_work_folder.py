@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_common.calls.cli import REPOSITORY
+from data_common.calls.stage import REPOSITORY
 from data_common.files import work_folder
 from data_common.files.atomic import save_array
 from data_common.files.work_folder import RECORD, WorkFolder, read_record

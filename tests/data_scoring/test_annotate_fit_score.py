@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_common.models.samples import load_samples
 from data_common.models.tokens import encode
 from data_scoring.engines.influence import data_scorer

@@ -267,7 +267,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, monkeypatch, killed_
 
 
 def test_a_batch_that_processes_cannot_share_is_an_error(monkeypatch):
-    monkeypatch.setattr(fitting.world, "size", lambda: 3)
+    monkeypatch.setattr(fitting.distributed, "size", lambda: 3)
     assert fitting.shared_batch(9) == 3
     with pytest.raises(UserError, match="scorer_batch_size=8 cannot be shared out equally to 3 processes"):
         fitting.shared_batch(8)
@@ -278,11 +278,11 @@ import sys
 from pathlib import Path
 from tests.data_scoring.test_data_scorer import *
 folder = Path(sys.argv[1])
-fitting.world.wait()
+fitting.distributed.wait()
 corpus, scores = texts(60)
 scorer, tokenizer = data_scorer.new(str(folder / "base"), 64, seed=0)
 result = fit(scorer, tokenize(corpus, tokenizer), scores, folder / "shared")
-if fitting.world.is_main():
+if fitting.distributed.is_main():
     scorer.save(folder / "scorer", tokenizer, result)
 """
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from data_common.calls.cli import Call
+from data_common.calls.stage import Call
 from data_common.files.manifest import read_manifest
 from data_common.messages.errors import UserError
 from data_scoring import entry

@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_common.files.manifest import read_manifest
 from data_common.files.work_folder import WorkFolder
 from data_scoring.entry import STAGE

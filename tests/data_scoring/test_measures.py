@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from tests.data_scoring.test_steps import KEYS, write_rows
 
 from data_common.calls.cli import main
 from data_common.models.samples import Samples
 from data_scoring.engines.influence.measures import line_breaks, measures
 from data_scoring.entry import STAGE
+from tests.data_scoring.test_annotate_fit_score import KEYS, write_rows
 from tests.models import save_model
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_common.messages.errors import UserError
 from data_common.parallel import distributed
 from model_eval.entry import STAGE

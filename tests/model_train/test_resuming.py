@@ -11,7 +11,8 @@ import time
 import pytest
 import torch
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_common.files.durable import UMASK
 from data_common.files.manifest import Run
 from data_common.messages.errors import UserError
