@@ -15,7 +15,6 @@ from data_common.calls import remote_code
 from data_common.calls.config import Positive
 from data_common.calls.progress import Progress
 from data_common.files.fingerprint import fingerprint
-from data_common.messages.errors import UserError
 from data_common.models.special_tokens import Special, identity_of
 from data_common.parallel import distributed
 from data_common.vectors.static_table import StaticTable, is_static_table

@@ -63,7 +63,7 @@ class VectorStore:
 
     def add(self, hashes: np.ndarray, vectors: np.ndarray) -> None:
         """hashes: (m,). vectors: (m, width) float16. Raises: UserError where the cache cannot be written."""
-        with self._told(), lock_file(self.place / f".{self.key}.lock", BUSY, wait=True):
+        with self._told(), self._lock("", wait=True):
             folder = self._open_folder(vectors.shape[1])
             count = _count(folder)
             records = np.empty(len(hashes), RECORD)
@@ -84,15 +84,19 @@ class VectorStore:
         """
         part = xxhash.xxh3_64_hexdigest(hashes.tobytes())
         with contextlib.ExitStack() as stack:
-            with self._told():
-                self.place.mkdir(mode=0o700, parents=True, exist_ok=True)
-                try:
-                    stack.enter_context(lock_file(self.place / f".{self.key}-{part}.lock", BUSY, wait))
-                except UserError as error:
-                    if str(error) != BUSY:
-                        raise
-                    part = None
-            yield part is not None
+            mine = True
+            try:
+                with self._told():
+                    stack.enter_context(self._lock(f"-{part}", wait))
+            except UserError as error:
+                if str(error) != BUSY:
+                    raise
+                mine = False
+            yield mine
+
+    def _lock(self, part: str, wait: bool) -> contextlib.AbstractContextManager[None]:
+        self.place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return lock_file(self.place / f".{self.key}{part}.lock", BUSY, wait)
 
     def _folders(self) -> list[Path]:
         return sorted(self.place.glob(f"{self.key}-*-*"))

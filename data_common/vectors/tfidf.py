@@ -1,4 +1,4 @@
-"""Vectors of texts without any model: TF-IDF of words, reduced by a singular value decomposition (LSA).
+"""Vectors of texts without any model: TF-IDF of words, reduced by a singular value decomposition (LSA) where need be.
 
 Indexing by Latent Semantic Analysis (Deerwester et al. 1990), by scikit-learn. What a vector is depends on the corpus
 that it was fitted on, not on the order of its rows.
@@ -41,15 +41,19 @@ class Tfidf:
             counts = self.terms.fit_transform([text for _, text in kept])
         except ValueError:  # no term at all
             raise UserError("embedder=tfidf: no text of the corpus holds a word") from None
-        self.width = min(dimensions, *counts.shape)
-        self.reduction = TruncatedSVD(self.width, random_state=0)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "invalid value encountered", RuntimeWarning)  # variance of one text: 0/0
-            self.reduction.fit(counts)
+        self.reduction = None
+        self.width = counts.shape[1]
+        if self.width > dimensions:
+            self.width = min(dimensions, len(kept))
+            self.reduction = TruncatedSVD(self.width, random_state=0)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "invalid value encountered", RuntimeWarning)  # 0/0: no variance
+                self.reduction.fit(counts)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """(texts, width) float32; NaN for a text without a term that is known."""
-        vectors = self.reduction.transform(self.terms.transform(texts)).astype(np.float32)
+        counts = self.terms.transform(texts)
+        vectors = (self.reduction.transform(counts) if self.reduction else counts.toarray()).astype(np.float32)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         with np.errstate(invalid="ignore"):
             return vectors / np.where(lengths > 1e-6, lengths, np.nan)

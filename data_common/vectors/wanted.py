@@ -57,7 +57,7 @@ class Wanted:
             found = np.flatnonzero((self.hashes[rows] == records["text"]) & self.missing[rows])
             whole = np.asarray(vectors[found])
             sound = checksums(whole) == records["check"][found]
-            self.put(rows[found[sound]], whole[sound])
+            self.put(rows[found[sound]][::-1], whole[sound][::-1])  # of two of one text the first stands, always
 
     def parts(self, texts: Iterable[str], size: int) -> Iterator[tuple[np.ndarray, list[str]]]:
         """(rows, their texts), `size` at a time, of what is missing now."""
