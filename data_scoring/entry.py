@@ -252,7 +252,7 @@ def write_scores(
             out.write(line + b"\n")
 
 
-STAGE = Stage("data_scoring", ("IN.jsonl", "OUT.jsonl"), "Scorer", run, check=Call.build)
+STAGE = Stage("data_scoring", ("IN.jsonl", "OUT.jsonl"), ("Scorer",), run, check=Call.build)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

@@ -130,7 +130,7 @@ def average_line(summary_average: float, summary_average_by_item: float, average
     return line
 
 
-STAGE = Stage("model_eval", ("MODEL", "RESULT.yaml"), "evaluate", run)
+STAGE = Stage("model_eval", ("MODEL", "RESULT.yaml"), ("evaluate",), run)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

@@ -70,7 +70,7 @@ def _fact(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ')} {number}"
 
 
-STAGE = Stage("model_train", ("IN.jsonl", "MODEL_IN", "MODEL_OUT"), "Training", run, check=Call.build)
+STAGE = Stage("model_train", ("IN.jsonl", "MODEL_IN", "MODEL_OUT"), ("Training",), run, check=Call.build)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

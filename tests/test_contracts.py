@@ -11,6 +11,8 @@ from data_common.calls import methods_page
 from data_common.calls.cli import main
 from data_common.calls.config import METADATA, columns_of, load_yaml, resolve
 from data_common.calls.stage import FORMULA, REPOSITORY, about, keys_for, load_method, method_names
+from data_common.row_methods.row_method import RowMethod, whole_numbers
+from data_common.row_methods.table import ORDERING_INPUTS, SELECTION_INPUTS
 from data_ordering.entry import STAGE as ORDERING
 from data_ordering.entry import permutation
 from data_scoring.entry import STAGE as SCORING
@@ -19,6 +21,7 @@ from data_selection.selector import in_input_order
 from model_eval.entry import STAGE as EVALUATION
 from model_train.entry import STAGE as TRAINING
 
+TABLES = {SELECTION.name: SELECTION_INPUTS, ORDERING.name: ORDERING_INPUTS}
 STAGES = [SCORING, SELECTION, ORDERING, TRAINING, EVALUATION]
 METHODS = [
     pytest.param(stage, name, id=f"{stage.name}/{name}") for stage in STAGES for name in method_names(stage.name)
@@ -39,13 +42,18 @@ def values_of(stage, method, config):
     return {key: values[key] for key in method_keys}
 
 
-def apply(stage, name, score):
+def row_method(stage, name):
+    """As a call without keys has it."""
     method, config = load_method(stage, name)
-    columns = {"score": np.array(score), "raw_score": np.array(score), "n": len(score)}
-    columns |= {"higher_is_better": True, "direction": "higher"}
-    columns |= {"row_number": np.arange(len(score)), "token_count": np.arange(len(score)) + 1}
-    given = [columns.get(column, np.array(score)) for column in columns_of(method)]  # any other is a numeric field
-    return np.asarray(method(*given, **values_of(stage, method, config)), dtype=np.int64)
+    stage_keys, method_keys = keys_for(stage, method)
+    values = resolve(stage_keys | method_keys, config, {})
+    return RowMethod(method, {key: values[key] for key in method_keys}, values, TABLES[stage.name])
+
+
+def apply(stage, name, score):
+    method = row_method(stage, name)
+    result, _ = method.call({name: one.example(np.array(score)) for name, one in method.inputs.items()})
+    return whole_numbers(result)
 
 
 @pytest.mark.parametrize(("stage", "name"), METHODS)

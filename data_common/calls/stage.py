@@ -25,7 +25,7 @@ class Stage:
 
     name: str  # its folder
     paths: tuple[str, ...]  # names of the leading words, e.g. ("IN.jsonl", "OUT.jsonl")
-    contract: str  # what a method.py must define: "select", "order", "Scorer", "train", "evaluate"
+    contracts: tuple[str, ...]  # a method.py defines one of these, e.g. ("select", "copies") or ("Scorer",)
     run: Callable[..., None]  # run(call, *, stage keys); of a dry run (`Call`) it does nothing but raise UserError
     keys: Callable[[Callable, Mapping[str, Any]], dict[str, Key]] | None = None  # keys(method, what the call sets)
     check: Callable[["Call"], Any] = lambda call: None  # raises UserError for keys that do not go together
@@ -77,7 +77,8 @@ def load_method(stage: Stage, name: str) -> tuple[Callable, Path | None]:
     configs = REPOSITORY / stage.name / "config"
     names = (getattr(module, "DEFAULT_CONFIG", None), f"{name}.yaml", f"{name.replace('_', '-')}.yaml")
     existing = [configs / file for file in names if file and (configs / file).exists()]
-    return getattr(module, stage.contract), existing[0] if existing else None
+    method = next(getattr(module, contract) for contract in stage.contracts if hasattr(module, contract))
+    return method, existing[0] if existing else None
 
 
 def versions_of(name: str, method: Callable) -> dict[str, dict[int, str]]:

@@ -13,7 +13,7 @@ from data_common.files.manifest import declared_directions
 from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
 from data_common.rows.columns import number, scan
-from data_common.rows.direction import known_direction
+from data_common.rows.direction import lower_fields
 from data_common.rows.statistics import z_scores
 from data_common.rows.texts import Texts
 from data_scoring.scorer import BaseScorer
@@ -60,7 +60,7 @@ class Scorer(BaseScorer):
 
     def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
         """Raises UserError where a direction is not known."""
-        self._lower(directions)
+        lower_fields(self.number_fields, self.lower, directions, "lower_is_better")
 
     def score(self, texts: Texts, work: WorkFolder) -> np.ndarray:
         """The combination for every row with text, (n,). Raises: UserError where a direction is not known."""
@@ -68,22 +68,10 @@ class Scorer(BaseScorer):
         directions = declared_directions(source.path, [shard.name for shard in source.shards])
         table = scan(source, [number(field) for field in self.number_fields], texts.on_bad_row)
         rows = np.searchsorted(table.rows.start, texts.rows.start[~texts.blank])
-        lower = self._lower(directions)
+        lower = lower_fields(self.number_fields, self.lower, directions, "lower_is_better")
         columns = {field: table.columns[number(field)][rows] for field in self.number_fields}
         scores = {field: -column if field in lower else column for field, column in columns.items()}
         return combined(scores, self.weights, self.normalize)
-
-    def _lower(self, directions: Mapping[str, str]) -> list[str]:
-        """The fields whose lower values are better. Raises: UserError that names all of which nothing tells."""
-        said = {field: "lower" for field in self.lower or ()}
-        known = {field: known_direction(field, said.get(field, "auto"), directions) for field in self.number_fields}
-        unknown = ",".join(field for field, direction in known.items() if direction is None)
-        if unknown and self.lower is None:
-            raise UserError(
-                f"are higher or lower values better in {unknown}? No manifest beside the input tells: name all of them "
-                f"whose lower values are better by lower_is_better, as in lower_is_better=[{unknown}]; [] where none is"
-            )
-        return [field for field, direction in known.items() if direction == "lower"]
 
 
 def combined(scores: Mapping[str, np.ndarray], weights: Sequence[float], normalize: Normalization) -> np.ndarray:

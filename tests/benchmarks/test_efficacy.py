@@ -311,41 +311,6 @@ def test_a_finished_cell_asks_for_nothing(embedded, tmp_path):
     assert [job.name for job in study.jobs([cell])] == ["lqs50-0"]
 
 
-def job(name, needs=(), done=False, do=lambda: None):
-    return run.Job(name, needs, do, lambda: done)
-
-
-def test_jobs_wait_for_what_they_need_and_finished_ones_are_not_repeated():
-    order = []
-    jobs = [
-        job("last", ["second"], do=lambda: order.append("last")),
-        job("second", ["first", "old"], do=lambda: order.append("second")),
-        job("first", do=lambda: order.append("first")),
-        job("old", done=True, do=lambda: order.append("old")),
-    ]
-    assert run.work(jobs, 2, 1e9) == []
-    assert order == ["first", "second", "last"]
-
-
-def test_a_failure_stops_what_needs_it_and_nothing_else():
-    done = []
-
-    def fail():
-        raise RuntimeError("broken")
-
-    jobs = [
-        job("bad", do=fail),
-        job("after", ["bad"], do=lambda: done.append("after")),
-        job("other", do=lambda: done.append(1)),
-    ]
-    assert run.work(jobs, 1, 1e9) == ["bad"]
-    assert done == [1]
-
-
-def test_nothing_starts_after_the_budget():
-    assert run.work([job("one", do=lambda: pytest.fail("started"))], 1, -1) == []
-
-
 def test_a_record_of_another_plan_is_refused(embedded, tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
