@@ -111,7 +111,9 @@ class Training(BaseTraining):
     def warning(self, corpus, tokenizer, stops):
         """Where no answer ends with a token that the model stops at."""
         some = corpus.take(slice(TRIED))
-        answers = [ids[corpus.learned[start : start + len(ids)]] for start, ids in zip(some.starts, some, strict=True)]
+        answers = [
+            ids[corpus.loss_mask[start : start + len(ids)]] for start, ids in zip(some.starts, some, strict=True)
+        ]
         if not stops or any(np.isin(answer, stops).any() for answer in answers):
             return ""
         said = f"no answer ends with EOS ({_named(stops, tokenizer)}): the model will not stop by itself"
