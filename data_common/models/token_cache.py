@@ -1,7 +1,7 @@
 """Token stores on disk: a corpus is encoded once for a tokenizer, in parallel, and mapped by every run after that.
 
 An entry is a folder with `tokens.bin` (ids of all documents one after the other), `learned.bin` (one byte a token, only
-where some tokens are not to be predicted), `index.bin` (three int64 a document: first token, number of tokens, offset of
+where some tokens are not predicted), `index.bin` (three int64 a document: first token, number of tokens, offset of
 its row in the source), `facts.json`, and `files.json`, which says what these files hold. It is found by all that the
 tokens depend on.
 """
