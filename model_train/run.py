@@ -31,7 +31,7 @@ def train(
 ) -> dict[str, Any]:
     """Train the model `model_in` on `rows` and save it in the folder `work`. -> facts for the manifest.
 
-    checkpoint: what is gone on from. run: the call, whose identity goes into the checkpoints.
+    checkpoint: to resume from. run: the call, whose identity goes into the checkpoints.
     Raises: UserError for bad rows, a model that does not load or does not fit, and whatever stops the training.
     """
     special = as_meant(training.special_tokens_in_text, [shard.name for shard in rows.source.shards])

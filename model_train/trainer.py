@@ -33,7 +33,7 @@ class RunFolder(NamedTuple):
     folder: Path  # for checkpoints, log and, at last, the model
     name: str  # in a tracker
     identity: Mapping[str, Any]  # kept in its checkpoints
-    checkpoint: Path | None  # that is gone on from
+    checkpoint: Path | None  # to resume from
 
 
 class WatchedTrainer(Trainer):
