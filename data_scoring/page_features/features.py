@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import regex
 
-from data_scoring.engines.ngrams import WORD
 from data_scoring.page_features.repetition import Words, duplicates, ngram_characters
 
+# Words hold together across an apostrophe, point or comma (don't, 3.5, U.S); runs of marks are tokens of their own.
+TOKEN = regex.compile(r"\w++(?:['’.,]\w++)*+|[^\w\s]++")  # noqa: RUF001
 # Punctuation of ASCII and of CCNet's table; sentence marks and control characters of Unicode come on top.
 MARKS = frozenset(string.punctuation + "«´»–—’“”„…∶━►、。〈〉《》「」【】！％（），．：；？～")  # noqa: RUF001
 UNSPACED = regex.compile(
@@ -48,7 +49,7 @@ def page_features(pages: Sequence[str], stop_words: Sequence[str]) -> Features:
     vocabulary, numbers, counts, others = Vocabulary(), [], [], []
     for page in pages:
         text = with_plain_lines(page)
-        found = WORD.findall(text)
+        found = TOKEN.findall(text)
         numbers.append(np.fromiter(map(vocabulary.__getitem__, found), np.int64, len(found)))
         counts.append(len(found))
         others.append(_line_features(text) | _c4_features(text))

@@ -43,8 +43,8 @@ class Repeated(NamedTuple):
 def ngram_characters(words: Words) -> dict[str, np.ndarray]:
     """How many characters of each page are repeated, (pages,) for each size of n-gram.
 
-    `top_Ngram`: the most frequent one in all its places, with the blanks in it. `duplicate_Ngrams`: those that were there
-    before and overlap none that is counted already, without blanks.
+    `top_Ngram`: the most frequent one in all its places, with the blanks in it. `duplicate_Ngrams`: those that were
+    there before and overlap none that is counted already, without blanks.
     """
     pages = np.repeat(np.arange(len(words.counts)), words.counts)
     start = np.cumsum(words.counts) - words.counts
