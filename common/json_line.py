@@ -236,7 +236,7 @@ def add_fields(line: bytes, fields: Mapping[str, Scalar]) -> bytes:
     A whole number is written with all its digits, of whatever size; NaN, which JSON lacks, as null.
     """
     body = line.rstrip()[:-1]
-    comma = b"" if body.rstrip().endswith(b"{") else b", "
+    comma = b"" if not fields or body.rstrip().endswith(b"{") else b", "
     members = b", ".join(b"%s: %s" % (_string(name), _spelled(value)) for name, value in fields.items())
     return body + comma + members + b"}"
 

@@ -4,7 +4,6 @@ Gopher (arXiv 2112.11446), C4 (arXiv 1910.10683), FineWeb (arXiv 2406.17557). Fo
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from common.mistakes import did_you_mean
 from common.parallel import cores
 from common.work_folder import WorkFolder
 from data_scoring.base import BaseScorer
-from data_scoring.page_features.rules import SETS, chosen_rules, direction_of
+from data_scoring.page_features.rules import SETS, by_set, chosen_rules, direction_of
 
 SHARES = (  # floats, in the order in which they are written
     *("mean_word_length", "alphabetic_words", "stop_word_share", "hashes_per_word", "ellipses_per_word"),
@@ -58,14 +57,18 @@ class Scorer(BaseScorer):
         workers: Annotated[int, Meta(ge=0, le=1024)] = 0,
     ):
         super().__init__()
-        self.sets, self.stop_words, self.workers = chosen_rules(rules, limits), stop_words, workers or cores()
-        if not self.sets:
-            raise UserError(f"rules: name one at least, or one of the sets {', '.join(SETS)}")
+        self.rules, self.stop_words, self.workers = chosen_rules(rules, limits), stop_words, workers or cores()
+        wanted, named = self.rules.get("gopher_stop_words"), len(set(stop_words))
+        if wanted and wanted.limit > named:
+            cure = "name more, or leave the rule out by limits={gopher_stop_words: null}"
+            raise UserError(
+                f"stop_words: gopher_stop_words asks for {wanted.limit:g}, of {named} that are named: {cure}"
+            )
         self.features, self.prefix = list(FEATURES) if features is None else features, prefix
         for name in self.features:
             if name not in FEATURES:
                 raise UserError(f"features: there is no feature '{name}'{did_you_mean(name, FEATURES)}")
-        fields = {"reason": None} | dict.fromkeys(map(broken_field, self.sets), "lower")
+        fields = {"reason": None} | dict.fromkeys(map(broken_field, by_set(self.rules)), "lower")
         fields |= {name: direction_of(name) for name in self.features}
         self.extra_directions = {prefix + name: better for name, better in fields.items()}
 
@@ -89,21 +92,16 @@ class Scorer(BaseScorer):
 
     def _judge(self, features: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The number of broken rules, (pages,), and the fields of every page."""
-        broken = {
-            owner: np.array([rule.broken(features[rule.feature]) for rule in rules.values()])
-            for owner, rules in self.sets.items()
-        }
-        every = np.concatenate([np.zeros((0, len(features["words"])), bool), *broken.values()])
-        names = np.array([*chain.from_iterable(self.sets.values()), PASSES], object)
-        reason = names[np.where(every.any(0), every.argmax(0), len(every))]
-        fields = {"reason": reason} | {broken_field(owner): one.sum(0) for owner, one in broken.items()}
+        broken = np.array([rule.broken(features[rule.feature]) for rule in self.rules.values()])
+        names = np.array([*self.rules, PASSES], object)
+        fields = {"reason": names[np.where(broken.any(0), broken.argmax(0), len(broken))]}
+        fields |= {broken_field(owner): broken[places].sum(0) for owner, places in by_set(self.rules).items()}
         fields |= {name: features[name] for name in self.features}
-        return every.sum(0), {self.prefix + name: values for name, values in fields.items()}
+        return broken.sum(0), {self.prefix + name: values for name, values in fields.items()}
 
     def _tell(self, features: Mapping[str, np.ndarray]) -> None:
         """How many pages break each rule, and how many are in scripts that the rules are not made for."""
-        rules = chain.from_iterable(rules.items() for rules in self.sets.values())
-        counts = {name: int(rule.broken(features[rule.feature]).sum()) for name, rule in rules}
+        counts = {name: int(rule.broken(features[rule.feature]).sum()) for name, rule in self.rules.items()}
         self.facts |= {"rows_that_break": counts}
         listed = [f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda one: -one[1]) if count]
         print(f"rows that break each rule, whatever else they break: {', '.join(listed) or 'none'}")

@@ -4,7 +4,8 @@ Gopher (arXiv 2112.11446, appendix A1.1 and table A1), C4 (arXiv 1910.10683, sec
 section 3.6).
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -69,29 +70,35 @@ BOOLEANS = ("c4_lorem_ipsum", "c4_curly_bracket")
 ALL = {name: rule for rules in SETS.values() for name, rule in rules.items()}
 
 
-def chosen_rules(names: Sequence[str], limits: Mapping[str, float | None]) -> dict[str, dict[str, Rule]]:
-    """Set -> its rules that are named, by themselves or by their set, in the order of the names.
+def chosen_rules(names: Sequence[str], limits: Mapping[str, float | None]) -> dict[str, Rule]:
+    """Name -> rule, for rules and sets of rules that are named, in the order of the names.
 
     limits: rule -> a limit of the user's; None leaves the rule out. Raises: UserError for what is not known.
     """
-    chosen: dict[str, dict[str, Rule]] = {}
+    chosen: dict[str, Rule] = {}
     for name in names:
         if name not in SETS and name not in ALL:
             raise UserError(f"rules: there is no rule or set '{name}'{did_you_mean(name, [*SETS, *ALL])}")
-        for owner, rules in SETS.items():
-            chosen.setdefault(owner, {}).update({one: rules[one] for one in rules if name in (one, owner)})
-    known = {name for rules in chosen.values() for name in rules}
+        chosen |= SETS[name] if name in SETS else {name: ALL[name]}
     for name, limit in limits.items():
-        if name not in known:
-            raise UserError(f"limits: '{name}' is none of the rules in use{did_you_mean(name, sorted(known))}")
-        if limit is not None and not np.isfinite(limit):
+        if name not in chosen:
+            raise UserError(f"limits: '{name}' is none of the rules in use{did_you_mean(name, list(chosen))}")
+        if limit is not None and not math.isfinite(limit):
             raise UserError(f"limits: {name} is {limit}; give a number, or null, which leaves the rule out")
-    return {owner: limited for owner, rules in chosen.items() if (limited := _with_limits(rules, limits))}
+        chosen[name] = chosen[name]._replace(limit=limit)
+    chosen = {name: rule for name, rule in chosen.items() if rule.limit is not None}
+    if not chosen:
+        raise UserError(f"rules: name one at least, or one of the sets {', '.join(SETS)}")
+    return chosen
 
 
-def _with_limits(rules: Mapping[str, Rule], limits: Mapping[str, float | None]) -> dict[str, Rule]:
-    given = {name: limits.get(name, rule.limit) for name, rule in rules.items()}
-    return {name: rules[name]._replace(limit=limit) for name, limit in given.items() if limit is not None}
+def by_set(names: Iterable[str]) -> dict[str, list[int]]:
+    """Set -> the places in `names` of its rules, for sets of which there are some, in the order of the names."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        owner = next(owner for owner, rules in SETS.items() if name in rules)
+        places.setdefault(owner, []).append(place)
+    return places
 
 
 def direction_of(feature: str) -> Literal["higher", "lower"] | None:
