@@ -166,6 +166,8 @@ def type_text(annotation: Any) -> str:
     if typing.get_origin(annotation) is list:
         inner = type_text(typing.get_args(annotation)[0])
         return f"list [a,b] of {f'({inner})' if '|' in inner else inner}"
+    if typing.get_origin(annotation) is dict:
+        return f"mapping {{name: value}} to {type_text(typing.get_args(annotation)[1])}"
     return getattr(annotation, "__name__", str(annotation))
 
 
