@@ -59,6 +59,7 @@ def run(
     scorer = call.build()
     source_path, target = call.paths
     check_apart(source_path, target)
+    scorer.declare()
     directions = written_fields(scorer, score_field, text_field)
     absent = () if overwrite else directions
     with contextlib.ExitStack() as stack:

@@ -9,7 +9,8 @@ from data_common.models.special_tokens import as_meant
 from data_common.row_methods.row_input import Reading, RowInput
 from data_common.rows.columns import Column
 from data_common.rows.texts import RowTexts
-from data_common.vectors.embedding import Embedder, EmbeddingSpace
+from data_common.vectors.embedding import EmbeddingSpace
+from data_common.vectors.settings import Embedder
 
 
 class Embedding(RowInput):
