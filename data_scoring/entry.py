@@ -53,7 +53,7 @@ def run(
         on_short: a row with no text to score stops the run, gets the worst score of the corpus, or is dropped
         on_bad_row: a broken row or one without text field stops the run, or is dropped and counted
         overwrite: true replaces the value where score_field is there already; else that is an error
-        work_dir: folder of the report, and of what long work can be gone on from; null = OUT.work
+        work_dir: folder of the report, and of what long work can be resumed from; null = OUT.work
         overwrite_out: true lets OUT replace a file that none of these stages made, or that IN was made from
     """
     scorer = call.build()

@@ -31,7 +31,7 @@ def run(
         score_field: field whose mean over the rows of a step is shown, where the file has it; null = none
         max_rows: train on the first rows only; null = all
         on_bad_row: a broken row or one without the fields that are read stops the run, or is dropped and counted
-        resume: auto goes on from the last checkpoint of an interrupted run of the same call; never starts anew, and
+        resume: auto goes on from the last checkpoint of an interrupted run of the same call; never starts over, and
             replaces the model of another call; else the path of a checkpoint
     """
     training = call.build()

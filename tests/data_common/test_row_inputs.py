@@ -101,7 +101,7 @@ def test_each_of_several_scores_is_turned_by_its_own_direction(tmp_path):
         ),
         ({"score_fields": ["b", "b"]}, "score_fields: name each field once"),
         ({"score_fields": []}, "score_fields: name each field once"),
-        ({"score_fields": ["b"], "lower_is_better": ["a"]}, "lower_is_better: a is none of score_fields"),
+        ({"score_fields": ["b"], "lower_is_better": ["a"]}, "lower_is_better: a is not one of score_fields"),
     ],
 )
 def test_scores_of_unknown_direction(tmp_path, keys, message):
