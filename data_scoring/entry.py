@@ -68,6 +68,7 @@ def run(
     scorer = call.build()
     source_path, target = call.paths
     check_apart(source_path, target)
+    scorer.declare()
     better = written_fields(scorer, score_field, text_field)
     absent = () if overwrite else better
     with contextlib.ExitStack() as stack:

@@ -36,6 +36,9 @@ class BaseScorer:
         self.facts |= {FACT: found} if found else {}
         self.warnings += [message] if (message := warning(found, rows, self.special)) else []
 
+    def declare(self) -> None:
+        """Fill `extra_directions`, where the fields follow from a file. Raises UserError for what is wrong with it."""
+
     def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
         """Raises UserError for what is wrong with files, models and devices, as far as that takes seconds.
 

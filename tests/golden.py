@@ -45,6 +45,7 @@ KEYS = {  # what a method's own YAML does not say, or says for larger data
     "min-k": LIKELIHOOD,
     "pds": INFLUENCE,
     "perplexity": LIKELIHOOD,
+    "rds-plus": ["target_data=target.jsonl", "embedder=model", "embedding_max_length=64", "device=cpu"],
     "threshold": ["threshold=0.2"],
     "token-budget": ["tokens=150"],
     "top-k": ["k=9"],

@@ -6,7 +6,6 @@ A text is BOS or CLS, where the tokenizer has one, its tokens, and SEP, where th
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,8 +16,8 @@ from data_common.models.hidden_states import hidden_states, probe, to_batch
 from data_common.models.special_tokens import Special
 from data_common.models.tokens import TokenStore, check_ids, special_tokens, token_budget_batches
 from data_common.models.traits import check_positions, traits
+from data_common.vectors.settings import Pooling
 
-Pooling = Literal["mean", "position-weighted", "last", "cls"]
 BATCH_TOKENS, CPU_BATCH_TOKENS = 16384, 1024  # of one forward pass; a CPU is fastest with little padding
 BATCHES = 64  # about as many are sorted by length at a time
 

@@ -17,8 +17,9 @@ from transformers import AutoModel
 from data_common.calls.stage import REPOSITORY
 from data_common.messages.errors import UserError
 from data_common.vectors import embedding, store
-from data_common.vectors.embedding import Embedder, EmbeddingSpace, vectors
+from data_common.vectors.embedding import EmbeddingSpace, vectors
 from data_common.vectors.language_model import pooling_weights
+from data_common.vectors.settings import Embedder
 from data_common.vectors.store import VectorStore, text_hashes
 from tests.models import byte_tokenizer, encoder_tokenizer, save_encoder, save_model
 
@@ -335,7 +336,8 @@ def test_a_full_folder_is_followed_by_another_and_the_oldest_goes(cache, monkeyp
 PROGRAM = """
 import json, os, signal, sys
 from data_common.vectors import store
-from data_common.vectors.embedding import Embedder, EmbeddingSpace
+from data_common.vectors.embedding import EmbeddingSpace
+from data_common.vectors.settings import Embedder
 model, count, kill = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 calls, flush = [], store.flush
 def flush_or_die(path):
