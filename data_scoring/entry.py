@@ -69,7 +69,7 @@ def run(
         carried = declared_directions(source_path, shards, quick=call.dry_run)
         inputs = {"data": shards} | scorer.inputs()
         config = {key: value for key, value in call.config.items() if key not in WITHOUT_EFFECT}
-        history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run}
+        history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run, "paths": call.paths}
         stage_run = Run(call.stage, call.method_name, config, inputs, target, carried | directions, **history)
         if not call.dry_run and stage_run.is_done():
             return

@@ -43,7 +43,7 @@ def run(
         raise UserError(f"the folder {model} holds no model (no config.json)")
     method = sys.modules[call.method.__module__]
     inputs = {"model": model} | method.inputs(call.method_keys)
-    history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run}
+    history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run, "paths": call.paths}
     stage_run = Run(call.stage, call.method_name, call.config, inputs, result, **history)
     if not call.dry_run and stage_run.is_done():
         return

@@ -17,6 +17,13 @@ from data_common.messages.errors import UserError
 from data_common.messages.visible import brief
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+STAGES = {  # folder -> title
+    "data_scoring": "Scoring",
+    "data_selection": "Selection",
+    "data_ordering": "Ordering",
+    "model_train": "Training",
+    "model_eval": "Evaluation",
+}
 
 
 @dataclass(frozen=True)
