@@ -21,13 +21,14 @@ from typing import Any, NoReturn
 
 from data_common.files.atomic import clear_partials, draft_of
 from data_common.files.durable import lock_file
+from data_common.messages.commands import UTILS
 from data_common.messages.errors import UserError, exit_code
 from data_common.messages.terminal import detach_input, say
 from data_common.messages.visible import visible
 
 BUILT_IN = {"python-stdlib": "dataset", "tiny": "model"}  # id -> its content
 LOCAL = "and a model that is here needs no download: name its folder in the call that reads it"
-USAGE = "utils.py --content dataset|model|repo --id ID --save-dir PATH, or utils.py --replay OUT.manifest.json"
+USAGE = f"{UTILS} --content dataset|model|repo --id ID --save-dir PATH, or {UTILS} --replay OUT.manifest.json"
 VERSIONS = {2: "values of .json are as the file spells them; digits of .csv too, and types hold for a whole column"}
 OPTIONS = {
     "python-stdlib": (),

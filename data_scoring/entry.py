@@ -253,6 +253,7 @@ def write_scores(
 
 
 STAGE = Stage("data_scoring", ("IN.jsonl", "OUT.jsonl"), "Scorer", run, check=Call.build)
+command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":
-    sys.exit(main(STAGE))
+    sys.exit(command())

@@ -6,6 +6,7 @@ wrong with files, model and device, as far as that takes seconds: nothing is dow
 """
 
 import contextlib
+import functools
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -131,6 +132,7 @@ def average_line(summary_average: float, summary_average_by_item: float, average
 
 
 STAGE = Stage("model_eval", ("MODEL", "RESULT.yaml"), "evaluate", run)
+command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":
-    sys.exit(main(STAGE))
+    sys.exit(command())

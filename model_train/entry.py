@@ -1,6 +1,7 @@
 """Training: from rows in file order and a model to a trained model, a folder that appears when it is complete."""
 
 import contextlib
+import functools
 import sys
 from typing import Any
 
@@ -72,6 +73,7 @@ def _fact(name: str, value: Any) -> str:
 
 
 STAGE = Stage("model_train", ("IN.jsonl", "MODEL_IN", "MODEL_OUT"), "Training", run, check=Call.build)
+command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":
-    sys.exit(main(STAGE))
+    sys.exit(command())

@@ -16,6 +16,7 @@ from data_common.calls.launch import describe as describe_launch
 from data_common.calls.launch import follow_launcher, launch, wanted
 from data_common.calls.stage import Call, Stage, keys_for, load_method, method_names
 from data_common.files.durable import recover
+from data_common.messages.commands import stage_command
 from data_common.messages.errors import UserError, exit_code
 from data_common.messages.mistakes import as_pair, check_order
 from data_common.messages.redaction import publish_names, redacted
@@ -67,7 +68,7 @@ def _dispatch(stage: Stage, words: list[str]) -> None:
 def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path | None]:
     """Words to a checked call: method name first, then configuration path, keys, values."""
     _check_options(stage, words)
-    check_order(f"{stage.name}/entry.sh", stage.paths, method_names(stage.name), words)
+    check_order(stage_command(stage.name), stage.paths, method_names(stage.name), words)
     count = len(stage.paths)
     if len(words) <= count:
         missing = (*stage.paths, "METHOD")[len(words)]

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from data_common.calls.config import Key, did_you_mean, keys_of
+from data_common.messages.commands import ROOT
 from data_common.messages.errors import UserError
 from data_common.messages.visible import brief
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = ROOT
 STAGES = {  # folder -> title
     "data_scoring": "Scoring",
     "data_selection": "Selection",

@@ -6,12 +6,11 @@ import platform
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
+from data_common.messages.commands import IN_REPOSITORY, ROOT
 from data_common.parallel import distributed
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = {  # module -> package: those whose version may change a result
     **{name: name for name in ("numpy", "msgspec", "torch", "transformers", "tokenizers", "kenlm", "zstandard")},
     **{"lm_eval": "lm_eval", "sklearn": "scikit-learn", "regex": "regex", "datasets": "datasets"},
@@ -19,8 +18,11 @@ PACKAGES = {  # module -> package: those whose version may change a result
 
 
 def versions() -> dict[str, str]:
-    """Python and those libraries that this run has in fact imported."""
-    return {"python": sys.version.split()[0]} | {name: installed(name) for name in PACKAGES if name in sys.modules}
+    """Python, this package where it is installed, and those libraries that this run has in fact imported."""
+    own = {} if IN_REPOSITORY else {"delt": installed("delt")}
+    return (
+        {"python": sys.version.split()[0]} | own | {name: installed(name) for name in PACKAGES if name in sys.modules}
+    )
 
 
 def installed(module: str) -> str | None:
@@ -32,10 +34,10 @@ def installed(module: str) -> str | None:
 
 def git_commit() -> str | None:
     """Of the repository that this code is run from; None outside one."""
-    if not (REPOSITORY / ".git").exists():
+    if not (ROOT / ".git").exists():
         return None
     try:
-        command = ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]
+        command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
