@@ -42,6 +42,9 @@ def check(words: list[str]) -> None:
         assert all(word in source for word in words[3:] if word.startswith("--"))
     elif words[0] == "bash":
         assert (REPOSITORY / script).is_file()
+    elif words[:2] == ["pip", "install"] and words[2].startswith("."):
+        groups = words[2].removeprefix(".").strip("[]").split(",")
+        assert all(f"[{group}]" in (REPOSITORY / "requirements.txt").read_text() for group in groups if group)
     elif words[:3] == ["pip", "install", "-r"]:
         assert (REPOSITORY / words[3]).is_file()
     else:
