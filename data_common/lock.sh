@@ -3,6 +3,7 @@
 # Versions that the file has stay where they fit; --upgrade takes the newest. It needs uv (pip install uv), nothing else does.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
+case "${*:-}" in "" | --upgrade) ;; *) echo "error: the only option is --upgrade" >&2; exit 2 ;; esac
 cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
 command -v uv >/dev/null || { echo "error: uv is missing: pip install uv" >&2; exit 2; }
 new="$(mktemp)"

@@ -65,8 +65,8 @@ def _machine_changes(record: Mapping[str, Any]) -> Iterator[str]:
     then, now = record.get("machine", {}), environment.machine()
     if record["stage"] in ("data_selection", "data_ordering", DOWNLOADS) or not then:
         return
-    if then["processor"] != now["processor"]:
-        yield f"processor: was {then['processor']}, is {now['processor']}: the last digits may differ"
+    if then.get("processor") != now["processor"]:
+        yield f"processor: was {then.get('processor')}, is {now['processor']}: the last digits may differ"
     if gpu := then.get("gpu"):
         yield f"computed on {gpu}: on another device the last digits may differ"
     if (count := then.get("processes", 1)) > 1:

@@ -24,18 +24,39 @@ class _Place(msgspec.Struct):
     bytes: int
 
 
+class _Input(msgspec.Struct):
+    """A path with what it held, or an id of the hub."""
+
+    path: str | None = None
+    id: str | None = None
+    bytes: int = 0
+    xxh3: str = ""
+
+
+class _Machine(msgspec.Struct):
+    processor: str = ""
+    processes: int = 1
+    threads: int | None = None
+    gpu: str | None = None
+
+
+class _Call(msgspec.Struct):
+    folder: str | None = None
+    paths: list[str] = []
+
+
 class _Manifest(msgspec.Struct):
     """What code here takes from a manifest; there is more."""
 
     stage: str
     method: str
     config: dict[str, Any]
-    inputs: dict[str, dict[str, Any] | list[dict[str, Any]]]
+    inputs: dict[str, _Input | list[_Input]]
     output: _Place
     method_versions: dict[str, int] = {}
     versions: dict[str, str | None] = {}
-    machine: dict[str, Any] = {}
-    call: dict[str, Any] = {}
+    machine: _Machine = msgspec.field(default_factory=_Machine)
+    call: _Call = msgspec.field(default_factory=_Call)
 
 
 def load(path: str) -> tuple[Path, dict[str, Any]]:
@@ -46,6 +67,8 @@ def load(path: str) -> tuple[Path, dict[str, Any]]:
     try:
         content = read_json(place)
         msgspec.convert(content, _Manifest)
+        if not all({"path", "id"} & one.keys() for _, one in inputs_of(content)):
+            raise ValueError("an input has neither path nor id")
     except OSError as error:
         cure = "" if path.endswith(MANIFEST) else f" (the manifest of an output is called NAME{MANIFEST})"
         raise UserError(f"--replay {path}: {error.strerror}{cure}") from None

@@ -227,12 +227,18 @@ def test_a_call_that_fails_gives_its_exit_code_and_leaves_nothing(folder, capfd)
         ("model/config.json", "--replay model/config.json is no manifest of an output (Object missing required field"),
         ("foreign.manifest.json", "--replay foreign.manifest.json: no stage os is here"),
         ("out.jsonl --content model", "--content does not go with --replay"),
+        ("torn.manifest.json", "is no manifest of an output (Expected `array`, got `int` - at `$.call.paths`)"),
+        ("nowhere.manifest.json", "is no manifest of an output (an input has neither path nor id)"),
+        ("model", "--replay model: no regular file (the manifest of an output is called NAME.manifest.json)"),
         ("out.jsonl --seed 3", "unrecognized arguments"),
     ],
 )
 def test_what_the_user_can_cure_is_one_line(words, message, folder, capfd):
     empty = {"config": {}, "inputs": {}, "output": {"path": "x", "bytes": 1}}
     Path("foreign.manifest.json").write_text(json.dumps({"stage": "os", "method": "path"} | empty))
+    torn = {"stage": "data_selection", "method": "top-r", "call": {"paths": 3}} | empty
+    Path("torn.manifest.json").write_text(json.dumps(torn))
+    Path("nowhere.manifest.json").write_text(json.dumps(torn | {"call": {}, "inputs": {"data": {"bytes": 1}}}))
     assert replay(*words.split()) == 2
     error = capfd.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
