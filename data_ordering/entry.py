@@ -1,5 +1,6 @@
 """Ordering: write the same rows, byte for byte, in the order that a method gives them; on request, of a selection."""
 
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -125,6 +126,7 @@ def check(call: Call) -> None:
 
 
 STAGE = Stage("data_ordering", ("IN.jsonl", "OUT.jsonl"), ("order",), run, ordering_keys, check)
+command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":
-    sys.exit(main(STAGE))
+    sys.exit(command())

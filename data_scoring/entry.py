@@ -79,7 +79,7 @@ def run(
         carried = declared_directions(source_path, shards, quick=call.dry_run)
         inputs = {"data": shards} | scorer.inputs()
         config = {key: value for key, value in call.config.items() if key not in WITHOUT_EFFECT}
-        history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run}
+        history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run, "paths": call.paths}
         directions = {field: way for field, way in (carried | better).items() if way}
         stage_run = Run(call.stage, call.method_name, config, inputs, target, directions, **history)
         if not call.dry_run and stage_run.is_done():
@@ -204,6 +204,7 @@ def write_scores(
 
 
 STAGE = Stage("data_scoring", ("IN.jsonl", "OUT.jsonl"), ("Scorer",), run, check=Call.build)
+command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":
-    sys.exit(main(STAGE))
+    sys.exit(command())
