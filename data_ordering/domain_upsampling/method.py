@@ -15,6 +15,13 @@ from data_common.messages.errors import UserError
 from data_common.row_methods.groups import of_groups
 from data_ordering.mixtures import Streams
 
+ABOUT = {
+    "family": "schedules of groups",
+    "needs": "groups; token counts or a tokenizer",
+    "cost": "copying the file; with a tokenizer, tokenizing it",
+    "formula": "paper",
+}
+
 Weights = dict[str, Annotated[float, Meta(ge=0)]]
 
 

@@ -15,6 +15,13 @@ from data_common.row_methods.groups import per_group
 from data_common.rows.statistics import Normalization, normalised
 from data_selection.noise import uniform
 
+ABOUT = {
+    "family": "several scores, with copies",
+    "needs": "scores; domains; token counts or a tokenizer",
+    "cost": "copying the file; with a tokenizer, tokenizing it",
+    "formula": "reconstruction",
+}
+
 Share = Annotated[float, Meta(ge=0, le=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
 

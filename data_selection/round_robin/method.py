@@ -11,6 +11,13 @@ from msgspec import Meta
 
 from data_selection.ranking import row_budget
 
+ABOUT = {
+    "family": "several scores",
+    "needs": "a score for each query",
+    "cost": "copying the file",
+    "formula": "paper",
+}
+
 
 def select(
     scores: np.ndarray,
