@@ -1,4 +1,7 @@
-"""Ordering: write the same rows, byte for byte, in the order that a method gives them; on request, of a selection."""
+"""Ordering: write the rows, byte for byte, in the order that a method gives them; on request, of a selection.
+
+An order has every row once; in a schedule rows may repeat.
+"""
 
 import functools
 import sys
@@ -14,6 +17,7 @@ from data_common.calls.config import Key, Positive, Seed, keys_of
 from data_common.calls.stage import Call, Stage, versions_of
 from data_common.files.manifest import read_manifest
 from data_common.messages.errors import UserError
+from data_common.row_methods.groups import ALL
 from data_common.row_methods.row_method import RowMethod, whole_numbers
 from data_common.row_methods.table import ORDERING_INPUTS, input_keys
 from data_common.rows.columns import Table, number
@@ -21,7 +25,10 @@ from data_common.rows.copy_rows import copy_rows
 from data_common.rows.jsonl import BadRowPolicy, Source
 from data_ordering.patterns import shuffled_in_windows
 from data_ordering.plot import draw
+from data_ordering.schedules import phases_of, schedule_facts
 from data_selection.selector import load_selector, prefixed_keys
+
+SCHEDULE = "schedule"  # what a method.py defines in place of `order`
 
 
 def run(
@@ -42,7 +49,8 @@ def run(
 
     Args:
         score_field: field of the score; a dot steps into an object, as in meta.score
-        window_size: shuffle the rows inside consecutive windows of so many rows after ordering; 0 or 1 = off
+        window_size: shuffle the rows inside consecutive windows of so many rows after ordering (of each phase of a
+            schedule); 0 or 1 = off
         seed: of the random generator that shuffles in windows
         plot: true draws the score against the position to OUT.png
         select: selection method to apply first, in the same call; select.KEY=... sets its keys
@@ -54,16 +62,23 @@ def run(
     method = RowMethod(call.method, call.method_keys, call.config, ORDERING_INPUTS)
     selector = load_selector(select, selected_keys(keys)) if select else None
     parts = [method, selector] if selector else [method]
+    scheduling = call.method.__name__ == SCHEDULE
 
     def arrange(source: Source, table: Table, directions: Mapping[str, str]) -> tuple[np.ndarray, dict[str, Any]]:
         kept, facts = selector.pick(source, table, directions) if selector else (np.arange(len(table)), {})
         if not len(kept):
             raise UserError(f"{select} keeps no row: there is nothing to order")
         values = method.values(source, table.take(kept) if selector else table, directions)
-        order, told = method.call(values)
-        order = permutation(whole_numbers(order), len(kept))
+        result, told = method.call(values)
+        if scheduling:
+            phases = phases_of(result, len(kept))
+            facts |= schedule_facts(phases, values, len(kept))
+        else:
+            phases = {ALL: permutation(whole_numbers(result), len(kept))}
         # A child of the generator: a method with a seed has drawn from the generator itself.
-        index = kept[shuffled_in_windows(order, window_size, np.random.default_rng(seed).spawn(1)[0])]
+        generator = np.random.default_rng(seed).spawn(1)[0]
+        windows = [shuffled_in_windows(rows, window_size, generator) for rows in phases.values()]
+        index = kept[np.concatenate(windows)]
         picture = Path(call.paths[1] + ".png")
         if plot:
             draw(table.columns[number(score_field)][index], call.method_name, picture)
@@ -90,7 +105,7 @@ def run(
         rows_per_shard=rows_per_shard,
         cache=cache,
         overwrite_out=overwrite_out,
-        verb="ordered",
+        verb="scheduled" if scheduling else "ordered",
         versions=versions_of(select, selector.method) if selector else {},
     )
 
@@ -125,7 +140,7 @@ def check(call: Call) -> None:
         load_selector(select, selected_keys(call.config)).check_keys()
 
 
-STAGE = Stage("data_ordering", ("IN.jsonl", "OUT.jsonl"), ("order",), run, ordering_keys, check)
+STAGE = Stage("data_ordering", ("IN.jsonl", "OUT.jsonl"), ("order", SCHEDULE), run, ordering_keys, check)
 command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def run(
     overwrite_out: bool = False,
     **choosing: Any,
 ) -> None:
-    """Keep the rows that the method picks. choosing: the keys of `selector_keys`.
+    """Keep the rows that the method picks, or copies of them. choosing: the keys of `selector_keys`.
 
     Args:
         on_bad_row: a row without a usable score stops the run, or is dropped and counted

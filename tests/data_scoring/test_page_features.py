@@ -237,7 +237,7 @@ def test_scripts_without_blanks_are_told(folder, capsys):
             "limits: 'c4_sentence' is none of the rules in use; did you mean 'c4_sentences'?",
         ),
         (["limits={c4_sentences: .inf}"], "limits: c4_sentences is inf; give a number, or null"),
-        (["limits=3"], "(allowed: mapping {name: value} to float | null)"),
+        (["limits=3"], "(allowed: mapping {name: float} | null)"),
         (["features=[wordz]"], "features: there is no feature 'wordz'; did you mean 'words'?"),
         (["stop_words=[the]"], "stop_words: gopher_stop_words asks for 2, of 1 that are named"),
         (["score_field=page_reason"], "score_field=page_reason: the method writes another field of that name"),
