@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from data_common.files.work_folder import WorkFolder
-from data_common.models.special_tokens import FACT, Special, warning
+from data_common.models.special_tokens import Special
 
 
 class BaseScorer:
@@ -26,11 +26,10 @@ class BaseScorer:
         self.extra: dict[str, np.ndarray] = {}  # filled by `score`
         self.number_fields: list[str] = []  # fields in which every row must have a number
 
-    def tell_spelled(self, tokenized: Mapping[str, Any], rows: int) -> None:
-        """Say how many of the rows spell special tokens. tokenized: the facts of the step that counted them."""
-        found = tokenized.get(FACT, 0)
-        self.facts |= {FACT: found} if found else {}
-        self.warnings += [message] if (message := warning(found, rows, self.special)) else []
+    def tell(self, facts: Mapping[str, Any], warnings: Iterable[str] = ()) -> None:
+        """Note what an engine has to tell beside its scores."""
+        self.facts |= facts
+        self.warnings += warnings
 
     def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
         """Raises UserError for what is wrong with files, models and devices, as far as that takes seconds.

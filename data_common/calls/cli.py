@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from data_common.calls.config import REQUIRED, Key, describe, did_you_mean, keys_of, load_yaml, pairs, resolve
+from data_common.calls.config import REQUIRED, Key, build, describe, did_you_mean, keys_of, load_yaml, pairs, resolve
 from data_common.calls.launch import describe as describe_launch
 from data_common.calls.launch import follow_launcher, launch, wanted
 from data_common.files.durable import recover
@@ -61,7 +61,7 @@ class Call:
 
     def build(self) -> Any:
         """The object of a method that is a class. Raises: UserError for keys that do not go together."""
-        return self.method(**self.method_keys)
+        return build(self.method, self.method_keys)
 
 
 def main(stage: Stage, words: list[str] | None = None) -> int:

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 from scipy import stats
-from tests.data_scoring.test_steps import KEYS, write_rows
 
 from data_common.calls.cli import main
 from data_scoring.engines.influence import fitting
 from data_scoring.engines.influence.reliability import judged, spearman_interval
 from data_scoring.entry import STAGE
+from tests.data_scoring.test_annotate_fit_score import KEYS, write_rows
 from tests.models import save_model
 
 
