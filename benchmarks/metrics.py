@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.efficacy import sources
 from benchmarks.efficacy.junk_detection import auc
 from benchmarks.measure import print_table
-from data_common.calls.cli import REPOSITORY
+from data_common.calls.stage import REPOSITORY
 
 
 def write(path: Path, rows: Iterable[dict]) -> None:

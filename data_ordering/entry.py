@@ -8,12 +8,15 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from data_common.calls.cli import Call, Stage, main, versions_of
-from data_common.calls.config import Key, Positive, Seed, columns_of, keys_of
+from data_common.calls.cli import main
+from data_common.calls.config import Key, Positive, Seed, keys_of
+from data_common.calls.stage import Call, Stage, versions_of
 from data_common.files.manifest import read_manifest
 from data_common.messages.errors import UserError
+from data_common.row_methods.row_method import RowMethod, whole_numbers
+from data_common.row_methods.table import ORDERING_INPUTS, input_keys
 from data_common.rows.columns import Table, number
-from data_common.rows.copy_rows import check_keys, copy_rows, row_numbers
+from data_common.rows.copy_rows import copy_rows
 from data_common.rows.jsonl import BadRowPolicy, Source
 from data_ordering.patterns import shuffled_in_windows
 from data_ordering.plot import draw
@@ -32,9 +35,9 @@ def run(
     rows_per_shard: Positive | None = None,
     cache: bool = True,
     overwrite_out: bool = False,
-    **selecting: Any,
+    **keys: Any,
 ) -> None:
-    """Write the rows in the order of the method. selecting: the keys `select.KEY`.
+    """Write the rows in the order of the method. keys: of the inputs of the method, and `select.KEY`.
 
     Args:
         score_field: field of the score; a dot steps into an object, as in meta.score
@@ -47,15 +50,17 @@ def run(
         cache: keep the columns of a large file on disk, so that another call on the same file need not scan it
         overwrite_out: true lets OUT replace a file that none of these stages made, or that IN was made from
     """
-    fields = {name: number(score_field if name == "score" else name) for name in columns_of(call.method) if name != "n"}
-    columns = [*fields.values(), *([number(score_field)] if plot else [])]
-    selector = load_selector(select, selecting) if select else None
+    method = RowMethod(call.method, call.method_keys, call.config, ORDERING_INPUTS)
+    selector = load_selector(select, selected_keys(keys)) if select else None
+    parts = [method, selector] if selector else [method]
 
     def arrange(source: Source, table: Table, directions: Mapping[str, str]) -> tuple[np.ndarray, dict[str, Any]]:
         kept, facts = selector.pick(source, table, directions) if selector else (np.arange(len(table)), {})
         if not len(kept):
             raise UserError(f"{select} keeps no row: there is nothing to order")
-        order = new_order(call, {name: table.columns[column][kept] for name, column in fields.items()}, len(kept))
+        values = method.values(source, table.take(kept) if selector else table, directions)
+        order, told = method.call(values)
+        order = permutation(whole_numbers(order), len(kept))
         # A child of the generator: a method with a seed has drawn from the generator itself.
         index = kept[shuffled_in_windows(order, window_size, np.random.default_rng(seed).spawn(1)[0])]
         picture = Path(call.paths[1] + ".png")
@@ -63,15 +68,22 @@ def run(
             draw(table.columns[number(score_field)][index], call.method_name, picture)
         elif (before := read_manifest(call.paths[1])) and before.get("config", {}).get("plot"):
             picture.unlink(missing_ok=True)  # of another order
-        return index, facts
+        return index, beside({"facts": told} if told else {}, facts)
+
+    def directed(declared: Mapping[str, str]) -> dict[str, str]:
+        return {field: way for part in parts for field, way in part.directions(declared).items()}
+
+    def check_parts() -> None:
+        for part in parts:
+            part.check()
 
     copy_rows(
         call,
-        columns + (selector.columns() if selector else []),
+        [column for part in parts for column in part.columns()] + ([number(score_field)] if plot else []),
         arrange,
-        directed=selector.directions if selector else dict,
-        check=selector.check if selector else lambda: None,
-        inputs=selector.inputs() if selector else {},
+        directed=directed,
+        check=check_parts,
+        inputs=beside(method.files(), selector.files() if selector else {}),
         score_field=score_field,
         on_bad_row=on_bad_row,
         rows_per_shard=rows_per_shard,
@@ -82,12 +94,6 @@ def run(
     )
 
 
-def new_order(call: Call, columns: Mapping[str, np.ndarray], n: int) -> np.ndarray:
-    """The permutation that the method gives. columns: by the names that it reads, each (n,)."""
-    given = [n if name == "n" else columns[name] for name in columns_of(call.method)]
-    return permutation(row_numbers(call.method, given, call.method_keys), n)
-
-
 def permutation(index: np.ndarray, n: int) -> np.ndarray:
     """`index` as it is. Raises AssertionError unless it holds every number of 0..n-1 once."""
     assert len(index) == n and (np.bincount(index, minlength=n) == 1).all(), "the method gave no permutation"
@@ -95,20 +101,30 @@ def permutation(index: np.ndarray, n: int) -> np.ndarray:
 
 
 def ordering_keys(method: Callable, given: Mapping[str, Any]) -> dict[str, Key]:
-    """The keys of `run`, and those of the selection method that the call names."""
+    """The keys of `run`, of the inputs of the method, and of the selection method that the call names."""
     select = given.get("select")
-    return keys_of(run) | (prefixed_keys(str(select), given) if select and select != "null" else {})
+    selecting = prefixed_keys(str(select), given) if select and select != "null" else {}
+    return keys_of(run) | input_keys(method, ORDERING_INPUTS) | selecting
+
+
+def selected_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the selection method."""
+    return {name: value for name, value in config.items() if name.startswith("select.")}
+
+
+def beside(own: Mapping[str, Any], selected: Mapping[str, Any]) -> dict[str, Any]:
+    """What the method and the selection tell; a name that both have is `select.NAME` for the selection."""
+    return {**own, **{f"select.{name}" if name in own else name: value for name, value in selected.items()}}
 
 
 def check(call: Call) -> None:
     """Raises UserError where the method, or that of the selection, refuses its keys."""
-    check_keys(call.method, call.method_keys)
+    RowMethod(call.method, call.method_keys, call.config, ORDERING_INPUTS).check_keys()
     if select := call.config["select"]:
-        selector = load_selector(select, {key: call.config[key] for key in prefixed_keys(select, call.config)})
-        check_keys(selector.method, selector.method_keys)
+        load_selector(select, selected_keys(call.config)).check_keys()
 
 
-STAGE = Stage("data_ordering", ("IN.jsonl", "OUT.jsonl"), "order", run, ordering_keys, check)
+STAGE = Stage("data_ordering", ("IN.jsonl", "OUT.jsonl"), ("order",), run, ordering_keys, check)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_common.calls.cli import keys_for, load_method, method_names
 from data_common.calls.config import columns_of, resolve
+from data_common.calls.stage import keys_for, load_method, method_names
 from data_common.files.atomic import save_figure
 from data_common.messages.errors import exit_code
 from data_ordering.entry import STAGE

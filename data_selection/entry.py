@@ -4,9 +4,10 @@ import dataclasses
 import sys
 from typing import Any
 
-from data_common.calls.cli import Call, main
+from data_common.calls.cli import main
 from data_common.calls.config import Positive, keys_of
-from data_common.rows.copy_rows import check_keys, copy_rows
+from data_common.calls.stage import Call
+from data_common.rows.copy_rows import copy_rows
 from data_common.rows.jsonl import BadRowPolicy
 from data_common.rows.shards import check_suffix
 from data_selection.selector import SELECTION, Selector, selector_keys
@@ -38,7 +39,7 @@ def run(
         selector.pick,
         directed=selector.directions,
         check=selector.check,
-        inputs=selector.inputs(),
+        inputs=selector.files(),
         score_field=selector.score_field,
         on_bad_row=on_bad_row,
         rows_per_shard=rows_per_shard,
@@ -51,8 +52,8 @@ def run(
 
 def check(call: Call) -> None:
     """Raises UserError where the stage or the method refuses its keys."""
-    Selector(call.method, call.method_keys, **{name: call.config[name] for name in selector_keys(call.method, {})})
-    check_keys(call.method, call.method_keys)
+    keys = {name: call.config[name] for name in selector_keys(call.method, {})}
+    Selector(call.method, call.method_keys, **keys).check_keys()
     if call.config["rejects"] is not None:
         check_suffix(call.config["rejects"], "rejects")
 

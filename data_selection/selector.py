@@ -1,33 +1,30 @@
-"""A selection method with its keys, applied to a file: direction of the score, groups, token counts.
+"""A selection method with its keys, applied to a file, or to each of its groups.
 
 Selection does this, and ordering too when it selects in the same call.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 
-from data_common.calls.cli import Stage, keys_for, load_method
-from data_common.calls.config import Key, columns_of, keys_of, load_yaml
-from data_common.rows.columns import Column, Table, number
-from data_common.rows.copy_rows import check_keys, row_numbers
-from data_common.rows.direction import higher_is_better, known_direction
-from data_common.rows.json_line import Decoder, Label
-from data_common.rows.jsonl import Source, raw_lines
-from data_selection.token_counts import TokenCounts
+from data_common.calls.config import Key, keys_of, load_yaml
+from data_common.calls.stage import Stage, keys_for, load_method
+from data_common.row_methods.groups import group_column, group_labels
+from data_common.row_methods.row_method import RowMethod, whole_numbers
+from data_common.row_methods.table import SELECTION_INPUTS, input_keys
+from data_common.rows.columns import Column, Table
+from data_common.rows.jsonl import Source
 
 RECORDED_GROUPS = 1000  # more are counted, but not listed in the manifest
 
 
-class Selector:
+class Selector(RowMethod):
     """A selection method with its keys.
 
     Args:
-        score_field: field of the score; a dot steps into an object, as in meta.score
-        direction: which scores are better; auto takes it from the manifest that scoring wrote, or from the method that
-            score_field is named after
         group_field: field with a text, number or boolean, e.g. a source or language: the method is applied to the
             rows of each group on their own; null = all rows are one group
     """
@@ -38,66 +35,45 @@ class Selector:
         method_keys: Mapping[str, Any],
         prefix: str = "",
         *,
-        score_field: str = "score",
-        direction: Literal["auto", "higher", "lower"] = "auto",
         group_field: str | None = None,
-        **counting: Any,
+        **input_values: Any,
     ):
-        """prefix: of the keys in the call. counting: keys of `TokenCounts`, where the method asks for `token_count`."""
-        self.method, self.method_keys, self.prefix = method, method_keys, prefix
-        self.names = columns_of(method)
-        self.score_field, self.direction = score_field, direction
-        self.group = Column("group", (group_field,)) if group_field else None
-        self.tokens = TokenCounts(**counting) if "token_count" in self.names else None
-
-    def inputs(self) -> dict[str, str]:
-        """Paths or hub ids, beside the data, that the result depends on."""
-        return {"tokenizer": self.tokens.tokenizer} if self.tokens and self.tokens.tokenizer else {}
+        """prefix: of the keys in the call. input_values: of the keys that the inputs of the method bring."""
+        super().__init__(method, method_keys, input_values | {"group_field": group_field}, SELECTION_INPUTS, prefix)
+        self.group = group_column(group_field) if group_field else None
+        self.score_field: str | None = input_values.get("score_field")
 
     def columns(self) -> list[Column]:
-        """What is to be read of the file."""
-        special = {"n": [], "higher_is_better": [], "direction": [], "row_number": []}
-        special |= {name: [number(self.score_field)] for name in ("score", "raw_score")}
-        special["token_count"] = [self.tokens.column] if self.tokens else []
-        columns = [column for name in self.names for column in special.get(name, [number(name)])]
-        return columns + ([self.group] if self.group else [])
-
-    def directions(self, declared: Mapping[str, str]) -> dict[str, str]:
-        """Those that the input's manifest declares, and that of the score where the name of its field tells it.
-
-        Raises: UserError where it is not known which scores are better, and the method must know.
-        """
-        if "score" in self.names:
-            self._higher_is_better(declared)
-        found = known_direction(self.score_field, self.direction, declared)
-        if "direction" in self.names:
-            check_keys(self.method, self.method_keys, found)
-        named = {} if found is None or self.direction != "auto" else {self.score_field: found}
-        return {**declared, **named} if {"score", "raw_score"} & set(self.names) else dict(declared)
-
-    def check(self) -> None:
-        """Raises UserError where the tokenizer does not load."""
-        if self.tokens:
-            self.tokens.check()
+        """What is to be read of each row."""
+        return super().columns() + ([self.group] if self.group else [])
 
     def pick(self, source: Source, table: Table, directions: Mapping[str, str]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Row numbers to keep, ascending, and what there is to say about the groups.
+        """Row numbers to keep, ascending, and what there is to say about them.
 
         directions: score field -> "higher" or "lower".
         """
-        columns = self._given(source, table, directions)
-        kept, facts = self._picked(source, table, columns)
-        if "raw_score" in self.names:
-            facts |= {"band": self._band(table.columns[number(self.score_field)], kept, directions)}
+        values = self.values(source, table, directions)
+        kept, facts = self._picked(source, table, values)
+        if "raw_score" in values:
+            facts = facts | {"band": self._band(values["raw_score"], kept, directions)}
         return kept, facts
 
-    def _picked(self, source: Source, table: Table, columns: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-        if self.group is None:
-            return self._apply(columns, None, len(table)), {}
+    def _picked(self, source: Source, table: Table, values: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Within each group, unless there are none, or the method asks for the groups itself."""
+        if self.group is None or "group" in values:
+            kept, told = self._apply(values, None, len(table))
+            facts = {"facts": told} if told else {}
+            return kept, facts | (self._group_facts(source, table, kept) if self.group else {})
         code = table.columns[self.group]
         members = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1])
-        kept = np.sort(np.concatenate([rows[self._apply(columns, rows, len(rows))] for rows in members]))
-        return kept, self._group_facts(source, table, code, kept)
+        picked = [self._apply(values, rows, len(rows)) for rows in members]
+        kept = np.sort(np.concatenate([rows[index] for rows, (index, _) in zip(members, picked, strict=True)]))
+        return kept, self._group_facts(source, table, kept, [told for _, told in picked])
+
+    def _apply(self, values: Mapping[str, Any], rows: np.ndarray | None, n: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """The method on all rows, or on the rows of one group -> positions among them, ascending; its facts."""
+        result, facts = self.call(values, rows)
+        return in_input_order(whole_numbers(result), n), facts
 
     def _band(self, score: np.ndarray, kept: np.ndarray, directions: Mapping[str, str]) -> str:
         """Which end of the raw scores was kept, in words."""
@@ -106,53 +82,28 @@ class Selector:
         lowest, highest = score[kept].min() == score.min(), score[kept].max() == score.max()
         if lowest == highest:
             return "of the lowest and of the highest scores" if lowest else "scores between the lowest and the highest"
-        better = known_direction(self.score_field, self.direction, directions)
+        better = self.inputs["raw_score"].known(directions)
         quality = "" if better is None else ", the best ones" if (better == "lower") == lowest else ", the worst ones"
         return f"the {'lowest' if lowest else 'highest'} scores{quality}"
 
-    def _given(self, source: Source, table: Table, directions: Mapping[str, str]) -> dict[str, Any]:
-        """What the method asks for, by name; all but `n`."""
-        columns: dict[str, Any] = {}
-        for name in self.names:
-            if name == "score":
-                higher = self._higher_is_better(directions)
-                # A method that does not ask for the direction gets scores turned so that higher is better.
-                turn = not higher and "higher_is_better" not in self.names
-                score = table.columns[number(self.score_field)]
-                columns |= {"score": -score if turn else score, "higher_is_better": higher}
-            elif name == "raw_score":
-                columns[name] = table.columns[number(self.score_field)]
-            elif name == "direction":
-                columns[name] = known_direction(self.score_field, self.direction, directions)
-            elif name == "row_number":
-                columns[name] = np.arange(len(table))
-            elif name == "token_count":
-                columns[name] = self.tokens.counts(source, table)
-            elif name not in ("n", "higher_is_better"):
-                columns[name] = table.columns[number(name)]
-        return columns
-
-    def _higher_is_better(self, directions: Mapping[str, str]) -> bool:
-        cure = f"{self.prefix}direction=higher (the highest are kept) or {self.prefix}direction=lower"
-        return higher_is_better(self.score_field, self.direction, directions, cure)
-
-    def _apply(self, columns: Mapping[str, Any], rows: np.ndarray | None, n: int) -> np.ndarray:
-        """The method on all rows, or on the rows of one group -> positions among them, ascending."""
-
-        def part(values: Any) -> Any:
-            return values if rows is None or not isinstance(values, np.ndarray) else values[rows]
-
-        given = [n if name == "n" else part(columns[name]) for name in self.names]
-        return in_input_order(row_numbers(self.method, given, self.method_keys), n)
-
-    def _group_facts(self, source: Source, table: Table, code: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
+    def _group_facts(
+        self,
+        source: Source,
+        table: Table,
+        kept: np.ndarray,
+        told: Sequence[dict[str, Any]] = (),
+    ) -> dict[str, Any]:
+        """told: facts of the method about each group, where it was applied to each."""
+        code = table.columns[self.group]
         rows_in, rows_out = np.bincount(code), np.bincount(code[kept], minlength=code.max() + 1)
         first = np.unique(code, return_index=True)[1][:RECORDED_GROUPS]
-        decode = Decoder(dict.fromkeys(self.group.fields, Label))
-        names = [decode(line, True) for line in raw_lines(source, table.rows.take(first))]
-        listed = zip(names, rows_in.tolist(), rows_out.tolist(), strict=False)
-        keys = ("group", "rows_in", "rows_out")
-        return {"group_count": len(rows_in), "groups": [dict(zip(keys, one, strict=True)) for one in listed]}
+        names = group_labels(source, table.rows.take(first), self.group)
+        listed = zip_longest(names, rows_in[: len(names)].tolist(), rows_out[: len(names)].tolist(), told[: len(names)])
+        groups = [
+            {"group": name, "rows_in": before, "rows_out": after} | ({"facts": facts} if facts else {})
+            for name, before, after, facts in listed
+        ]
+        return {"group_count": len(rows_in), "groups": groups}
 
 
 def in_input_order(index: np.ndarray, n: int) -> np.ndarray:
@@ -165,10 +116,10 @@ def in_input_order(index: np.ndarray, n: int) -> np.ndarray:
 
 def selector_keys(method: Callable, given: Mapping[str, Any]) -> dict[str, Key]:
     """The keys that selection has for `method`, beside its own."""
-    return keys_of(Selector) | (keys_of(TokenCounts) if "token_count" in columns_of(method) else {})
+    return keys_of(Selector) | input_keys(method, SELECTION_INPUTS)
 
 
-SELECTION = Stage("data_selection", ("IN.jsonl", "OUT.jsonl"), "select", Selector, selector_keys)
+SELECTION = Stage("data_selection", ("IN.jsonl", "OUT.jsonl"), ("select",), Selector, selector_keys)
 
 
 def prefixed_keys(name: str, given: Mapping[str, Any]) -> dict[str, Key]:

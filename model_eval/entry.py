@@ -16,7 +16,8 @@ import yaml
 from msgspec import Meta
 
 from data_common.calls import remote_code
-from data_common.calls.cli import Call, Stage, main
+from data_common.calls.cli import main
+from data_common.calls.stage import Call, Stage
 from data_common.files.atomic import check_writable, draft_of
 from data_common.files.manifest import Run
 from data_common.files.work_folder import WorkFolder, read_record
@@ -129,7 +130,7 @@ def average_line(summary_average: float, summary_average_by_item: float, average
     return line
 
 
-STAGE = Stage("model_eval", ("MODEL", "RESULT.yaml"), "evaluate", run)
+STAGE = Stage("model_eval", ("MODEL", "RESULT.yaml"), ("evaluate",), run)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

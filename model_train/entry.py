@@ -5,8 +5,9 @@ import sys
 from typing import Any
 
 from data_common.calls import remote_code
-from data_common.calls.cli import Call, Stage, main
+from data_common.calls.cli import main
 from data_common.calls.config import Positive
+from data_common.calls.stage import Call, Stage
 from data_common.files.manifest import Run
 from data_common.messages.visible import visible
 from data_common.parallel import distributed
@@ -30,7 +31,7 @@ def run(
         score_field: field whose mean over the rows of a step is shown, where the file has it; null = none
         max_rows: train on the first rows only; null = all
         on_bad_row: a broken row or one without the fields that are read stops the run, or is dropped and counted
-        resume: auto goes on from the last checkpoint of an interrupted run of the same call; never starts anew, and
+        resume: auto goes on from the last checkpoint of an interrupted run of the same call; never starts over, and
             replaces the model of another call; else the path of a checkpoint
     """
     training = call.build()
@@ -69,7 +70,7 @@ def _fact(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ')} {number}"
 
 
-STAGE = Stage("model_train", ("IN.jsonl", "MODEL_IN", "MODEL_OUT"), "Training", run, check=Call.build)
+STAGE = Stage("model_train", ("IN.jsonl", "MODEL_IN", "MODEL_OUT"), ("Training",), run, check=Call.build)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

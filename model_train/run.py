@@ -13,8 +13,8 @@ from data_common.parallel import distributed
 from data_common.rows.jsonl import open_source
 from model_train import resuming
 from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
-from model_train.special_ids import take_over
-from model_train.tokenized_corpus import row_scores
+from model_train.special_ids import stop_ids, take_over
+from model_train.tokenized_corpus import corpus_of, row_scores
 from model_train.train_log import Watch
 from model_train.trainer import RunFolder, fit
 from model_train.training import BaseTraining, TrainingRows
@@ -31,7 +31,7 @@ def train(
 ) -> dict[str, Any]:
     """Train the model `model_in` on `rows` and save it in the folder `work`. -> facts for the manifest.
 
-    checkpoint: what is gone on from. run: the call, whose identity goes into the checkpoints.
+    checkpoint: to resume from. run: the call, whose identity goes into the checkpoints.
     Raises: UserError for bad rows, a model that does not load or does not fit, and whatever stops the training.
     """
     special = as_meant(training.special_tokens_in_text, [shard.name for shard in rows.source.shards])
@@ -39,18 +39,20 @@ def train(
     device = loading.pick_device(training.device)
     precision = loading.pick_dtype(training.dtype, device)
     learning_rate = training.learning_rate or learning_rate_of(model_in)
-    corpus = _first_alone(lambda: training.corpus(rows, tokenizer))
+    corpus = _first_alone(lambda: corpus_of(training, rows, tokenizer))
     shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
     model = load_for_training(model_in, tokenizer, *shape, training.trust_remote_code)
     check_ids(corpus, tokenizer, model, "document")
     for change in take_over(model, tokenizer, training.tokenizer is not None):
         if distributed.is_main():
             print(f"note: {change}, as the tokenizer says")
+    if distributed.is_main() and (warning := training.warning(corpus, tokenizer, stop_ids(model))):
+        print(f"warning: {warning}")
     scores = row_scores(rows, score_field, corpus.offsets) if distributed.is_main() else None
     sequences = training.sequences(corpus, training.max_tokens, training.epochs)
-    begun_anew = sequences.passes % 1
-    if sequences.passes > 1 and begun_anew and distributed.is_main():
-        print(f"note: {sequences.passes:.4g} passes: the training ends {begun_anew:.1%} into the order of the file")
+    unfinished = sequences.epochs % 1
+    if sequences.epochs > 1 and unfinished and distributed.is_main():
+        print(f"note: {sequences.epochs:.4g} passes: the training ends {unfinished:.1%} into the order of the file")
     watch = Watch(
         sequences,
         training.batch_size * training.gradient_accumulation_steps * distributed.size(),
@@ -74,7 +76,7 @@ def _heldout(training: BaseTraining, rows: TrainingRows, tokenizer) -> Iterator[
         return
     with open_source(training.heldout_data, key="heldout_data") as source:
         shards = [fingerprint(shard.name) for shard in source.shards]
-        corpus = _first_alone(lambda: training.corpus(TrainingRows(source, shards, rows.on_bad_row), tokenizer))
+        corpus = _first_alone(lambda: corpus_of(training, TrainingRows(source, shards, rows.on_bad_row), tokenizer))
         yield training.sequences(corpus, None, 1.0)
 
 

@@ -38,19 +38,27 @@ def _is_real(token: int, tokenizer) -> bool:
     return token != tokenizer.pad_token_id or token in (*roles, tokenizer.unk_token_id)
 
 
+def stop_ids(model: torch.nn.Module) -> list[int]:
+    """Where `generate` of a model stops: one id, several, or none."""
+    configs = (getattr(model, "generation_config", None), model.config)
+    found = next((ids for config in configs if (ids := getattr(config, NAMES[0], None)) is not None), [])
+    return found if isinstance(found, list) else [found]
+
+
 def take_over(model: torch.nn.Module, tokenizer, foreign: bool) -> list[str]:
     """Write the tokenizer's EOS into the configurations of a model, which stops at it. -> the changes in words.
 
     foreign: the tokenizer is not the model's own, so that its other special tokens are written too, those that it has
-    not as well. Where the EOS is one of several ids, these stay, but for what is no special token of a foreign one.
+    not as well. Several ids of EOS stay, the model's own with that of its tokenizer; of a foreign one if it has that
+    id, but for what is no special token of it.
     """
     special, changes = set(tokenizer.convert_tokens_to_ids(special_names(tokenizer))), []
     configs = [model.config, model.config.get_text_config(), getattr(model, "generation_config", None)]
     for config in {id(config): config for config in configs if config is not None}.values():
         for name in NAMES if foreign else NAMES[:1]:
             before, now = getattr(config, name, None), getattr(tokenizer, name)
-            if isinstance(before, list) and now in before:
-                now = [token for token in before if token in special or not foreign]
+            if isinstance(before, list) and now is not None and (now in before or not foreign):
+                now = [now] * (now not in before) + [token for token in before if token in special or not foreign]
             if before != now and (now is not None or foreign):
                 setattr(config, name, now)
                 changes.append(f"{name} was {before}, is {now}")

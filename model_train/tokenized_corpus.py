@@ -16,12 +16,15 @@ from data_common.models.tokens import ENCODE_BATCH, batched
 from data_common.parallel.processes import cores, threaded_map
 from data_common.rows.json_line import BadRow, Number, long_integer
 from data_common.rows.jsonl import Rows, Source, first_row, first_rows, raw_lines, read_blocks, read_rows
-from model_train.training import TrainingRows
+from model_train.training import BaseTraining, Encoded, TrainingRows
 
 TRIED = 100  # rows that are encoded before the model is loaded
 
-# (ids, which are learned) of each text that is learned from a row; or why there are none
-Encoded = list[tuple[Sequence[int], Sequence[bool] | None]] | str | BadRow
+
+def corpus_of(training: BaseTraining, rows: TrainingRows, tokenizer) -> Corpus:
+    """The documents of `rows` as the method reads them. Raises: UserError for a bad row, or where none can be learned."""
+    fields, identity = training.reading(rows.source)
+    return read_corpus(rows, tokenizer, fields, identity, training.encoder(tokenizer), training.reads_whole_rows)
 
 
 def read_corpus(
@@ -29,13 +32,13 @@ def read_corpus(
     tokenizer,
     fields: Mapping[str, Any],
     identity: Mapping[str, Any],
-    encode: Callable[[Sequence[Any]], Sequence[Encoded]],
+    encode: Callable[[Sequence[Any]], Sequence[Encoded | BadRow]],
     whole: bool = False,
 ) -> Corpus:
     """The usable rows as tokens, in their order; encoded in parallel and streaming, unless an earlier run did it.
 
     fields: name -> type, what is read of a row. identity: what the tokens depend on beside rows and tokenizer.
-    encode: values of some rows -> for each its tokens, or under which name it is counted and left out, or what is bad.
+    encode: values of some rows -> for each its tokens, none where it is left out; or what is bad.
     whole: it takes (values, all fields) of each row instead.
     Raises: UserError at the first bad row, or where nothing is left to learn.
     """
@@ -52,13 +55,12 @@ def read_corpus(
                         raise UserError(f"{rows.source.place(offset)}: {one}{one.cure}")
                     rows.source.dropped[str(one)] += 1
                     continue
-                name = one if isinstance(one, str) else "rows_of_several_texts" if len(one) > 1 else ""
-                if name:
+                for name in one.counted:
                     facts[name] = facts.get(name, 0) + 1
-                yield from () if isinstance(one, str) else (Document(offset, *text) for text in one)
+                yield from (Document(offset, *text) for text in one.texts)
         facts |= rows.source.counts()
 
-    def work(batch: list) -> tuple[list, Sequence[Encoded]]:
+    def work(batch: list) -> tuple[list, Sequence[Encoded | BadRow]]:
         return batch, encode(_for_encoder(rows.source, *zip(*batch, strict=True), whole))
 
     special: Special = "text" if tokenizer.split_special_tokens else "tokens"
@@ -92,7 +94,7 @@ def _all_fields(line: bytes) -> dict[str, Any]:
 def check_first(
     rows: TrainingRows,
     fields: Mapping[str, Any],
-    encode: Callable[[Sequence[Any]], Sequence[Encoded]] | None,
+    encode: Callable[[Sequence[Any]], Sequence[Encoded | BadRow]] | None,
     whole: bool = False,
 ) -> None:
     """Raises UserError for a bad row among the first ones, as `read_corpus` would. encode: None = no tokenizer yet."""

@@ -5,17 +5,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from msgspec import Meta
 
 from data_common.calls.config import Positive, load_yaml
 from data_common.messages.errors import UserError
 from data_common.models.special_tokens import Special
+from data_common.rows.json_line import BadRow
 from data_common.rows.jsonl import BadRowPolicy, Source
-
-if TYPE_CHECKING:
-    from model_train.tokenized_corpus import Encoded
 
 Rate = Annotated[float, Meta(ge=0)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
@@ -28,6 +26,13 @@ class TrainingRows(NamedTuple):
     fingerprints: Sequence[Mapping[str, Any]]  # of its shards
     on_bad_row: BadRowPolicy = "error"
     max_rows: int | None = None
+
+
+class Encoded(NamedTuple):
+    """What is learned of a row."""
+
+    texts: Sequence[tuple[Sequence[int], Sequence[bool] | None]]  # ids of each, and which of them are learned
+    counted: Sequence[str] = ()  # facts that it is counted under
 
 
 @dataclass(kw_only=True)
@@ -128,16 +133,6 @@ class BaseTraining(ABC):
         names = ("tokenizer", "heldout_data", "fsdp", "deepspeed")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
-    def corpus(self, rows: TrainingRows, tokenizer):
-        """The documents of `rows` as a `data_common.models.token_cache.Corpus`.
-
-        Raises: UserError for a bad row, or where no row can be learned.
-        """
-        from model_train.tokenized_corpus import read_corpus  # imports torch
-
-        fields, identity = self.reading(rows.source)
-        return read_corpus(rows, tokenizer, fields, identity, self.encoder(tokenizer), self.reads_whole_rows)
-
     @abstractmethod
     def reading(self, source: Source) -> tuple[dict[str, Any], dict[str, Any]]:
         """What is read of a row, field -> type; what the tokens depend on beside rows and tokenizer.
@@ -146,8 +141,12 @@ class BaseTraining(ABC):
         """
 
     @abstractmethod
-    def encoder(self, tokenizer) -> Callable[[Sequence[Any]], Sequence["Encoded"]]:
+    def encoder(self, tokenizer) -> Callable[[Sequence[Any]], Sequence[Encoded | BadRow]]:
         """The function that makes tokens of the values of some rows, as `reading.read_corpus` takes it."""
+
+    def warning(self, corpus, tokenizer, stops: Sequence[int]) -> str:
+        """What is amiss with the documents, if anything, for a model that stops at these tokens."""
+        return ""
 
     @abstractmethod
     def sequences(self, corpus, max_tokens: int | None, epochs: float):

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from data_common.calls.cli import Stage, load_method, main, method_names, versions_of
+from data_common.calls.cli import main
+from data_common.calls.stage import Stage, load_method, method_names, versions_of
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
@@ -44,6 +45,7 @@ KEYS = {  # what a method's own YAML does not say, or says for larger data
     "min-k": LIKELIHOOD,
     "pds": INFLUENCE,
     "perplexity": LIKELIHOOD,
+    "rds-plus": ["target_data=target.jsonl", "embedder=model", "embedding_max_length=64", "device=cpu"],
     "threshold": ["threshold=0.2"],
     "token-budget": ["tokens=150"],
     "top-k": ["k=9"],

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 
-from data_common.calls.cli import REPOSITORY
+from data_common.calls.stage import REPOSITORY
 
 
 def test_the_page_word_by_word(tmp_path):

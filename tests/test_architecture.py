@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_common.calls.cli import REPOSITORY
+from data_common.calls.stage import REPOSITORY
 
 STAGES = ("data_scoring", "data_selection", "data_ordering", "model_train", "model_eval")
 FILES = sorted(path for folder in (*STAGES, "data_common") for path in (REPOSITORY / folder).rglob("*.py"))

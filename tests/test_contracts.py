@@ -1,14 +1,19 @@
 """What every method owes, checked for all that are found: a new method is tested the moment its folder exists."""
 
 import ast
+import json
 import re
 
 import numpy as np
 import pytest
 import yaml
 
-from data_common.calls.cli import REPOSITORY, keys_for, load_method, main, method_names
+from data_common.calls import methods_page
+from data_common.calls.cli import main
 from data_common.calls.config import METADATA, columns_of, load_yaml, resolve
+from data_common.calls.stage import FORMULA, REPOSITORY, about, keys_for, load_method, method_names
+from data_common.row_methods.row_method import RowMethod, whole_numbers
+from data_common.row_methods.table import ORDERING_INPUTS, SELECTION_INPUTS
 from data_ordering.entry import STAGE as ORDERING
 from data_ordering.entry import permutation
 from data_scoring.entry import STAGE as SCORING
@@ -16,7 +21,9 @@ from data_selection.entry import STAGE as SELECTION
 from data_selection.selector import in_input_order
 from model_eval.entry import STAGE as EVALUATION
 from model_train.entry import STAGE as TRAINING
+from tests import golden
 
+TABLES = {SELECTION.name: SELECTION_INPUTS, ORDERING.name: ORDERING_INPUTS}
 STAGES = [SCORING, SELECTION, ORDERING, TRAINING, EVALUATION]
 METHODS = [
     pytest.param(stage, name, id=f"{stage.name}/{name}") for stage in STAGES for name in method_names(stage.name)
@@ -37,13 +44,18 @@ def values_of(stage, method, config):
     return {key: values[key] for key in method_keys}
 
 
-def apply(stage, name, score):
+def row_method(stage, name):
+    """As a call without keys has it."""
     method, config = load_method(stage, name)
-    columns = {"score": np.array(score), "raw_score": np.array(score), "n": len(score)}
-    columns |= {"higher_is_better": True, "direction": "higher"}
-    columns |= {"row_number": np.arange(len(score)), "token_count": np.arange(len(score)) + 1}
-    given = [columns.get(column, np.array(score)) for column in columns_of(method)]  # any other is a numeric field
-    return np.asarray(method(*given, **values_of(stage, method, config)), dtype=np.int64)
+    stage_keys, method_keys = keys_for(stage, method)
+    values = resolve(stage_keys | method_keys, config, {})
+    return RowMethod(method, {key: values[key] for key in method_keys}, values, TABLES[stage.name])
+
+
+def apply(stage, name, score):
+    method = row_method(stage, name)
+    result, _ = method.call({name: one.example(np.array(score)) for name, one in method.inputs.items()})
+    return whole_numbers(result)
 
 
 @pytest.mark.parametrize(("stage", "name"), METHODS)
@@ -91,8 +103,19 @@ def test_docstring_says_what_and_whence(stage, name):
 
 
 @pytest.mark.parametrize(("stage", "name"), METHODS)
-def test_readme_lists_the_method(stage, name):
-    assert f"`{name}`" in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+def test_a_method_says_what_it_needs_costs_and_how_sure_its_formula_is(stage, name):
+    facts = about(stage.name, name)
+    assert facts.family and facts.needs and facts.cost and facts.sources
+    assert facts.formula in FORMULA
+
+
+def test_the_pages_list_the_methods_as_they_are():
+    assert methods_page.PAGE.read_text(encoding="utf-8") == methods_page.page(), methods_page.__doc__
+    assert methods_page.FRONT_PAGE.read_text(encoding="utf-8") == methods_page.front_page(), methods_page.__doc__
+
+
+def test_the_front_page_is_short():
+    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").split("\n")) <= 160
 
 
 @pytest.mark.parametrize(("stage", "name"), METHODS)
@@ -137,6 +160,36 @@ def test_bad_scores_never_reach_a_method(stage, name, bad, tmp_path, capsys):
     assert main(stage, [*words, "on_bad_row=drop"]) == 0
     assert "dropped 1 bad rows" in capsys.readouterr().out
     assert set((tmp_path / "out.jsonl").read_text().split("\n")) == {good[:-1], ""}
+
+
+@pytest.fixture(scope="module")
+def small_calls(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small_calls")
+    golden.write_inputs(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", method_names(SCORING.name))
+def test_what_a_scorer_writes_has_one_type_a_field_and_a_direction_where_it_is_declared(name, small_calls, monkeypatch):
+    monkeypatch.chdir(small_calls)
+    golden.result(SCORING, name)
+    before, after = (
+        [json.loads(line) for line in (small_calls / file).read_text().split("\n")[:-1]]
+        for file in ("in.jsonl", f"data_scoring-{name}.jsonl")
+    )
+    manifest = json.loads((small_calls / f"data_scoring-{name}.jsonl.manifest.json").read_text())
+    fields = [field for field in after[0] if field not in before[0]]
+    assert fields == ["new", *manifest["extra"]] and len(before) == len(after)
+    for old, row in zip(before, after, strict=True):
+        assert list(row.items())[: len(old)] == list(old.items()) and list(row)[len(old) :] == fields
+    for field in fields:
+        [kind] = {type(row[field]) for row in after}
+        assert kind in ((int, float) if field in manifest["directions"] else (int, float, str, bool)), field
+        assert set(manifest["extra"].get(field, manifest["score"])) >= (
+            {"0", "1"} if kind in (int, float) else {"rows"}
+        )
+    assert manifest["directions"]["new"] in ("higher", "lower")
+    assert manifest["directions"].keys() <= set(fields)  # the input has no manifest that declares others
 
 
 def test_every_method_has_a_test():

@@ -8,7 +8,8 @@ import shlex
 import pytest
 
 import utils
-from data_common.calls.cli import REPOSITORY, Stage, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY, Stage
 
 OWN = re.compile(r"(?!results/|data/)[^.]")  # neither hidden nor made by a run
 PAGES = sorted(path for path in REPOSITORY.rglob("*.md") if OWN.match(str(path.relative_to(REPOSITORY))))

@@ -367,7 +367,7 @@ def test_what_an_older_version_made_of_values_is_made_anew(tmp_path, capsys, mon
         record.write_text(json.dumps(old))
         capsys.readouterr()
         assert utils.main(words) == 0
-        assert ("made anew: results of dataset changed" in capsys.readouterr().out) == (source == "a.csv")
+        assert ("made again: results of dataset changed" in capsys.readouterr().out) == (source == "a.csv")
     assert read(tmp_path / "a.csv.out.jsonl") == [{"n": "01"}]
 
 

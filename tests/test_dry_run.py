@@ -13,7 +13,8 @@ import pytest
 import torch
 import yaml
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_common.models import loading
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING
@@ -113,6 +114,11 @@ GOOD = [
     ),
     (SCORING, ["in.jsonl", "out.jsonl", "quality-classifier", "positive_data=target.jsonl", "score_field=quality"]),
     (SCORING, ["in.jsonl", "out.jsonl", "dsir", "target_data=target.jsonl", "score_field=dsir"]),
+    (SCORING, ["in.jsonl", "out.jsonl", "page-features", "score_field=rules"]),
+    (
+        SCORING,
+        ["in.jsonl", "o.jsonl", "rds-plus", "target_data=target.jsonl", "embedder=tfidf", "score_field=near"],
+    ),
     (SCORING, ["in.jsonl", "out.jsonl", "combine", "fields=[score]", "lower_is_better=[]", "score_field=all"]),
     (TRAINING, ["in.jsonl", "model", "out", "pretrain", "max_length=64"]),
     (TRAINING, ["in.jsonl", "bare", "out", "pretrain", "max_length=64", "heldout_data=target.jsonl"]),

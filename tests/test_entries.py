@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 import utils
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
 from data_common.calls.config import load_yaml
+from data_common.calls.stage import REPOSITORY
 from data_common.messages.errors import UserError
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING

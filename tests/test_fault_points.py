@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from data_common.calls.cli import REPOSITORY
+from data_common.calls.stage import REPOSITORY
 from tests.models import save_model
 from tests.strace import ABSENT, Place, can_trace, fail, places
 

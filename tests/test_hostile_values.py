@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_common.calls.cli import REPOSITORY, keys_for, load_method, main
+from data_common.calls.cli import main
 from data_common.calls.config import REQUIRED
+from data_common.calls.stage import REPOSITORY, keys_for, load_method
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
@@ -45,6 +46,7 @@ def words_of(stage, name, key, value):
     needed = {one.name: "[a]" if one.name == "fields" else "1" for one in keys if one.default is REQUIRED}
     needed |= {"model": "m"} if name in ("min-k", "perplexity", "color-filter") and stage is SCORING else {}
     needed |= {"prior_model": "m"} if name == "color-filter" else {}
+    needed |= {"embedder": "m"} if name == "rds-plus" else {}
     paths = ["in.jsonl", "out.jsonl", "out"][: len(stage.paths)]
     return [*paths, name, *(f"{k}={v}" for k, v in (needed | given | {key: value}).items())]
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from data_common.calls.cli import REPOSITORY
+from data_common.calls.stage import REPOSITORY
 from data_common.embedded import python_stdlib
 
 

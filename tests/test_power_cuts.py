@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_common.calls.cli import REPOSITORY
+from data_common.calls.stage import REPOSITORY
 from tests.models import save_model
 from tests.strace import ABSENT, Event, can_trace, trace
 

@@ -8,8 +8,9 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_common.calls.cli import load_method, main, method_names
+from data_common.calls.cli import main
 from data_common.calls.config import columns_of
+from data_common.calls.stage import load_method, method_names
 from data_ordering.entry import STAGE as ORDERING
 from data_selection.entry import STAGE as SELECTION
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from scipy.stats import rankdata
 
-from data_common.calls.cli import REPOSITORY
+from data_common.calls.stage import REPOSITORY
 from data_common.embedded import python_stdlib
 
 FOLDER = REPOSITORY / "docs" / "recipes"

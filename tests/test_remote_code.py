@@ -16,7 +16,8 @@ import data_selection.entry
 import model_eval.entry
 import model_train.entry
 from data_common.calls import remote_code
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_scoring.engines.influence import data_scorer
 from tests.model_eval.test_lm_evaluation_harness import write_task
 from tests.models import save_model
@@ -181,7 +182,7 @@ def test_steps_of_earlier_runs_stay_valid_and_those_with_code_are_others(here, c
         step = json.loads(Path("out.work/tokenize/step.json").read_text())
         assert step["identity"]["keys"] == ({"trust_remote_code": True} if more else {})
         Path("out").unlink()
-    assert "tokenize: made anew, trust_remote_code was None, is True" in capsys.readouterr().out
+    assert "tokenize: made again, trust_remote_code was None, is True" in capsys.readouterr().out
 
 
 def test_lines_on_standard_input_are_no_consent(here):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from data_common.calls.cli import REPOSITORY
+from data_common.calls.stage import REPOSITORY
 
 STAGES = ["data_scoring", "data_selection", "data_ordering", "model_train", "model_eval"]
 SCRIPTS = [*(f"{stage}/entry.sh" for stage in STAGES), "model_eval/compare.sh"]
@@ -61,7 +61,7 @@ def test_stages_work_in_such_a_folder_by_a_link_and_in_child_processes(odd, tmp_
     (tmp_path / "order").symlink_to(odd / "data_ordering/entry.sh")
     assert call("bash", tmp_path / "order", "in.jsonl", "out.jsonl", "sorting", cwd=tmp_path).returncode == 0
     assert (tmp_path / "out.jsonl").read_text().startswith('{"score": 1')
-    show = "import data_common.calls.cli; print(data_common.calls.cli.REPOSITORY, flush=True)"
+    show = "import data_common.calls.stage; print(data_common.calls.stage.REPOSITORY, flush=True)"
     twice = f"import subprocess, sys\n{show}\nsys.exit(subprocess.call([sys.executable, '-c', {show!r}]))"
     script = 'source "$1/data_common/python.sh"\nexec "$DELT_PYTHON" -c "$2"\n'
     (tmp_path / "script.sh").write_text(script)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.efficacy.report [real|embedded]
 
-Refreshes the tables between the `<!-- table: NAME -->` marks of docs/results.md, and the figures beside it; with
+Refreshes the tables between the `<!-- table: NAME -->` marks of findings.md, and the figures in docs; with
 `embedded` it prints the tables only.
 """
 
@@ -16,7 +16,7 @@ from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Plan, load
 from benchmarks.efficacy.records import AREA, GENERAL, REST, TARGET, Measure
 from benchmarks.efficacy.statistics import CONFIDENCE, Difference, holm
 
-PAGE = REPOSITORY / "docs" / "results.md"
+PAGE, FIGURES = FOLDER / "findings.md", REPOSITORY / "docs"
 NOT_RUN = "not run yet"
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -207,7 +207,7 @@ def tables(data: str) -> dict[str, Callable[[], str]]:
 
 
 def refreshed(page: str, made: dict[str, Callable[[], str]]) -> str:
-    """The page with its marked tables made anew. Raises: KeyError for a mark without a table."""
+    """The page with its marked tables made again. Raises: KeyError for a mark without a table."""
     return MARKED.sub(lambda match: match[1] + "\n" + made[match[2]]() + "\n" + match[3], page)
 
 
@@ -223,7 +223,7 @@ def main() -> None:
         from benchmarks.efficacy.figures import draw
 
         PAGE.write_text(refreshed(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
-        draw(data, PAGE.parent)
+        draw(data, FIGURES)
 
 
 if __name__ == "__main__":

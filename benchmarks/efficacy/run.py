@@ -6,17 +6,15 @@ What is finished is never repeated: a cell is finished when its record is in res
 """
 
 import argparse
-import concurrent.futures
 import fnmatch
 import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -24,19 +22,10 @@ from typing import Any
 import yaml
 
 from benchmarks.efficacy import corpus
-from benchmarks.efficacy.plan import FOLDER, REPOSITORY, Call, Cell, Plan, digest, load
+from benchmarks.efficacy.plan import FOLDER, Call, Cell, Plan, digest, load
+from data_common.calls.jobs import Job, call_stage, run_jobs
 from data_common.files.atomic import write_text
 from data_common.files.manifest import manifest_path
-
-
-@dataclass(frozen=True)
-class Job:
-    """Something to do once `needs` are done."""
-
-    name: str
-    needs: Sequence[str]
-    do: Callable[[], None]
-    done: Callable[[], bool]
 
 
 class Study:
@@ -87,7 +76,7 @@ class Study:
         return [scores, self._warm_keys(0, self.plan.annotator_passes)] if scores else []
 
     def _kept(self, name: str, needs: Sequence[str], do: Callable[[], None], output: Path, facts: Any) -> Job:
-        """A job whose output serves many cells: what follows from other facts (an earlier plan, say) is made anew."""
+        """A job whose output serves many cells: what follows from other facts (an earlier plan, say) is made again."""
         mark, identity = Path(f"{output}.identity"), digest([self.hash, facts])
 
         def do_and_mark() -> None:
@@ -220,20 +209,8 @@ class Study:
         names = {**os.environ, **asdict(self.plan.sizes), "second_target": self.plan.second_target, "seed": seed}
         names |= {"data": self.data, "models": self.folder / "models", "folder": self.folder}
         stage, *words = (Template(word).substitute(names) for word in shlex.split(call))
-        command = ["bash", str(REPOSITORY / stage / "entry.sh"), *map(str, paths), *words]
-        own = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "DELT_PYTHON": sys.executable}
         log = self.folder / "logs" / f"{name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        begun = time.perf_counter()
-        with log.open("a", encoding="utf-8") as file:
-            print("+", shlex.join(command), file=file, flush=True)
-            process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | own)
-            _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise RuntimeError(f"{name} failed: see {log}")
-        cpu = usage.ru_utime + usage.ru_stime
-        wall, peak = time.perf_counter() - begun, usage.ru_maxrss / 1024
-        return {"wall": round(wall, 1), "cpu": round(cpu, 1), "peak_mib": round(peak)}
+        return call_stage(stage, [*map(str, paths), *words], log, {"OMP_NUM_THREADS": "1"})
 
 
 def write(record: Path, content: dict) -> None:
@@ -246,30 +223,6 @@ def total(costs: Sequence[dict[str, float]]) -> dict[str, float]:
     """Seconds add up, memory does not."""
     seconds = {name: round(sum(cost[name] for cost in costs), 1) for name in ("wall", "cpu")}
     return seconds | {"peak_mib": max((cost["peak_mib"] for cost in costs), default=0)}
-
-
-def work(jobs: Sequence[Job], workers: int, minutes: float) -> list[str]:
-    """Do the jobs, `workers` at a time, the first ready one first; none starts after `minutes`. -> what failed."""
-    waiting = {job.name: job for job in jobs if not job.done()}
-    print(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are done", flush=True)
-    failed, running, begun = [], {}, time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        while waiting or running:
-            late = time.monotonic() - begun > 60 * minutes
-            unfinished = {*waiting, *(job.name for job in running.values()), *failed}
-            ready = [] if late else [job for job in waiting.values() if unfinished.isdisjoint(job.needs)]
-            for job in ready[: workers - len(running)]:
-                running[pool.submit(job.do)] = waiting.pop(job.name)
-            if not running:
-                break
-            for future in concurrent.futures.wait(running, return_when="FIRST_COMPLETED").done:
-                job = running.pop(future)
-                said = f"{(time.monotonic() - begun) / 60:6.1f} min  {job.name}"
-                if future.exception():
-                    failed.append(job.name)
-                    said += f": {future.exception()}"
-                print(f"{said}  ({len(waiting)} to go)", flush=True)
-    return failed
 
 
 def main() -> None:
@@ -297,7 +250,7 @@ def main() -> None:
         print(f"the models of {len(cells) - len(jobs)} of {len(cells)} cells are not in {folder}: left out")
     if given.prepare:
         jobs = [job for job in jobs if job.name not in {cell.name for cell in cells}]
-    if failed := work(jobs, given.workers, given.budget_minutes):
+    if failed := run_jobs(jobs, given.workers, given.budget_minutes):
         sys.exit(f"failed: {', '.join(failed)}")
 
 

@@ -24,6 +24,7 @@ from data_common.messages.mistakes import did_you_mean, meant_value
 from data_common.messages.visible import brief
 
 METADATA = ("name", "version", "description")  # accepted in every YAML, without effect
+INCLUDE = "include"  # a YAML of others: a path from its own folder, or a list of them; later ones and its own keys win
 REQUIRED = inspect.Parameter.empty
 LARGEST = 2**63  # integers below it fit into those of numpy and torch
 NO_UNICODE = "it holds a character that is no Unicode text"
@@ -93,17 +94,30 @@ def columns_of(function: Callable) -> list[str]:
 
 
 def load_yaml(path: Path, key: str | None = None) -> dict[str, Any]:
-    """A YAML mapping without the metadata keys. key: that names the file, where one does.
+    """A YAML mapping without the metadata keys, over what it includes. key: that names the file, where one does.
 
     Raises UserError with the place of the fault.
     """
-    origin = f"{key}: " if key else ""
+    return {name: value for name, (value, _) in _settings(path, f"{key}: " if key else "").items()}
+
+
+def _settings(path: Path, origin: str, above: tuple[Path, ...] = ()) -> dict[str, tuple[Any, Path]]:
+    """Key -> its value and the file that sets it. above: the files that include this one."""
+    if path.resolve() in above:
+        raise UserError(f"{origin}{above[-1]}: {INCLUDE}: {path} includes it, and so itself")
     content = read_yaml(path, origin)
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise UserError(f"{origin}{path}: expected `key: value` lines")
-    return {key: value for key, value in content.items() if key not in METADATA}
+    others = content.pop(INCLUDE, [])
+    others = [others] if isinstance(others, str) else others
+    if not isinstance(others, list) or not all(isinstance(other, str) and other for other in others):
+        raise UserError(f"{origin}{path}: {INCLUDE}: the path of a YAML file, or a list of them, is wanted")
+    found: dict[str, tuple[Any, Path]] = {}
+    for other in others:
+        found |= _settings(path.parent / other, f"{origin}{path}: {INCLUDE}: ", (*above, path.resolve()))
+    return found | {name: (value, path) for name, value in content.items() if name not in METADATA}
 
 
 def pairs(words: Iterable[str]) -> dict[str, str]:
@@ -122,7 +136,7 @@ def resolve(keys: Mapping[str, Key], path: Path | None, overrides: Mapping[str, 
 
     Raises: UserError for an unknown key (with a suggestion), a wrong type, a value out of range, a missing key.
     """
-    given = {name: (value, f"{path}: ") for name, value in (load_yaml(path) if path else {}).items()}
+    given = {name: (value, f"{file}: ") for name, (value, file) in (_settings(path, "") if path else {}).items()}
     for name, text in overrides.items():
         given[name] = (text, "")
     for name, (_, origin) in given.items():
@@ -174,6 +188,8 @@ def type_text(annotation: Any) -> str:
     if typing.get_origin(annotation) is list:
         inner = type_text(typing.get_args(annotation)[0])
         return f"list [a,b] of {f'({inner})' if '|' in inner else inner}"
+    if typing.get_origin(annotation) is dict:
+        return f"mapping {{name: value}} to {type_text(typing.get_args(annotation)[1])}"
     return getattr(annotation, "__name__", str(annotation))
 
 

@@ -132,7 +132,7 @@ class Run:
         if before is None or not self._is_same(before):
             return False
         if news := version_news(before.get("method_versions", {}), self.identity["method_versions"], self.versions):
-            print(f"{visible(self.output)} is made anew: {visible(news)}")
+            print(f"{visible(self.output)} is made again: {visible(news)}")
             self.outdated = True
             return False
         if pending_path(self.output).exists() and _describing(manifest_path(self.output), self.output) is None:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_common.calls import remote_code
-from data_common.calls.cli import Call
-from data_common.calls.config import columns_of
+from data_common.calls.stage import Call
 from data_common.files.atomic import draft_of
 from data_common.files.manifest import Run, Versions, declared_directions
 from data_common.files.replacing import check_replaceable
@@ -27,19 +26,6 @@ SHOWN_GROUPS = 8
 WITHOUT_EFFECT = ("cache", "overwrite_out")  # keys that change nothing in the result
 
 
-def check_keys(method: Callable, keys: Mapping[str, Any], direction: str | None = "higher") -> None:
-    """Raises UserError where the method refuses its keys: it is asked to pick or to order no rows."""
-    nothing = {"n": 0, "higher_is_better": True, "direction": direction}
-    method(*(nothing.get(name, np.empty(0)) for name in columns_of(method)), **keys)
-
-
-def row_numbers(method: Callable, columns: Sequence[Any], keys: Mapping[str, Any]) -> np.ndarray:
-    """What the method gives for its columns. Raises AssertionError unless these are whole numbers: a mask is none."""
-    index = np.asarray(method(*columns, **keys))
-    assert index.dtype.kind in "iu" or not len(index), f"the method gave {index.dtype} values, not row numbers"
-    return index.astype(np.int64)
-
-
 def copy_rows(
     call: Call,
     columns: Sequence[Column],
@@ -48,7 +34,7 @@ def copy_rows(
     directed: Callable[[Mapping[str, str]], Mapping[str, str]],
     check: Callable[[], None],
     inputs: Mapping[str, str],
-    score_field: str,
+    score_field: str | None,
     on_bad_row: jsonl.BadRowPolicy,
     rows_per_shard: int | None,
     cache: bool,
@@ -66,7 +52,7 @@ def copy_rows(
     arrange: (source, table, directions) -> (row numbers in their new order, facts for the manifest); it may raise
         UserError.
     check: raises UserError for what `arrange` would refuse whatever the rows hold.
-    score_field: its quantiles are reported, where it is among the columns.
+    score_field: its quantiles are reported, where there is one, and it is among the columns.
     overwrite_out: whether OUT may replace what no stage made, and what IN was made from.
     verb: what happened to the rows, for the summary ("kept", "ordered").
     rejects: a path for all other rows, in input order.
@@ -122,9 +108,9 @@ def copy_rows(
     _summary(call, verb, facts, source, run)
 
 
-def _counts(table: Table, index: np.ndarray, score_field: str) -> dict[str, Any]:
+def _counts(table: Table, index: np.ndarray, score_field: str | None) -> dict[str, Any]:
     counts: dict[str, Any] = {"rows_in": len(table), "rows_out": len(index)}
-    if (score := table.columns.get(number(score_field))) is not None:
+    if score_field and (score := table.columns.get(number(score_field))) is not None:
         counts |= {"score_in": quantiles(score), "score_out": quantiles(score[index])}
     return counts
 

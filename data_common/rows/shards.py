@@ -24,7 +24,7 @@ from data_common.messages.notes import note
 from data_common.messages.visible import brief, visible
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
-# shards where there are none of those
+# shards where there are no such files
 PACKED = (".json.gz", ".json.zst", ".jsonl.bz2", ".jsonl.xz", ".json.bz2", ".json.xz")
 TABLES = (".parquet", ".csv", ".tsv")  # utils.py makes JSON lines of them
 OTHERS = (*TABLES, ".json", ".arrow", ".feather", ".orc", ".avro", ".xlsx", ".npy", ".zip", ".tar", ".tgz")

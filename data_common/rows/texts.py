@@ -96,6 +96,21 @@ def some(texts: Sequence[str], numbers: np.ndarray) -> Iterator[str]:
     return compress(texts, wanted)
 
 
+class RowTexts:
+    """The text of each of `rows`, without checks: of rows that were scanned. It can be iterated over again."""
+
+    def __init__(self, source: Source, rows: Rows, fields: Sequence[str]):
+        """fields: of the text, joined by newlines."""
+        self.source, self.rows, self.fields = source, rows, fields
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[str]:
+        decode = Decoder(dict.fromkeys(self.fields, Text))
+        return (document_text(decode(line, True)) for line in raw_lines(self.source, self.rows))
+
+
 def first_texts(
     source: Source,
     text_field: str | list[str],

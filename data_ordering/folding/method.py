@@ -10,6 +10,13 @@ import numpy as np
 from data_common.calls.config import Positive
 from data_ordering.patterns import fold, ranked
 
+ABOUT = {
+    "family": "by one score",
+    "needs": "a score",
+    "cost": "copying the file",
+    "formula": "paper",
+}
+
 
 def order(score: np.ndarray, *, folding_layer: Positive = 3, ascending: bool = True) -> np.ndarray:
     """The permutation sorted[0::L], sorted[1::L], ..., sorted[L-1::L]. score: (n,), raw values.

@@ -12,6 +12,13 @@ from msgspec import Meta
 from data_common.calls.config import Positive
 from data_ordering.patterns import arrange_around_splits, ranked, zigzag
 
+ABOUT = {
+    "family": "by one score",
+    "needs": "a score",
+    "cost": "copying the file",
+    "formula": "paper",
+}
+
 
 def order(
     score: np.ndarray,

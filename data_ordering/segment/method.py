@@ -15,6 +15,13 @@ from data_common.calls.decimals import as_written
 from data_common.messages.errors import UserError
 from data_ordering.patterns import ranked
 
+ABOUT = {
+    "family": "by one score",
+    "needs": "a score",
+    "cost": "copying the file",
+    "formula": "paper",
+}
+
 Percentage = Annotated[float, Meta(ge=0, le=100)]
 
 

@@ -7,6 +7,13 @@ import numpy as np
 
 from data_common.calls.config import Seed
 
+ABOUT = {
+    "family": "at random",
+    "needs": "nothing",
+    "cost": "copying the file",
+    "formula": "own",
+}
+
 
 def order(n: int, *, seed: Seed = 0) -> np.ndarray:
     """A uniformly random permutation of n rows.

@@ -7,6 +7,13 @@ import numpy as np
 
 from data_ordering.patterns import ranked
 
+ABOUT = {
+    "family": "by one score",
+    "needs": "a score",
+    "cost": "copying the file",
+    "formula": "paper",
+}
+
 
 def order(score: np.ndarray, *, ascending: bool = True) -> np.ndarray:
     """The permutation that sorts by raw score. score: (n,).

@@ -9,6 +9,13 @@ import numpy as np
 from data_common.calls.config import Positive
 from data_ordering.patterns import ranked, zigzag
 
+ABOUT = {
+    "family": "by one score",
+    "needs": "a score",
+    "cost": "copying the file",
+    "formula": "paper",
+}
+
 
 def order(score: np.ndarray, *, zigzag_layer: Positive = 5, ascending: bool = True) -> np.ndarray:
     """The permutation sorted[0::L], sorted[1::L] reversed, sorted[2::L], ... score: (n,), raw values.

@@ -14,6 +14,13 @@ from data_common.messages.errors import UserError
 from data_scoring.engines.settings import Forward
 from data_scoring.scorer import BaseScorer
 
+ABOUT = {
+    "family": "likelihood of language models",
+    "needs": "two causal LMs, before and after training on the target",
+    "cost": "two forward passes",
+    "formula": "paper",
+}
+
 
 class Scorer(BaseScorer):
     """nll under prior_model - nll under model (nats); higher = more is gained by having learned the target.

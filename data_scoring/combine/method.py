@@ -13,10 +13,17 @@ from data_common.files.manifest import declared_directions
 from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
 from data_common.rows.columns import number, scan
-from data_common.rows.direction import known_direction
+from data_common.rows.direction import lower_fields
 from data_common.rows.statistics import z_scores
 from data_common.rows.texts import Texts
 from data_scoring.scorer import BaseScorer
+
+ABOUT = {
+    "family": "several scores as one",
+    "needs": "fields with scores",
+    "cost": "reading and sorting the scores",
+    "formula": "paper",
+}
 
 Normalization = Literal["rank", "z-score"]
 VERSIONS = {2: "where no manifest told which values are better, higher ones were taken for it"}
@@ -49,11 +56,11 @@ class Scorer(BaseScorer):
         if len(self.weights) != len(fields) or not sum(self.weights) > 0:
             raise UserError(f"weights: {len(fields)} numbers are needed, one for each field, not all of them 0")
         if unknown := [field for field in lower_is_better or () if field not in fields]:
-            raise UserError(f"lower_is_better: {unknown[0]} is none of the fields")
+            raise UserError(f"lower_is_better: {unknown[0]} is not one of the fields")
 
     def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
         """Raises UserError where a direction is not known."""
-        self._lower(directions)
+        lower_fields(self.number_fields, self.lower, directions, "lower_is_better")
 
     def score(self, texts: Texts, work: WorkFolder) -> np.ndarray:
         """The combination for every row with text, (n,). Raises: UserError where a direction is not known."""
@@ -61,22 +68,10 @@ class Scorer(BaseScorer):
         directions = declared_directions(source.path, [shard.name for shard in source.shards])
         table = scan(source, [number(field) for field in self.number_fields], texts.on_bad_row)
         rows = np.searchsorted(table.rows.start, texts.rows.start[~texts.blank])
-        lower = self._lower(directions)
+        lower = lower_fields(self.number_fields, self.lower, directions, "lower_is_better")
         columns = {field: table.columns[number(field)][rows] for field in self.number_fields}
         scores = {field: -column if field in lower else column for field, column in columns.items()}
         return combined(scores, self.weights, self.normalize)
-
-    def _lower(self, directions: Mapping[str, str]) -> list[str]:
-        """The fields whose lower values are better. Raises: UserError that names all of which nothing tells."""
-        said = {field: "lower" for field in self.lower or ()}
-        known = {field: known_direction(field, said.get(field, "auto"), directions) for field in self.number_fields}
-        unknown = ",".join(field for field, direction in known.items() if direction is None)
-        if unknown and self.lower is None:
-            raise UserError(
-                f"are higher or lower values better in {unknown}? No manifest beside the input tells: name all of them "
-                f"whose lower values are better by lower_is_better, as in lower_is_better=[{unknown}]; [] where none is"
-            )
-        return [field for field, direction in known.items() if direction == "lower"]
 
 
 def combined(scores: Mapping[str, np.ndarray], weights: Sequence[float], normalize: Normalization) -> np.ndarray:

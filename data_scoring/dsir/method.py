@@ -21,6 +21,13 @@ from data_scoring.scorer import BaseScorer
 if TYPE_CHECKING:
     from data_scoring.engines.ngrams import Ngrams
 
+ABOUT = {
+    "family": "n-grams",
+    "needs": "a target set",
+    "cost": "counting n-grams, twice",
+    "formula": "exact",
+}
+
 Counted = Callable[[], Iterator["Ngrams"]]  # the n-grams of a corpus, part by part, read again at each call
 SMALLEST = 1e-8  # added to a probability before its logarithm
 SHARES = (0.1, 0.3, 0.5)  # of the rows, for which the KL reduction is told

@@ -46,6 +46,13 @@ from data_scoring.kenlm.tokenization import (
 )
 from data_scoring.scorer import BaseScorer
 
+ABOUT = {
+    "family": "n-grams",
+    "needs": "an n-gram model, or text to train one",
+    "cost": "n-gram look-ups",
+    "formula": "exact",
+}
+
 Metric = Literal["ppl", "bpb", "bpc"]
 PART = 1024  # texts scored and saved at a time: what a killed run loses, what processes share
 PERPLEXITY_COLUMNS = 3  # of COLUMNS, which the metric ppl reads

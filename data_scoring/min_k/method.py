@@ -16,6 +16,13 @@ from data_common.files.work_folder import WorkFolder
 from data_scoring.engines.settings import Forward
 from data_scoring.scorer import BaseScorer
 
+ABOUT = {
+    "family": "likelihood of language models",
+    "needs": "a causal LM",
+    "cost": "one forward pass",
+    "formula": "paper",
+}
+
 
 class Scorer(BaseScorer):
     """Mean of the k % lowest token log-probabilities (nats); higher = more likely seen in training.

@@ -13,6 +13,13 @@ from data_common.files.work_folder import WorkFolder
 from data_scoring.engines.influence.settings import Formula, Influence, Sweep
 from data_scoring.scorer import BaseScorer
 
+ABOUT = {
+    "family": "influence on a target",
+    "needs": "a small trained causal LM; a target set",
+    "cost": "simulated training of a causal LM, gradients of a sample of the rows, one forward pass of a small model",
+    "formula": "paper",
+}
+
 
 class Scorer(BaseScorer):
     """gamma_n = sum_t lambda_{t+1} . grad l(x_n, theta_t) over the visited steps 0, interval, ... < T."""

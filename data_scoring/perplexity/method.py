@@ -14,6 +14,13 @@ from data_common.messages.errors import UserError
 from data_scoring.engines.settings import Forward
 from data_scoring.scorer import BaseScorer
 
+ABOUT = {
+    "family": "likelihood of language models",
+    "needs": "a causal LM",
+    "cost": "one forward pass",
+    "formula": "exact",
+}
+
 Metric = Literal["ppl", "nll", "bpb"]
 LARGEST = np.log(np.finfo(np.float64).max)  # nats, beyond which a perplexity is no number
 

@@ -20,6 +20,13 @@ from data_common.rows.jsonl import open_source
 from data_common.rows.texts import Texts, first_texts
 from data_scoring.scorer import BaseScorer
 
+ABOUT = {
+    "family": "classifiers",
+    "needs": "good text; better also bad text, with junk in it",
+    "cost": "counting n-grams",
+    "formula": "paper",
+}
+
 HELD_OUT = 0.1  # of the examples, by which the classifier is judged
 
 

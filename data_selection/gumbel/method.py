@@ -17,6 +17,13 @@ from data_common.messages.errors import UserError
 from data_common.rows.statistics import z_scores
 from data_selection.ranking import best
 
+ABOUT = {
+    "family": "by one score, at random",
+    "needs": "a score",
+    "cost": "copying the file",
+    "formula": "paper",
+}
+
 
 def select(
     score: np.ndarray,

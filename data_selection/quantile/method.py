@@ -12,6 +12,13 @@ from msgspec import Meta
 from data_common.calls.decimals import as_written
 from data_common.messages.errors import UserError
 
+ABOUT = {
+    "family": "by one score",
+    "needs": "a score",
+    "cost": "copying the file",
+    "formula": "paper",
+}
+
 VERSIONS = {2: "without bounds it keeps the best 30 %, whichever scores are better; it was the lowest 30 %"}
 BANDS = {"head": (0.0, 0.3), "middle": (0.3, 0.6), "tail": (0.6, 1.0)}  # from the best on
 UNKNOWN = (

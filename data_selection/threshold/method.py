@@ -7,6 +7,13 @@ import numpy as np
 
 from data_common.messages.errors import UserError
 
+ABOUT = {
+    "family": "by one score",
+    "needs": "a score",
+    "cost": "copying the file",
+    "formula": "paper",
+}
+
 
 def select(
     score: np.ndarray,

@@ -8,6 +8,13 @@ import numpy as np
 from data_common.calls.config import Positive
 from data_selection.ranking import best
 
+ABOUT = {
+    "family": "by one score",
+    "needs": "a score; token counts or a tokenizer",
+    "cost": "copying the file; with a tokenizer, tokenizing it",
+    "formula": "own",
+}
+
 
 def select(score: np.ndarray, token_count: np.ndarray, *, tokens: Positive) -> np.ndarray:
     """Indices of the best rows whose tokens add up to `tokens` at most; at least one. score: (n,), higher is better.

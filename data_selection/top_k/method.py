@@ -10,6 +10,13 @@ from msgspec import Meta
 
 from data_selection.ranking import best
 
+ABOUT = {
+    "family": "by one score",
+    "needs": "a score",
+    "cost": "copying the file",
+    "formula": "paper",
+}
+
 
 def select(score: np.ndarray, *, k: Annotated[int, Meta(ge=0)]) -> np.ndarray:
     """Row numbers of the k best scores, all where there are fewer. score: (n,), higher is better.

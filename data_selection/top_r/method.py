@@ -12,6 +12,13 @@ from msgspec import Meta
 from data_common.calls.decimals import as_written
 from data_selection.ranking import best
 
+ABOUT = {
+    "family": "by one score",
+    "needs": "a score",
+    "cost": "copying the file",
+    "formula": "paper",
+}
+
 
 def select(score: np.ndarray, *, r: Annotated[float, Meta(ge=0, le=1)] = 1.0) -> np.ndarray:
     """Row numbers of the floor(r n) best scores. score: (n,), higher is better.

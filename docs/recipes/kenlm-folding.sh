@@ -5,7 +5,7 @@
 #   INPUT=my.jsonl TARGET=good.jsonl HELDOUT=held.jsonl MODEL=models/mine OUT=results/mine bash docs/recipes/kenlm-folding.sh
 #
 # Few bits per byte are text like TARGET: ascending order begins with it, and ends with junk where there is any: leave that
-# out before, as kenlm-top-r-folding.sh does (docs/results.md, "Others", shows what it costs).
+# out before, as kenlm-top-r-folding.sh does (benchmarks/efficacy/findings.md, "Others", shows what it costs).
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/setup.sh"

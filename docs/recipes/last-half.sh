@@ -4,7 +4,7 @@
 #   bash docs/recipes/last-half.sh
 #   INPUT=my.jsonl TARGET=mine.jsonl HELDOUT=held.jsonl MODEL=models/mine OUT=results/mine bash docs/recipes/last-half.sh
 #
-# The simplest order that ends with what is like TARGET. Why: docs/results.md, "Ideas beyond the paper".
+# The simplest order that ends with what is like TARGET. Why: benchmarks/efficacy/findings.md, "Ideas beyond the paper".
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/setup.sh"

@@ -7,7 +7,7 @@
 # KenLM learns from REFERENCE, any text that is known to be good, and finds junk; LQS finds text like TARGET, which the
 # model shall be good at. Why both: data_scoring/combine/README.md. Without REFERENCE both learn from TARGET: enough to try
 # the chain, but what was measured had a reference of another kind. KenLM ranks by perplexity with 8,192 pieces, as measured: by
-# bits per byte (metric=bpb) the same half is worse on general text (docs/results.md, "Perplexity or bits per byte").
+# bits per byte (metric=bpb) the same half is worse on general text (benchmarks/efficacy/findings.md, "Perplexity or bits per byte").
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called by sh
 set -euo pipefail
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/setup.sh"

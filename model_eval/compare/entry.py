@@ -47,7 +47,7 @@ def compare(
         raise UserError(f"none of the results has a task: {', '.join(paths)}")
     baseline = arms[0] if baseline is None else baseline
     if baseline not in arms:
-        raise UserError(f"baseline={baseline} is none of the arms {', '.join(arms)}")
+        raise UserError(f"baseline={baseline} is not one of the arms {', '.join(arms)}")
     found = {
         arm: paired.differences(comparison, baseline, arm, bootstrap_iterations, confidence, seed)
         for arm in arms

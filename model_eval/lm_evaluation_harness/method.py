@@ -25,6 +25,13 @@ from model_eval.lm_evaluation_harness.doubts import doubts_about
 from model_eval.lm_evaluation_harness.network import settle
 from model_eval.lm_evaluation_harness.task_files import LocalTask
 
+ABOUT = {
+    "family": "benchmarks",
+    "needs": "tasks, from the hub or from local files",
+    "cost": "one forward pass of every choice",
+    "formula": "exact",
+}
+
 DEFAULT_CONFIG = "general.yaml"
 VERSIONS = {
     2: "BOS stood twice before texts of rolling tasks and was cut off first, and an item could be its own example"

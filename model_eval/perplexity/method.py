@@ -19,6 +19,13 @@ from data_common.rows.shards import stem
 from data_common.rows.texts import Texts, first_texts
 from model_eval.evaluation import Evaluation
 
+ABOUT = {
+    "family": "held-out text",
+    "needs": "held-out text",
+    "cost": "one forward pass",
+    "formula": "exact",
+}
+
 
 def evaluate(
     model: str,

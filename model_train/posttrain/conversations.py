@@ -11,7 +11,7 @@ from typing import Any
 
 from data_common.models.tokens import special_tokens
 from model_train.posttrain import fields, templates
-from model_train.posttrain.quoting import ChatTokenizer
+from model_train.posttrain.quoting import ChatTokenizer, Tokens
 from model_train.posttrain.templates import Conversation
 
 FORMS: dict[str, dict[str, Any]] = {  # name -> what is read of a row
@@ -19,7 +19,6 @@ FORMS: dict[str, dict[str, Any]] = {  # name -> what is read of a row
     "prompt": {"prompt": str, "response": str},
     "messages": {"messages": list[dict[str, Any]]},
 }
-Tokens = tuple[list[int], list[bool]]  # ids, and which of them are learned; (length,) each
 
 
 def as_messages(values: Any) -> list[dict[str, Any]]:
@@ -43,17 +42,18 @@ def encode(messages: Sequence[Mapping[str, Any]], tokenizer, separator: str) -> 
     return encode_all(fields.conversation(messages), tokenizer, separator)[-1]
 
 
-def encode_all(conversation: Conversation, tokenizer, separator: str) -> list[Tokens]:
-    """The tokens of every text that the answers are learned from; the last one is that of the whole conversation.
+def encode_all(conversation: Conversation, tokenizer, separator: str, shortened: bool = False) -> list[Tokens]:
+    """The tokens of every text that the answers are learned from.
 
-    separator: behind a prompt where there is no chat template.
-    Raises: BadRow where the template refuses a conversation, drops a field of it, or does not tell its answers.
+    separator: behind a prompt where there is no chat template. shortened: learn what a template leaves of an answer.
+    Raises: BadRow where the template refuses a conversation, drops a field of it, or does not tell its answers;
+    Shortened where it does not render all of an answer.
     """
-    conversation = fields.with_objects(conversation, tokenizer)
+    conversation = fields.with_arguments(conversation, tokenizer)
     fields.check_used(conversation, tokenizer)
     chat = chat_tokenizer(tokenizer)
     if tokenizer.chat_template:
-        return templates.encode(conversation, tokenizer, chat)
+        return templates.encode(conversation, tokenizer, chat, shortened)
     return [_plain(conversation, tokenizer, chat, separator)]
 
 
@@ -68,23 +68,28 @@ def _made(tokenizer, *_: Any) -> ChatTokenizer:
 
 
 def _plain(conversation: Conversation, tokenizer, chat: ChatTokenizer, separator: str) -> Tokens:
-    """Turns one after the other; EOS ends an answer and is learned with it."""
+    """Each answer with what is before it as one text, up to the last answer; EOS ends it and is learned with it."""
     start, end = special_tokens(tokenizer)
     ids, learned = list(start), [False] * len(start)
+    prompt, quoted = "", []
     for message, is_learned in zip(conversation.messages, conversation.learned, strict=True):
-        answer = message["role"] == "assistant"
-        part = chat.ids(message["content"], "" if answer else separator) + (end if answer else [])
-        ids += part
-        learned += [is_learned] * len(part)
+        quoted += chat.spelled_in(message["content"], len(prompt))
+        if message["role"] != "assistant":
+            prompt += message["content"] + separator
+            continue
+        part, answer = chat.encode_pair(prompt, message["content"], quoted)
+        ids += part + end
+        learned += [is_learned and one for one in answer] + [is_learned] * len(end)
+        prompt, quoted = "", []
     return ids, learned
 
 
-def learnable(ids: Sequence[int], learned: Sequence[bool], max_length: int) -> Tokens | None:
+def learnable(ids: Sequence[int], loss_mask: Sequence[bool], max_length: int) -> Tokens | None:
     """Up to the last token that is learned; None where `max_length` leaves none of them to be predicted."""
-    if not any(learned[1:max_length]):
+    if not any(loss_mask[1:max_length]):
         return None
-    stop = len(learned) - list(reversed(learned)).index(True)
-    return list(ids[:stop]), [False, *learned[1:stop]]
+    stop = len(loss_mask) - list(reversed(loss_mask)).index(True)
+    return list(ids[:stop]), [False, *loss_mask[1:stop]]
 
 
 def form_of(row: Mapping[str, Any]) -> str | None:

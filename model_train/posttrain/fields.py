@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,23 +51,34 @@ def check_used(chat: Conversation, tokenizer) -> None:
         if any(turn["role"] == "tool" for turn in chat.messages):
             raise BadRow("a turn of the role tool needs a tokenizer with a chat template")
         return
-    if chat.tools is not None and render(chat, tokenizer) == render(replace(chat, tools=None), tokenizer):
+    whole = render(chat, tokenizer)
+    if chat.tools is not None and whole == _text(replace(chat, tools=None), tokenizer):
         raise BadRow(f"tools {UNRENDERED}{_cure('tools')}")
     for place, turn in enumerate(chat.messages):
         if turn["role"] != "assistant" and not _content_is_used(chat, place, tokenizer):
             what = f"the content of messages[{place}] (role {turn['role']})"
             raise BadRow(f"{what} {UNRENDERED}{_cure(turn['role'])}")
     for place, name in extras:
-        if not _is_used(chat, place, name, tokenizer):
-            raise BadRow(f"{name} of the role {chat.messages[place]['role']} {UNRENDERED}{_cure(name)}")
+        for shorter, part in _without(chat.messages[place], name):
+            if not _is_used(chat, place, shorter, tokenizer):
+                raise BadRow(f"{part} of the role {shorter['role']} {UNRENDERED}{_cure(name)}")
 
 
-def _is_used(chat: Conversation, place: int, name: str, tokenizer) -> bool:
-    """Whether the text depends on a field of a turn: in the end, or where that turn is the last one."""
-    shorter = {other: value for other, value in chat.messages[place].items() if other != name}
-    without = replace(chat, messages=[*chat.messages[:place], shorter, *chat.messages[place + 1 :]])
+def _without(turn: Mapping[str, Any], name: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """-> (a turn without a field, or without one of its items where it has several, and what that is)."""
+    value = turn[name]
+    if isinstance(value, list) and len(value) > 1:
+        for place in range(len(value)):
+            yield {**turn, name: [*value[:place], *value[place + 1 :]]}, f"{name}[{place}]"
+    else:
+        yield {other: value for other, value in turn.items() if other != name}, name
+
+
+def _is_used(chat: Conversation, place: int, shorter: Mapping[str, Any], tokenizer) -> bool:
+    """Whether the text would be another with a shorter turn: in the end, or where that turn is the last one."""
+    without = replace(chat, messages=[*chat.messages[:place], dict(shorter), *chat.messages[place + 1 :]])
     ends = (len(chat.messages), place + 1)
-    return any(render(chat.upto(end), tokenizer) != render(without.upto(end), tokenizer) for end in ends)
+    return any(_text(chat.upto(end), tokenizer) not in (None, _text(without.upto(end), tokenizer)) for end in ends)
 
 
 def _content_is_used(chat: Conversation, place: int, tokenizer) -> bool:
@@ -76,43 +87,67 @@ def _content_is_used(chat: Conversation, place: int, tokenizer) -> bool:
     silent = chat.messages[place] | {"content": ""}
     without = replace(chat, messages=[*chat.messages[:place], silent, *chat.messages[place + 1 :]])
     for end in (len(chat.messages), place + 1):
-        text = render(chat.upto(end), tokenizer)
-        if content in text or text != render(without.upto(end), tokenizer):
+        text = _text(chat.upto(end), tokenizer)
+        if text is not None and (content in text or text != _text(without.upto(end), tokenizer)):
             return True
     return False
 
 
-def with_objects(chat: Conversation, tokenizer) -> Conversation:
-    """Arguments of tool calls that are JSON in a string, as OpenAI writes them, as objects, which templates expect:
-    where the text does not hold the string as it is, but has it encoded once more.
+def _text(chat: Conversation, tokenizer) -> str | None:
+    """None where the template refuses it, as it may parts of a conversation, or one that lacks something."""
+    try:
+        return render(chat, tokenizer)
+    except BadRow:
+        return None
+
+
+def with_arguments(chat: Conversation, tokenizer) -> Conversation:
+    """Arguments of tool calls in the form that the template takes: JSON in a string, as OpenAI writes them, or objects.
+
+    Strings become objects where the text does not hold them as they are, but encoded once more, or the template
+    refuses them; objects become strings where it refuses these.
+    Raises: BadRow for a string that is no JSON object.
     """
-    strings = [one for turn in chat.messages for one in _arguments(turn) if isinstance(one, str)]
-    if not strings or not tokenizer.chat_template:
+    strings = [one["arguments"] for one in _functions(chat.messages) if isinstance(one["arguments"], str)]
+    if not tokenizer.chat_template or next(_functions(chat.messages), None) is None:
         return chat
-    whole = render(chat, tokenizer)
-    as_they_are = all(one in whole and json.dumps(one, ensure_ascii=False) not in whole for one in strings)
-    return chat if as_they_are else replace(chat, messages=_parsed(chat.messages))
+    whole, written = _text(chat, tokenizer), replace(chat, messages=_changed(chat.messages, _as_string))
+    if not strings:
+        return written if whole is None and _text(written, tokenizer) is not None else chat
+    if whole and all(one in whole and json.dumps(one, ensure_ascii=False) not in whole for one in strings):
+        return chat
+    return replace(chat, messages=_changed(chat.messages, _as_object))
 
 
-def _arguments(turn: Mapping[str, Any]) -> Iterator[Any]:
-    calls = turn.get("tool_calls")
-    for call in calls if isinstance(calls, list) else ():
-        if isinstance(call, dict) and isinstance(call.get("function"), dict):
-            yield call["function"].get("arguments")
+def _functions(turns: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Those that are called with arguments."""
+    for turn in turns:
+        calls = turn.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
+            if isinstance(call, dict) and isinstance(called := call.get("function"), dict) and "arguments" in called:
+                yield called
 
 
-def _parsed(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Raises: BadRow for a string that is no JSON object."""
+def _changed(turns: Sequence[Mapping[str, Any]], change: Callable[[Any], Any]) -> list[dict[str, Any]]:
+    """The same with other arguments."""
     turns = copy.deepcopy(list(turns))
-    for place, turn in enumerate(turns):
-        for call in turn["tool_calls"] if any(isinstance(one, str) for one in _arguments(turn)) else ():
-            try:
-                call["function"]["arguments"] = found = json.loads(call["function"]["arguments"])
-            except (ValueError, TypeError, KeyError):
-                found = None
-            if not isinstance(found, dict):
-                raise BadRow(f"messages[{place}].tool_calls: arguments are neither an object nor JSON of one")
+    for called in _functions(turns):
+        called["arguments"] = change(called["arguments"])
     return turns
+
+
+def _as_string(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def _as_object(arguments: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise BadRow("tool_calls: arguments are neither an object nor JSON of one")
+    return found
 
 
 def _kept(fields: Mapping[str, Any], ignored: Collection[str]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ as in any text, by a tokenizer that knows the marks of the template under other 
 """
 
 import copy
+import itertools
+import operator
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +19,7 @@ from data_common.models.special_tokens import KEY, Spelled, read_as, special_nam
 from data_common.rows.json_line import BadRow
 
 Span = tuple[int, int]  # [begin, end), in characters
+Tokens = tuple[list[int], list[bool]]  # ids, and which of them are learned; (length,) each
 RARE = range(0x13000, 0x13400)  # Egyptian hieroglyphs: no case, no blanks, printable
 STAND_INS = 0x100000  # private characters, one for each special token
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized")  # how an added token is looked for
@@ -54,19 +57,36 @@ class ChatTokenizer:
         """Whether content, or any text in it, spells a special token and is to stay text."""
         return self.text_stays and self.spelled.first(content) is not None
 
-    def ids(self, content: str, mark: str = "") -> list[int]:
-        """Tokens of content and what the call puts behind it."""
-        text = content + mark
-        if not self.quotes(content):
-            return self.joined(text, add_special_tokens=False, verbose=False)["input_ids"]
-        if not self.fast:
-            return self.joined(text, add_special_tokens=False, verbose=False, split_special_tokens=True)["input_ids"]
-        return self.with_offsets(text, [match.span() for match in self.spelled.pattern.finditer(content)])[0]
+    def spelled_in(self, content: str, offset: int) -> list[Span]:
+        """Where content that begins at this offset spells special tokens that are to stay text."""
+        found = self.spelled.pattern.finditer(content) if self.text_stays else ()
+        return [(offset + match.start(), offset + match.end()) for match in found]
 
-    def with_offsets(self, text: str, quoted: Sequence[Span] = ()) -> tuple[list[int], list[Span]]:
-        """-> (token ids, their characters in the text), (length,) each. quoted: spellings that are content."""
+    def encode(self, text: str, answers: Sequence[Span], quoted: Sequence[Span] = ()) -> Tokens:
+        """The tokens of a text. answers: what is learned of it. quoted: spellings of special tokens that are content.
+
+        A token that holds any character of an answer is learned, but for a special one that begins before it: a mark
+        of its opening may take the blanks behind it.
+        Raises: UserError for a tokenizer without offsets; BadRow where it does not find the special tokens.
+        """
         if not self.fast:
             raise UserError("a chat template needs a tokenizer with tokenizer.json: answers are found by characters")
+        ids, places = self._with_offsets(text, quoted)
+        return ids, [_in_answer(place, answers, one in self.marks) for one, place in zip(ids, places, strict=True)]
+
+    def encode_pair(self, prompt: str, answer: str, quoted: Sequence[Span]) -> Tokens:
+        """The tokens of prompt and answer as one text; else as in `encode`. Where the tokenizer tells no offsets, those
+        are learned that the prompt alone does not begin with.
+        """
+        if self.fast:
+            return self.encode(prompt + answer, [(len(prompt), len(prompt + answer))] if answer else [], quoted)
+        options = {"add_special_tokens": False, "verbose": False, "split_special_tokens": bool(quoted)}
+        before, ids = (self.joined(text, **options)["input_ids"] for text in (prompt, prompt + answer))
+        same = common_start(before, ids)
+        return ids, [place >= same for place in range(len(ids))]
+
+    def _with_offsets(self, text: str, quoted: Sequence[Span]) -> tuple[list[int], list[Span]]:
+        """-> (token ids, their characters in the text), (length,) each."""
         tokenizer, (text, marks) = (self.apart, self._marked(text, quoted)) if quoted else (self.joined, (text, 0))
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         if sum(one in self.meant for one in encoded["input_ids"]) != marks:
@@ -95,6 +115,18 @@ class ChatTokenizer:
         if len(other) != len(text) or any(one not in (rare, same) for one, same in zip(other, text, strict=True)):
             raise BadRow(f"the chat template looks into content for special tokens ({KEY}=tokens takes them for such)")
         return [match.span() for match in re.finditer(f"{rare}+", other)]
+
+
+def _in_answer(place: Span, answers: Sequence[Span], is_mark: bool) -> bool:
+    first, last = place[0], max(place[1] - 1, place[0])
+    return any(first < end and (first if is_mark else last) >= begin for begin, end in answers)
+
+
+def common_start(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many of their first items, or characters, are the same."""
+    if other[: len(one)] == one:
+        return len(one)
+    return sum(itertools.takewhile(bool, map(operator.eq, one, other)))
 
 
 def changed(value: Any, pattern: re.Pattern[str], character: str) -> Any:

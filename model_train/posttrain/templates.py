@@ -3,6 +3,7 @@
 import functools
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,14 +13,14 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from data_common.messages.errors import UserError
 from data_common.rows.json_line import BadRow
-from model_train.posttrain.quoting import ChatTokenizer, Span
+from model_train.posttrain.quoting import ChatTokenizer, Span, Tokens, common_start
+from model_train.posttrain.whole import Shortened, lost
 
 NO_PREFIX = (
     "the chat template renders its beginning differently from the whole: mark answers in the template "
     "with {% generation %}"
 )
 NO_ANSWER = "the generation marks of the chat template do not hold the answer (inside of a macro they have no place)"
-ONE_MARK = "which answers have weight 0 is known only where the chat template has one generation mark an answer"
 
 
 @dataclass(frozen=True)
@@ -43,62 +44,75 @@ class Rendered(NamedTuple):
     answers: list[Span]  # what is learned of it
 
 
-def encode(conversation: Conversation, tokenizer, chat: ChatTokenizer) -> list[tuple[list[int], list[bool]]]:
-    """-> (token ids, which of them are learned), (length,) each, of every text that its answers are learned from.
-
-    A token that holds any character of an answer is learned, but for a special one that begins before it: a mark
-    of its opening may take the blanks behind it.
-    Raises: BadRow where the template refuses it, or does not tell where the answers are.
-    """
+def encode(conversation: Conversation, tokenizer, chat: ChatTokenizer, shortened: bool) -> list[Tokens]:
+    """The tokens of every text that its answers are learned from. shortened, Raises: as of `rendered`."""
     encoded = []
-    for part, text, answers in rendered(conversation, tokenizer):
+    for part, text, answers in rendered(conversation, tokenizer, shortened):
         quoted: list[Span] = []
         if chat.quotes([part.messages, part.tools]):
             quoted = chat.quoted_in(text, lambda change, part=part: render(_with_content(part, change), tokenizer))
-        ids, places = chat.with_offsets(text, quoted)
-        learned = [_in_answer(place, answers, one in chat.marks) for one, place in zip(ids, places, strict=True)]
-        encoded.append((ids, learned))
+        encoded.append(chat.encode(text, answers, quoted))
     return encoded
 
 
-def _in_answer(place: Span, answers: list[Span], is_mark: bool) -> bool:
-    first, last = place[0], max(place[1] - 1, place[0])
-    return any(first < end and (first if is_mark else last) >= begin for begin, end in answers)
-
-
-def rendered(conversation: Conversation, tokenizer) -> list[Rendered]:
+def rendered(conversation: Conversation, tokenizer, shortened: bool) -> list[Rendered]:
     """One text, but for a template that renders earlier answers differently later on (without their thoughts, say):
     then each of these is learned from the text that ends with it.
+
+    shortened: whether answers that the template shortens are learned, as what is left of them.
+    Raises: BadRow where the template refuses it, or does not tell where the answers are; Shortened.
     """
-    if has_marks(source_of(conversation, tokenizer)):
-        return [_by_marks(conversation, tokenizer)]
+    find = _marked if has_marks(source_of(conversation, tokenizer)) else _unmarked
     whole, answers, apart = render(conversation, tokenizer), [], []
     for place in itertools.compress(range(len(conversation.messages)), conversation.learned):
-        ended = conversation.upto(place + 1)
-        opening, closing = render(conversation.upto(place), tokenizer, True), render(ended, tokenizer)
-        if not closing.startswith(opening):
-            raise BadRow(NO_PREFIX)
-        answer = (len(opening), len(closing))
-        if whole.startswith(closing):
-            answers.append(answer)
+        text, spans = find(conversation, place, tokenizer)
+        if not shortened:
+            _check_whole(conversation, place, text, spans, tokenizer)
+        if whole.startswith(text):
+            answers += spans
         else:
-            apart.append(Rendered(ended, closing, [answer]))
+            apart.append(Rendered(conversation.upto(place + 1), text, spans))
     return [*apart, Rendered(conversation, whole, answers)] if answers or not apart else apart
 
 
-def _by_marks(conversation: Conversation, tokenizer) -> Rendered:
-    """The answers are what the template marks."""
-    text, spans = _render(conversation, tokenizer, return_assistant_tokens_mask=True)
-    turns = [place for place, message in enumerate(conversation.messages) if message["role"] == "assistant"]
-    if len(spans) == len(turns):
-        for place, (begin, end) in zip(turns, spans, strict=True):
-            words = re.findall(r"\w+", conversation.messages[place].get("content", ""))
-            if words and words[-1] not in text[begin:end]:
-                raise BadRow(NO_ANSWER)
-        spans = [span for place, span in zip(turns, spans, strict=True) if conversation.learned[place]]
-    elif not all(conversation.learned[place] for place in turns):
-        raise BadRow(ONE_MARK)
-    return Rendered(conversation, text, spans)
+def _unmarked(conversation: Conversation, place: int, tokenizer) -> tuple[str, list[Span]]:
+    """-> (the text that ends with an answer, where in it the answer is: behind its opening)."""
+    opening = render(conversation.upto(place), tokenizer, opens_answer=True)
+    text = render(conversation.upto(place + 1), tokenizer)
+    if not text.startswith(opening):
+        raise BadRow(NO_PREFIX)
+    return text, [(len(opening), len(text))]
+
+
+def _marked(conversation: Conversation, place: int, tokenizer) -> tuple[str, list[Span]]:
+    """The same, of what the template marks; the beginning of an answer may stand before its marks."""
+    text, spans = _render(conversation.upto(place + 1), tokenizer, return_assistant_tokens_mask=True)
+    begin, message = _begin(conversation, place, text, tokenizer), conversation.messages[place]
+    spans = [span for span in spans if span[0] >= begin]
+    last = re.findall(r"\w+", message.get("content", ""))[-1:]
+    if not lost(message, text[begin:]):
+        within = bool(spans) and not lost(message, text[begin : spans[-1][1]])
+        if not within or not all(word in _joined(text, spans) for word in last):
+            raise BadRow(NO_ANSWER)
+    return text, spans
+
+
+def _check_whole(conversation: Conversation, place: int, text: str, spans: Sequence[Span], tokenizer) -> None:
+    """Raises Shortened unless the text that ends with an answer holds all of it; its opening may hold the beginning."""
+    message = conversation.messages[place]
+    if lost(message, _joined(text, spans)) and (
+        field := lost(message, text[_begin(conversation, place, text, tokenizer) :])
+    ):
+        raise Shortened(place, field)
+
+
+def _begin(conversation: Conversation, place: int, text: str, tokenizer) -> int:
+    """Where a turn begins in the text that ends with it."""
+    return common_start(render(conversation.upto(place), tokenizer), text) if place else 0
+
+
+def _joined(text: str, spans: Sequence[Span]) -> str:
+    return "".join(text[slice(*span)] for span in spans)
 
 
 def render(conversation: Conversation, tokenizer, opens_answer: bool = False) -> str:

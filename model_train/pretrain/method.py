@@ -8,7 +8,14 @@ from typing import Literal
 
 from data_common.messages.errors import UserError
 from data_common.rows.json_line import Text, document_text
-from model_train.training import BaseTraining
+from model_train.training import BaseTraining, Encoded
+
+ABOUT = {
+    "family": "language modelling",
+    "needs": "a model, or its configuration",
+    "cost": "a forward and a backward pass",
+    "formula": "paper",
+}
 
 DEFAULT_CONFIG = "train.yaml"
 
@@ -45,7 +52,8 @@ class Training(BaseTraining):
         def documents(batch):
             texts = [document_text(values) for values in batch]
             kept = iter(encode([text for text in texts if text.strip()], tokenizer))
-            return [[(next(kept), None)] if text.strip() else "rows_without_text" for text in texts]
+            none = Encoded([], ["rows_without_text"])
+            return [Encoded([(next(kept), None)]) if text.strip() else none for text in texts]
 
         return documents
 

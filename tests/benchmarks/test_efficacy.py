@@ -16,7 +16,8 @@ from transformers import AutoTokenizer
 
 from benchmarks.efficacy import corpus, junk_detection, plan, report, run, statistics
 from benchmarks.efficacy.statistics import Run
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from model_eval.contamination import grams
 
 REAL, EMBEDDED = plan.load("real"), plan.load("embedded")
@@ -253,7 +254,7 @@ def test_embedded_data_is_as_planned_and_the_same_every_time(embedded):
 
 
 def test_a_training_is_just_less_than_one_pass(embedded):
-    """So an order does not begin anew at the end."""
+    """So an order does not begin again at the end."""
     sizes, tokenizer = EMBEDDED.sizes, AutoTokenizer.from_pretrained(embedded[0] / "model")
     texts = [row["text"] for row in rows_of(embedded[0] / "pool.jsonl")]
     tokens = [len(ids) + 2 for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]  # BOS and EOS
@@ -308,41 +309,6 @@ def test_a_finished_cell_asks_for_nothing(embedded, tmp_path):
     assert len(study.jobs([cell])) > 3
     run.write(tmp_path / "records/cells/lqs50-0.json", {"identity": EMBEDDED.identity(cell, study.hash)})
     assert [job.name for job in study.jobs([cell])] == ["lqs50-0"]
-
-
-def job(name, needs=(), done=False, do=lambda: None):
-    return run.Job(name, needs, do, lambda: done)
-
-
-def test_jobs_wait_for_what_they_need_and_finished_ones_are_not_repeated():
-    order = []
-    jobs = [
-        job("last", ["second"], do=lambda: order.append("last")),
-        job("second", ["first", "old"], do=lambda: order.append("second")),
-        job("first", do=lambda: order.append("first")),
-        job("old", done=True, do=lambda: order.append("old")),
-    ]
-    assert run.work(jobs, 2, 1e9) == []
-    assert order == ["first", "second", "last"]
-
-
-def test_a_failure_stops_what_needs_it_and_nothing_else():
-    done = []
-
-    def fail():
-        raise RuntimeError("broken")
-
-    jobs = [
-        job("bad", do=fail),
-        job("after", ["bad"], do=lambda: done.append("after")),
-        job("other", do=lambda: done.append(1)),
-    ]
-    assert run.work(jobs, 1, 1e9) == ["bad"]
-    assert done == [1]
-
-
-def test_nothing_starts_after_the_budget():
-    assert run.work([job("one", do=lambda: pytest.fail("started"))], 1, -1) == []
 
 
 def test_a_record_of_another_plan_is_refused(embedded, tmp_path):

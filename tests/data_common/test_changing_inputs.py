@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_common.rows import jsonl, write_rows
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_common.files import durable
 from data_common.files.atomic import atomic_file, clear_partials, draft_of, write_text
 from data_common.files.durable import discard, exchange, lock_file, publish, recover

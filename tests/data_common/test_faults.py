@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from data_common.calls.cli import REPOSITORY
+from data_common.calls.stage import REPOSITORY
 from data_common.files.manifest import read_manifest
 from tests.records import declare
 

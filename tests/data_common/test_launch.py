@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from data_common.calls import cli
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
 from data_common.calls.launch import launch, wanted
+from data_common.calls.stage import REPOSITORY
 from data_common.messages.errors import UserError
 from data_common.parallel import distributed
 from data_ordering.entry import STAGE as ORDERING

@@ -8,8 +8,8 @@ import sys
 import pytest
 from tqdm import std
 
-from data_common.calls.cli import REPOSITORY
 from data_common.calls.progress import Progress
+from data_common.calls.stage import REPOSITORY
 
 
 @pytest.fixture

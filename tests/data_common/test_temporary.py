@@ -11,7 +11,8 @@ import tempfile
 
 import pytest
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_common.files.temporary import temporary_folder, told_of_temporary
 from data_common.messages.errors import UserError, exit_code
 from data_common.rows import shards

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from data_common.calls.cli import REPOSITORY
+from data_common.calls.stage import REPOSITORY
 from data_common.messages.errors import UserError, exit_code
 from data_common.messages.terminal import CLOSED_PIPE, say
 

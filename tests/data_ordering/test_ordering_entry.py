@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from data_common.calls.cli import main, method_names
+from data_common.calls.cli import main
+from data_common.calls.stage import method_names
 from data_ordering.entry import STAGE
 from data_selection.entry import STAGE as SELECTION
 from tests.records import declare

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_common.calls.cli import REPOSITORY, method_names
+from data_common.calls.stage import REPOSITORY, method_names
 from data_common.messages.errors import UserError
 from data_ordering import plot_all
 from data_ordering.plot import MOST_POINTS, SPANS, draw, figure, thinned

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_common.models.samples import load_samples
 from data_common.models.tokens import encode
 from data_scoring.engines.influence import data_scorer
@@ -131,8 +132,8 @@ def test_a_rerun_skips_what_is_done_and_a_changed_key_makes_anew_what_depends_on
     assert call(shared, out, "proxy_size=40", "learning_rate=0.009") == 0
     said = capsys.readouterr().out
     assert "tokenize: up to date" in said and "proxy: up to date" in said
-    assert "annotate: made anew, learning_rate was 0.008, is 0.009" in said
-    assert "fit: made anew, since annotate changed" in said and "score: made anew" in said
+    assert "annotate: made again, learning_rate was 0.008, is 0.009" in said
+    assert "fit: made again, since annotate changed" in said and "score: made again" in said
     assert out.read_bytes() != before
 
 

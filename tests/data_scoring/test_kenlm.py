@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_common.files.manifest import read_manifest
 from data_common.files.work_folder import WorkFolder
 from data_scoring.entry import STAGE
@@ -143,7 +144,7 @@ def test_training_prefers_text_like_its_own_for_any_number_of_workers(tmp_path, 
     capsys.readouterr()
     assert run(source, files[1], "kenlm", *keys, "min_tokens=3") == 0
     said = capsys.readouterr().out
-    assert "language_model: up to date" in said and "score: made anew, min_tokens was 1, is 3" in said
+    assert "language_model: up to date" in said and "score: made again, min_tokens was 1, is 3" in said
 
 
 def test_a_killed_run_goes_on_at_the_parts_that_are_missing(arpa, tmp_path, monkeypatch):

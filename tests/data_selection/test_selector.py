@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_common.calls.cli import main
-from data_common.rows.copy_rows import row_numbers
+from data_common.row_methods.row_method import whole_numbers
 from data_selection.entry import STAGE
 
 
@@ -34,9 +34,9 @@ def manifest(path):
 @pytest.mark.parametrize("given", [[True, False, True], [0.0, 2.0]])
 def test_a_method_gives_row_numbers_and_nothing_that_looks_like_them(given):
     with pytest.raises(AssertionError, match="not row numbers"):
-        row_numbers(lambda score: np.array(given), [np.zeros(3)], {})
-    assert row_numbers(lambda score: [], [np.zeros(3)], {}).tolist() == []
-    assert row_numbers(lambda score: [2, 0], [np.zeros(3)], {}).tolist() == [2, 0]
+        whole_numbers(np.array(given))
+    assert whole_numbers([]).tolist() == []
+    assert whole_numbers([2, 0]).tolist() == [2, 0]
 
 
 def test_a_dot_steps_into_an_object_unless_a_field_is_spelled_so(tmp_path):

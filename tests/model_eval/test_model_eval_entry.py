@@ -133,7 +133,7 @@ def test_broken_row_has_its_place(here, model, capsys):
 @pytest.mark.parametrize("method", ["perplexity", "lm_evaluation_harness"])
 def test_shipped_configurations_name_every_key(method, capsys):
     assert main(STAGE, ["m", "r.yaml", method, "--dry-run=keys"]) == 0
-    from data_common.calls.cli import REPOSITORY, keys_for, load_method
+    from data_common.calls.stage import REPOSITORY, keys_for, load_method
 
     function, default = load_method(STAGE, method)
     keys = set(keys_for(STAGE, function)[1])
@@ -144,7 +144,7 @@ def test_shipped_configurations_name_every_key(method, capsys):
 
 
 def test_tasks_of_the_shipped_configurations():
-    from data_common.calls.cli import REPOSITORY
+    from data_common.calls.stage import REPOSITORY
 
     tasks = {
         name: yaml.safe_load((REPOSITORY / "model_eval/config" / f"{name}.yaml").read_text())["tasks"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_common.calls.cli import REPOSITORY
+from data_common.calls.stage import REPOSITORY
 from data_common.messages.errors import UserError
 from model_eval.lm_evaluation_harness.converters import SHAPES
 from model_eval.lm_evaluation_harness.preflight import plan, prepare, refuse_code, settle_problems

@@ -196,7 +196,7 @@ def test_a_template_that_looks_for_marks_in_content_makes_a_row_bad():
     tokenizer = with_template("bytes", PLAIN.replace("{{ m.content }}", "{{ m.content.split('</s>')[0] }}"))
     encode(turns("q", "a"), tokenizer, "\n")
     with pytest.raises(BadRow, match="special_tokens_in_text=tokens"):
-        encode(turns("q", "a</s>b"), tokenizer, "\n")
+        encode(turns("q</s>r", "a"), tokenizer, "\n")
 
 
 def test_private_characters_do_not_become_marks():

@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
 from data_common.calls.config import load_yaml
+from data_common.calls.stage import REPOSITORY
 from model_train.architectures import configuration, learning_rate_of
 from model_train.entry import STAGE
 from tests.models import byte_tokenizer

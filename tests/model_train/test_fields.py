@@ -114,12 +114,12 @@ def test_an_answer_of_weight_0_is_read_and_not_learned(template):
     assert not has_answer(conversation(as_messages(("q", "a")), {"weight": 0}))
 
 
-def test_weights_need_a_mark_an_answer():
+def test_weights_where_an_answer_has_several_marks():
     twice = MARKED.replace("</s>{% endg", "{% endgeneration %}{% generation %}</s>{% endg")
     turns = [QUESTION, answer("wrong", weight=0), QUESTION, answer("right")]
     assert learned_texts(twice, [QUESTION, answer("right")])[1] == "right</s>"
-    with pytest.raises(BadRow, match="one generation mark an answer"):
-        learned_texts(twice, turns)
+    text, learned = learned_texts(twice, turns)
+    assert "wrong" in text and learned == "right</s>"
 
 
 @pytest.mark.parametrize(
@@ -185,3 +185,35 @@ def test_turns_that_the_template_leaves_out_are_refused(role):
     assert learned_texts(template, turns)[1] == "a</s>a</s>"
     turns[2]["content"] = "be brief"
     assert learned_texts(template, turns, ignored=[role])[1] == "a</s>a</s>"
+
+
+def test_each_of_several_calls_is_rendered_or_refused():
+    """A template may write the first one only."""
+    calls = [call({"x": 1})[0], {"type": "function", "function": {"name": "g", "arguments": {"x": 2}}}]
+    turns = [QUESTION, {"role": "assistant", "tool_calls": calls}]
+    assert learned_texts(JSON_CALLS, turns)[1] == 'CALLf {"x": 1}CALLg {"x": 2}</s>'
+    with pytest.raises(BadRow, match=r"tool_calls\[1\] of the role assistant is not rendered"):
+        learned_texts(JSON_CALLS.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]"), turns)
+
+
+@pytest.mark.parametrize("arguments", ['{"x": "</s>"}', {"x": "</s>"}])
+@pytest.mark.parametrize(
+    "written",
+    ["'{\"x\": \"' + c.function.arguments['x'] + '\"}'", "c.function.arguments + ''", "c.function.arguments | tojson"],
+)
+def test_arguments_come_in_the_form_that_the_template_takes(written, arguments):
+    """Some templates join strings, some look into objects: each refuses the other."""
+    template = JSON_CALLS.replace("c.function.arguments | tojson", written)
+    turns = [QUESTION, {"role": "assistant", "tool_calls": call(arguments)}]
+    assert learned_texts(template, turns)[1] == 'CALLf {"x": "</s>"}</s>'
+
+
+def test_a_template_that_refuses_a_conversation_without_a_field_uses_it():
+    """As one that wants a call before each answer of a tool; and the refusal of the whole is told as it is."""
+    wants_call = "{% for m in messages %}{% if m.role == 'tool' and not messages[loop.index0 - 1].tool_calls %}"
+    template = wants_call + "{{ raise_exception('no call') }}{% endif %}{% endfor %}" + JSON_CALLS
+    called = {"role": "assistant", "tool_calls": call({"x": 1})}
+    turns = [QUESTION, called, {"role": "tool", "content": "1"}, answer()]
+    assert learned_texts(template, turns)[1] == 'CALLf {"x": 1}</s>a</s>'
+    with pytest.raises(BadRow, match="the chat template refuses it: no call"):
+        learned_texts(template, [QUESTION, {"role": "tool", "content": "1"}, answer()])

@@ -11,7 +11,8 @@ import time
 import pytest
 import torch
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from model_train import trainer
 from model_train.entry import STAGE
 

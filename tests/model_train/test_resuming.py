@@ -11,7 +11,8 @@ import time
 import pytest
 import torch
 
-from data_common.calls.cli import REPOSITORY, main
+from data_common.calls.cli import main
+from data_common.calls.stage import REPOSITORY
 from data_common.files.durable import UMASK
 from data_common.files.manifest import Run
 from data_common.messages.errors import UserError
@@ -82,7 +83,7 @@ def interrupted(run, monkeypatch):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (["learning_rate=0.02"], "learning_rate was 0.01, is 0.02 (resume=never starts anew)"),
+        (["learning_rate=0.02"], "learning_rate was 0.01, is 0.02 (resume=never starts over)"),
         (["packing=none", "seed=3"], "seed was 10, is 3; packing was sequential, is none"),
     ],
 )

@@ -67,6 +67,24 @@ def test_a_template_without_eos_is_told(run, capsys):
         assert ("warning: no answer ends with EOS (</s>): the model will not stop" in capsys.readouterr().out) == told
 
 
+@pytest.mark.parametrize(("stops", "told"), [([257, 259], False), ([257, 258], True), (None, True)])
+def test_all_ids_of_eos_that_generation_stops_at_are_looked_at(run, capsys, stops, told):
+    """As of Gemma, whose tokenizer has another EOS than the end of a turn."""
+    with_room(run)
+    chat_tokenizer("</s>").save_pretrained(run.folder / "model")
+    path = run.folder / "model/generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": stops}))
+    write_rows(run.folder / "in.jsonl", [{"prompt": "q", "response": "ok"}])
+    assert main(STAGE, run.words("max_length=64", method="posttrain")) == 0
+    out = capsys.readouterr().out
+    names = "</s>, <|im_start|>" if stops else "</s>"
+    warning = (
+        f"warning: no answer ends with EOS ({names}): the model will not stop by itself; they end with <|im_end|> ("
+    )
+    assert (warning in out) == told == ("no answer ends" in out)
+    assert saved(run, "generation_config.json")["eos_token_id"] == (stops or 257)
+
+
 @pytest.mark.parametrize(
     ("before", "foreign", "after"),
     [
@@ -75,6 +93,7 @@ def test_a_template_without_eos_is_told(run, capsys):
         ([257, 5, 259], False, [257, 5, 259]),
         ([257, 5, 259], True, [257, 259]),
         ([257, 5], True, 259),
+        ([257, 5], False, [259, 257, 5]),
         (None, False, 259),
     ],
 )

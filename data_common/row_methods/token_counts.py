@@ -1,17 +1,17 @@
-"""The token count of each row, for selections with a budget: from a field, by a tokenizer, or estimated."""
+"""The input that counts the tokens of each row: from a field, by a tokenizer, or estimated."""
 
 import numpy as np
 
 from data_common.messages.errors import UserError
 from data_common.models.special_tokens import Special, as_meant
 from data_common.models.tokens import ENCODE_BATCH, batched, encode
-from data_common.rows.columns import Column, Table, number
-from data_common.rows.json_line import Decoder, Text, document_text
-from data_common.rows.jsonl import Source, raw_lines
+from data_common.row_methods.row_input import Reading, RowInput
+from data_common.rows.columns import Column, number
+from data_common.rows.texts import RowTexts
 
 
-class TokenCounts:
-    """Where the token count of each row comes from.
+class TokenCounts(RowInput):
+    """The number of tokens of each row, (n,).
 
     Args:
         tokens_field: numeric field that holds the number of tokens of a row; null = counted from the text
@@ -35,7 +35,10 @@ class TokenCounts:
         self.tokenizer, self.trust_remote_code = tokenizer, trust_remote_code
         self.special: Special = special_tokens_in_text
         self.fields = (text_field,) if isinstance(text_field, str) else tuple(text_field)
-        self.column = number(tokens_field) if tokens_field else Column("characters", self.fields)
+        self.columns = [number(tokens_field) if tokens_field else Column("characters", self.fields)]
+
+    def files(self) -> dict[str, str]:
+        return {"tokenizer": self.tokenizer} if self.tokenizer else {}
 
     def check(self) -> None:
         """Raises UserError where the tokenizer does not load."""
@@ -44,13 +47,14 @@ class TokenCounts:
 
             check_tokenizer(self.tokenizer, self.trust_remote_code)
 
-    def counts(self, source: Source, table: Table) -> np.ndarray:
-        """Tokens of each row, (n,). Raises UserError for a negative count, or where the tokenizer does not load."""
-        given = table.columns[self.column]
-        if self.column.kind == "number":
+    def fill(self, reading: Reading) -> np.ndarray:
+        """Raises UserError for a negative count, or where the tokenizer does not load."""
+        source, table, [column] = reading.source, reading.table, self.columns
+        given = table.columns[column]
+        if column.kind == "number":
             if (given < 0).any():
                 place = source.place(int(table.rows.start[np.argmax(given < 0)]))
-                raise UserError(f"{place}: {self.column.fields[0]} is negative")
+                raise UserError(f"{place}: {column.fields[0]} is negative")
             return given
         if self.tokenizer is None:
             print("tokens: characters / 4, rounded up (neither tokens_field nor tokenizer is set)")
@@ -59,7 +63,9 @@ class TokenCounts:
 
         special = as_meant(self.special, [shard.name for shard in source.shards])
         tokenizer = load_tokenizer(self.tokenizer, self.trust_remote_code, special)
-        decode = Decoder(dict.fromkeys(self.fields, Text))
-        texts = (document_text(decode(line, True)) for line in raw_lines(source, table.rows))
+        texts = RowTexts(source, table.rows, self.fields)
         lengths = (len(ids) for batch in batched(texts, ENCODE_BATCH) for ids in encode(batch, tokenizer))
         return np.fromiter(lengths, np.int64, len(table))
+
+    def example(self, score: np.ndarray) -> np.ndarray:
+        return np.arange(len(score)) + 1
