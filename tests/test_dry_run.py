@@ -306,7 +306,8 @@ def test_a_device_that_is_not_there_is_known_before_anything_is_tokenized(
     stage, words, flags, here, capsys, monkeypatch
 ):
     for name in (
-        "data_common.models.samples.write_samples",
+        "data_scoring.engines.influence.tokenization.write_samples",
+        "data_scoring.engines.likelihood.write_samples",
         "model_train.tokenized_corpus.read_corpus",
         "data_common.models.tokens.tokenize",
     ):
@@ -353,7 +354,7 @@ def test_a_scorer_model_that_cannot_be_had_is_known_before_the_annotation(source
         "data_scoring.engines.influence.annotate_fit_score.annotate", lambda *_: pytest.fail("annotated")
     )
     monkeypatch.setattr(
-        "data_scoring.engines.influence.annotate_fit_score.write_samples", lambda *_, **__: pytest.fail("tokenized")
+        "data_scoring.engines.influence.tokenization.write_samples", lambda *_, **__: pytest.fail("tokenized")
     )
     words = [source, "o.jsonl", "lqs", "score_field=a", *LQS[:3], "scorer_model=some/scorer"]
     assert main(SCORING, [*words, "proxy_size=25"]) == 2
