@@ -22,7 +22,7 @@ TRIED = 100  # rows that are encoded before the model is loaded
 
 
 def corpus_of(training: BaseTraining, rows: TrainingRows, tokenizer) -> Corpus:
-    """The documents of `rows` as the method reads them. Raises: UserError for a bad row, or where none can be learned."""
+    """The documents of `rows` as the method reads them. Raises: UserError for a bad row, or where none is learned."""
     fields, identity = training.reading(rows.source)
     return read_corpus(rows, tokenizer, fields, identity, training.encoder(tokenizer), training.reads_whole_rows)
 
