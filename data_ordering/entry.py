@@ -3,6 +3,7 @@
 An order has every row once; in a schedule rows may repeat.
 """
 
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -140,6 +141,7 @@ def check(call: Call) -> None:
 
 
 STAGE = Stage("data_ordering", ("IN.jsonl", "OUT.jsonl"), ("order", SCHEDULE), run, ordering_keys, check)
+command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":
-    sys.exit(main(STAGE))
+    sys.exit(command())

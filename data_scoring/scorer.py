@@ -9,6 +9,8 @@ import numpy as np
 from data_common.files.work_folder import WorkFolder
 from data_common.models.special_tokens import FACT, Special, warning
 
+Better = Literal["higher", "lower"] | None
+
 
 class BaseScorer:
     """A method overrides `score`, and of the rest what differs from these defaults."""
@@ -21,9 +23,11 @@ class BaseScorer:
     def __init__(self):
         self.facts: dict[str, Any] = {}  # what `score` has to tell the manifest
         self.warnings: list[str] = []  # what the user must know before the scores are used: in summary and report
-        # Further fields of every row and which way is better; then their values, (n,) each, NaN where the score is.
-        self.extra_directions: dict[str, Literal["higher", "lower"]] = {}
-        self.extra: dict[str, np.ndarray] = {}  # filled by `score`
+        # Further fields of every row, and which values are better: None where none is, as of strings and booleans.
+        self.extra_directions: dict[str, Better] = {}
+        # Their values, (n,) each, filled by `score`: floats (NaN where the score is), whole numbers, booleans, strings.
+        self.extra: dict[str, np.ndarray] = {}
+        self.of_short: dict[str, Any] = {}  # field -> what a row too short gets (on_short=worst), where that is known
         self.number_fields: list[str] = []  # fields in which every row must have a number
 
     def tell_spelled(self, tokenized: Mapping[str, Any], rows: int) -> None:
@@ -31,6 +35,9 @@ class BaseScorer:
         found = tokenized.get(FACT, 0)
         self.facts |= {FACT: found} if found else {}
         self.warnings += [message] if (message := warning(found, rows, self.special)) else []
+
+    def declare(self) -> None:
+        """Fill `extra_directions`, where the fields follow from a file. Raises UserError for what is wrong with it."""
 
     def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
         """Raises UserError for what is wrong with files, models and devices, as far as that takes seconds.

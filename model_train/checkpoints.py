@@ -53,7 +53,7 @@ class AtomicCheckpoints(TrainerCallback):
 
 
 def forget_unfinished(work: Path, kept: Path | None) -> None:
-    """Remove what a killed run was writing, and the checkpoints behind the one that is gone on from."""
+    """Remove what a killed run was writing, and the checkpoints after the one to resume from."""
     shutil.rmtree(work / WRITING, ignore_errors=True)
     for checkpoint in checkpoints(work):
         if kept is None or step_of(checkpoint) > step_of(kept):

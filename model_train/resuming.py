@@ -92,7 +92,7 @@ def find_checkpoint(work: Path, resume: str, run: Run) -> Path | None:
         raise UserError(f"resume: {checkpoint} is damaged ({lost}): choose an older one (or auto, never)")
     changes = differences(record, run)
     if changes:
-        raise UserError(f"{checkpoint} is of another run: {'; '.join(changes)} (resume=never starts anew)")
+        raise UserError(f"{checkpoint} is of another run: {'; '.join(changes)} (resume=never starts over)")
     return checkpoint
 
 
@@ -152,7 +152,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def _make_room(output: Path, work: Path, run: Run, resume: str) -> None:
-    """`work` with the checkpoints that are gone on from and nothing else. Raises: UserError as `find_checkpoint`."""
+    """`work` with the checkpoints to resume from and nothing else. Raises: UserError as `find_checkpoint`."""
     if work.is_symlink() or (work.exists() and not work.is_dir()):
         raise UserError(f"{work} is in the way, and no folder that a run has left: remove it")
     if resume == "auto" and read_manifest(output) is None and newest_checkpoint(output) is not None:

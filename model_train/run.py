@@ -31,7 +31,7 @@ def train(
 ) -> dict[str, Any]:
     """Train the model `model_in` on `rows` and save it in the folder `work`. -> facts for the manifest.
 
-    checkpoint: what is gone on from. run: the call, whose identity goes into the checkpoints.
+    checkpoint: to resume from. run: the call, whose identity goes into the checkpoints.
     Raises: UserError for bad rows, a model that does not load or does not fit, and whatever stops the training.
     """
     special = as_meant(training.special_tokens_in_text, [shard.name for shard in rows.source.shards])
@@ -50,9 +50,9 @@ def train(
         print(f"warning: {warning}")
     scores = row_scores(rows, score_field, corpus.offsets) if distributed.is_main() else None
     sequences = training.sequences(corpus, training.max_tokens, training.epochs)
-    begun_anew = sequences.passes % 1
-    if sequences.passes > 1 and begun_anew and distributed.is_main():
-        print(f"note: {sequences.passes:.4g} passes: the training ends {begun_anew:.1%} into the order of the file")
+    unfinished = sequences.epochs % 1
+    if sequences.epochs > 1 and unfinished and distributed.is_main():
+        print(f"note: {sequences.epochs:.4g} passes: the training ends {unfinished:.1%} into the order of the file")
     watch = Watch(
         sequences,
         training.batch_size * training.gradient_accumulation_steps * distributed.size(),

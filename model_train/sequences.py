@@ -21,7 +21,7 @@ class Sequences(Protocol):
     """What PackedBlocks and SeparateDocuments have in common."""
 
     budget: int  # tokens predicted by all sequences together
-    passes: float  # over the file
+    epochs: float  # passes over the file
     cut: int  # documents of which tokens are left out
 
     def __len__(self) -> int: ...
@@ -59,11 +59,11 @@ class PackedBlocks:
             document = int(np.searchsorted(ends, rest, side="right"))
             before = int(ends[document - 1]) if document else 0
             self.last = passes * length + int(self.starts[document]) + 1 + rest - before  # the last one predicted
-            self.passes = self.budget / int(ends[-1])
+            self.epochs = self.budget / int(ends[-1])
         else:
             # From one pass to the next the first token is predicted too: only the very first of all never is.
             self.last = self.budget = max_tokens or max(1, round(epochs * length) - 1)
-            self.passes = (self.budget + 1) / length
+            self.epochs = (self.budget + 1) / length
 
     def __len__(self) -> int:
         return -(-self.last // self.step)
@@ -101,20 +101,20 @@ class SeparateDocuments:
 
     def __init__(self, store: Corpus | TokenStore, max_length: int, max_tokens: int | None = None, epochs: float = 1.0):
         """The file is repeated in its order until `max_tokens` are predicted (the last sequence is cut to meet them
-        exactly); None = `epochs` passes. Of a store with `learned`, only those tokens are predicted.
+        exactly); None = `epochs` passes. Of a store with `loss_mask`, only those tokens are predicted.
         """
         self.store, self.max_length = store, max_length
-        self.learned, self.cut = getattr(store, "learned", None), int((store.lengths > max_length).sum())
+        self.loss_mask, self.cut = getattr(store, "loss_mask", None), int((store.lengths > max_length).sum())
         predicted = np.minimum(store.lengths, max_length) - 1
-        if self.learned is not None:
+        if self.loss_mask is not None:
             ends = np.minimum(store.lengths, max_length) + store.starts
             bounds = np.ravel(np.column_stack([store.starts + 1, ends]))
-            sums = np.add.reduceat(np.append(self.learned, False), bounds, dtype=np.int64)[::2]
+            sums = np.add.reduceat(np.append(self.loss_mask, False), bounds, dtype=np.int64)[::2]
             predicted = np.where(predicted > 0, sums, 0)
         self.rows = np.flatnonzero(predicted > 0)
         self.ends = np.cumsum(predicted[self.rows])  # tokens predicted after each usable document of one pass
         self.budget = max_tokens or max(1, round(epochs * int(self.ends[-1])))
-        self.passes = self.budget / int(self.ends[-1])
+        self.epochs = self.budget / int(self.ends[-1])
 
     def __len__(self) -> int:
         passes, rest = divmod(self.budget, int(self.ends[-1]))
@@ -125,9 +125,9 @@ class SeparateDocuments:
         ids = self.store[document][: self.max_length]
         labels = ids.astype(np.int64)
         labels[0] = IGNORED
-        if self.learned is not None:
+        if self.loss_mask is not None:
             start = self.store.starts[document]
-            labels[~self.learned[start : start + len(ids)]] = IGNORED
+            labels[~self.loss_mask[start : start + len(ids)]] = IGNORED
         stop = np.flatnonzero(labels != IGNORED)[: self.budget - self._before(number)][-1] + 1
         return {"input_ids": ids[:stop], "labels": labels[:stop]}
 

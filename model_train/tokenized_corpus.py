@@ -4,7 +4,7 @@ import json
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,16 +16,9 @@ from data_common.models.tokens import ENCODE_BATCH, batched
 from data_common.parallel.processes import cores, threaded_map
 from data_common.rows.json_line import BadRow, Number, long_integer
 from data_common.rows.jsonl import Rows, Source, first_row, first_rows, raw_lines, read_blocks, read_rows
-from model_train.training import TrainingRows
+from model_train.training import Encoded, TrainingRows
 
 TRIED = 100  # rows that are encoded before the model is loaded
-
-
-class Encoded(NamedTuple):
-    """What is learned of a row."""
-
-    texts: Sequence[tuple[Sequence[int], Sequence[bool] | None]]  # ids of each, and which of them are learned
-    counted: Sequence[str] = ()  # facts that it is counted under
 
 
 def read_corpus(

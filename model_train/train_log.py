@@ -40,7 +40,7 @@ class Watch(TrainerCallback):
         self._reset()
 
     def _reset(self) -> None:
-        """Start to count anew, after an entry of the log."""
+        """Start to count again, after an entry of the log."""
         self.since, self.before, self.weighted, self.weight = time.perf_counter(), self.tokens, 0.0, 0
         self.losses: list[list[torch.Tensor]] = []  # of each step, those of its micro-batches in this process
 

@@ -33,7 +33,7 @@ class RunFolder(NamedTuple):
     folder: Path  # for checkpoints, log and, at last, the model
     name: str  # in a tracker
     identity: Mapping[str, Any]  # kept in its checkpoints
-    checkpoint: Path | None  # that is gone on from
+    checkpoint: Path | None  # to resume from
 
 
 class WatchedTrainer(Trainer):
@@ -198,7 +198,7 @@ def _facts(model: torch.nn.Module, trainer: Trainer, sequences: Sequences) -> di
         "parameters": sum(p.numel() for p in model.parameters()),
         "optimizer_steps": trainer.state.global_step,
         "trained_tokens": sequences.budget,
-        "passes": round(sequences.passes, 4),
+        "passes": round(sequences.epochs, 4),
         "cut_documents": sequences.cut,
         "training_loss": total / trainer.state.global_step,
         **({"heldout_loss": heldout[0]["eval_heldout_loss"]} if heldout else {}),

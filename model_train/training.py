@@ -5,18 +5,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from msgspec import Meta
 
 from data_common.calls.config import Positive, load_yaml
 from data_common.messages.errors import UserError
 from data_common.models.special_tokens import Special
+from data_common.rows.json_line import BadRow
 from data_common.rows.jsonl import BadRowPolicy, Source
-
-if TYPE_CHECKING:
-    from data_common.rows.json_line import BadRow
-    from model_train.tokenized_corpus import Encoded
 
 Rate = Annotated[float, Meta(ge=0)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
@@ -29,6 +26,13 @@ class TrainingRows(NamedTuple):
     fingerprints: Sequence[Mapping[str, Any]]  # of its shards
     on_bad_row: BadRowPolicy = "error"
     max_rows: int | None = None
+
+
+class Encoded(NamedTuple):
+    """What is learned of a row."""
+
+    texts: Sequence[tuple[Sequence[int], Sequence[bool] | None]]  # ids of each, and which of them are learned
+    counted: Sequence[str] = ()  # facts that it is counted under
 
 
 @dataclass(kw_only=True)
@@ -147,7 +151,7 @@ class BaseTraining(ABC):
         """
 
     @abstractmethod
-    def encoder(self, tokenizer) -> Callable[[Sequence[Any]], Sequence["Encoded | BadRow"]]:
+    def encoder(self, tokenizer) -> Callable[[Sequence[Any]], Sequence[Encoded | BadRow]]:
         """The function that makes tokens of the values of some rows, as `reading.read_corpus` takes it."""
 
     def warning(self, corpus, tokenizer, stops: Sequence[int]) -> str:

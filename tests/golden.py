@@ -49,6 +49,7 @@ KEYS = {  # what a method's own YAML does not say, or says for larger data
     "round-robin": ["score_fields=[score,other]"],
     "spt": ["group_field=kind", "domain=[two]", "start=0.5"],
     "domain-upsampling": ["group_field=kind", "final={two: 1}", "tokens=900"],
+    "rds-plus": ["target_data=target.jsonl", "embedder=model", "embedding_max_length=64", "device=cpu"],
     "threshold": ["threshold=0.2"],
     "token-budget": ["tokens=150"],
     "top-k": ["k=9"],

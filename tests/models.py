@@ -7,6 +7,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as token_models
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
@@ -65,4 +67,23 @@ def save_model(folder: Path, name: str = "mistral-tied", seed: int = 0) -> str:
     """A folder with model and tokenizer, as a user would have it."""
     random_model(name, torch.float32, seed).save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def encoder_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, CLS and SEP, neither BOS nor EOS."""
+    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "[PAD]", "[CLS]", "[SEP]"]
+    tokenizer = Tokenizer(token_models.BPE({piece: number for number, piece in enumerate(pieces)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    specials = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials)
+
+
+def save_encoder(folder: Path) -> str:
+    """The same for an encoder."""
+    torch.manual_seed(0)
+    config = {name: SHAPE[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers")}
+    config |= {"vocab_size": 259, "num_attention_heads": 2, "max_position_embeddings": 64}
+    BertModel(BertConfig(**config)).save_pretrained(folder)
+    encoder_tokenizer().save_pretrained(folder)
     return str(folder)

@@ -1,6 +1,7 @@
 """What every method owes, checked for all that are found: a new method is tested the moment its folder exists."""
 
 import ast
+import json
 import re
 
 import numpy as np
@@ -22,6 +23,7 @@ from data_selection.repeats import checked_copies
 from data_selection.selector import once
 from model_eval.entry import STAGE as EVALUATION
 from model_train.entry import STAGE as TRAINING
+from tests import golden
 
 TABLES = {SELECTION.name: SELECTION_INPUTS, ORDERING.name: ORDERING_INPUTS}
 STAGES = [SCORING, SELECTION, ORDERING, TRAINING, EVALUATION]
@@ -162,6 +164,36 @@ def test_bad_scores_never_reach_a_method(stage, name, bad, tmp_path, capsys):
     assert main(stage, [*words, "on_bad_row=drop"]) == 0
     assert "dropped 1 bad rows" in capsys.readouterr().out
     assert set((tmp_path / "out.jsonl").read_text().split("\n")) == {good[:-1], ""}
+
+
+@pytest.fixture(scope="module")
+def small_calls(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small_calls")
+    golden.write_inputs(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", method_names(SCORING.name))
+def test_what_a_scorer_writes_has_one_type_a_field_and_a_direction_where_it_is_declared(name, small_calls, monkeypatch):
+    monkeypatch.chdir(small_calls)
+    golden.result(SCORING, name)
+    before, after = (
+        [json.loads(line) for line in (small_calls / file).read_text().split("\n")[:-1]]
+        for file in ("in.jsonl", f"data_scoring-{name}.jsonl")
+    )
+    manifest = json.loads((small_calls / f"data_scoring-{name}.jsonl.manifest.json").read_text())
+    fields = [field for field in after[0] if field not in before[0]]
+    assert fields == ["new", *manifest["extra"]] and len(before) == len(after)
+    for old, row in zip(before, after, strict=True):
+        assert list(row.items())[: len(old)] == list(old.items()) and list(row)[len(old) :] == fields
+    for field in fields:
+        [kind] = {type(row[field]) for row in after}
+        assert kind in ((int, float) if field in manifest["directions"] else (int, float, str, bool)), field
+        assert set(manifest["extra"].get(field, manifest["score"])) >= (
+            {"0", "1"} if kind in (int, float) else {"rows"}
+        )
+    assert manifest["directions"]["new"] in ("higher", "lower")
+    assert manifest["directions"].keys() <= set(fields)  # the input has no manifest that declares others
 
 
 def test_every_method_has_a_test():

@@ -293,8 +293,8 @@ def test_a_work_folder_of_another_method(folder, tmp_path, monkeypatch, capsys):
         extra = ["train_data=b.jsonl", "tokenizer=words", "score_field=new"] if name == "three" else []
         assert main(SCORING, ["a.jsonl", str(tmp_path / f"{name}.jsonl"), *words, *extra, work]) == 0
     said = capsys.readouterr().out
-    assert "score: made anew, max_length was 16, is 15" in said
-    assert "score: made anew, what was there is of perplexity (a work_dir for each method keeps both)" in said
+    assert "score: made again, max_length was 16, is 15" in said
+    assert "score: made again, what was there is of perplexity (a work_dir for each method keeps both)" in said
 
 
 def test_other_names_are_of_keys_and_methods_that_exist():

@@ -114,6 +114,11 @@ GOOD = [
     ),
     (SCORING, ["in.jsonl", "out.jsonl", "quality-classifier", "positive_data=target.jsonl", "score_field=quality"]),
     (SCORING, ["in.jsonl", "out.jsonl", "dsir", "target_data=target.jsonl", "score_field=dsir"]),
+    (SCORING, ["in.jsonl", "out.jsonl", "page-features", "score_field=rules"]),
+    (
+        SCORING,
+        ["in.jsonl", "o.jsonl", "rds-plus", "target_data=target.jsonl", "embedder=tfidf", "score_field=near"],
+    ),
     (SCORING, ["in.jsonl", "out.jsonl", "combine", "fields=[score]", "lower_is_better=[]", "score_field=all"]),
     (TRAINING, ["in.jsonl", "model", "out", "pretrain", "max_length=64"]),
     (TRAINING, ["in.jsonl", "bare", "out", "pretrain", "max_length=64", "heldout_data=target.jsonl"]),

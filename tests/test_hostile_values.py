@@ -46,6 +46,7 @@ def words_of(stage, name, key, value):
     needed = {one.name: "[a]" if one.name == "fields" else "1" for one in keys if one.default is REQUIRED}
     needed |= {"model": "m"} if name in ("min-k", "perplexity", "color-filter") and stage is SCORING else {}
     needed |= {"prior_model": "m"} if name == "color-filter" else {}
+    needed |= {"embedder": "m"} if name == "rds-plus" else {}
     paths = ["in.jsonl", "out.jsonl", "out"][: len(stage.paths)]
     return [*paths, name, *(f"{k}={v}" for k, v in (needed | given | {key: value}).items())]
 

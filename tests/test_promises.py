@@ -31,7 +31,7 @@ BAD = st.lists(st.tuples(st.integers(0, 16), st.sampled_from([b"", b"{", b"[1]",
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("data_common.files.manifest._git_commit", lambda: None)
+        patch.setattr("data_common.files.environment.git_commit", lambda: None)
         yield
 
 

@@ -182,7 +182,7 @@ def test_steps_of_earlier_runs_stay_valid_and_those_with_code_are_others(here, c
         step = json.loads(Path("out.work/tokenize/step.json").read_text())
         assert step["identity"]["keys"] == ({"trust_remote_code": True} if more else {})
         Path("out").unlink()
-    assert "tokenize: made anew, trust_remote_code was None, is True" in capsys.readouterr().out
+    assert "tokenize: made again, trust_remote_code was None, is True" in capsys.readouterr().out
 
 
 def test_lines_on_standard_input_are_no_consent(here):

@@ -207,7 +207,7 @@ def tables(data: str) -> dict[str, Callable[[], str]]:
 
 
 def refreshed(page: str, made: dict[str, Callable[[], str]]) -> str:
-    """The page with its marked tables made anew. Raises: KeyError for a mark without a table."""
+    """The page with its marked tables made again. Raises: KeyError for a mark without a table."""
     return MARKED.sub(lambda match: match[1] + "\n" + made[match[2]]() + "\n" + match[3], page)
 
 

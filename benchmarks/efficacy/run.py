@@ -76,7 +76,7 @@ class Study:
         return [scores, self._warm_keys(0, self.plan.annotator_passes)] if scores else []
 
     def _kept(self, name: str, needs: Sequence[str], do: Callable[[], None], output: Path, facts: Any) -> Job:
-        """A job whose output serves many cells: what follows from other facts (an earlier plan, say) is made anew."""
+        """A job whose output serves many cells: what follows from other facts (an earlier plan, say) is made again."""
         mark, identity = Path(f"{output}.identity"), digest([self.hash, facts])
 
         def do_and_mark() -> None:

@@ -2,7 +2,7 @@
 
 Keyword-only parameters are the keys. The annotation gives type and range (`Annotated[float,
 msgspec.Meta(ge=0, le=1)]`, `Literal[...]`), the default is the default, and the line of that name in the
-docstring's `Args:` section is the help.
+docstring's `Args:` section is the help. A parameter may be a dataclass of settings, whose fields are the keys then.
 """
 
 import contextlib
@@ -11,8 +11,8 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,20 +49,42 @@ class Key:
 def keys_of(function: Callable) -> dict[str, Key]:
     """The configuration keys that `function` (or class) declares by its keyword-only parameters.
 
-    Of a class: those of its base classes too, which it passes on as `**keys`.
+    Of a class: those of its base classes too, which it passes on as `**keys`. A parameter that is a dataclass stands
+    for the keys that this declares; a help line of `function` for one of them goes before that of the dataclass.
     """
     keys: dict[str, Key] = {}
     helps: dict[str, str] = {}
-    owners = list(reversed(function.__mro__[:-1])) if inspect.isclass(function) else [function]
-    for owner in owners:
+    for owner in _owners(function):
         helps |= _argument_help(inspect.cleandoc(owner.__doc__ or ""))
-        if inspect.isclass(owner) and "__init__" not in vars(owner):
-            continue
-        for parameter in inspect.signature(owner, eval_str=True).parameters.values():
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                name, text = parameter.name, helps.get(parameter.name, "")
-                keys[name] = Key(name, parameter.annotation, parameter.default, text)
+        for parameter in _keyword_only(owner):
+            name, kind = parameter.name, parameter.annotation
+            own = keys_of(kind) if is_dataclass(kind) else {name: Key(name, kind, parameter.default, "")}
+            keys |= {name: replace(key, help=helps.get(name, key.help)) for name, key in own.items()}
     return keys
+
+
+def build(function: Callable, values: Mapping[str, Any]) -> Any:
+    """What `function` gives for values of its keys; those of a dataclass are handed over as one of it.
+
+    Raises: UserError for keys that do not go together, as the dataclass or `function` does.
+    """
+    values = dict(values)
+    for parameter in (one for owner in _owners(function) for one in _keyword_only(owner)):
+        if is_dataclass(parameter.annotation):
+            own = {name: values.pop(name) for name in keys_of(parameter.annotation) if name in values}
+            values[parameter.name] = build(parameter.annotation, own)
+    return function(**values)
+
+
+def _owners(function: Callable) -> list[Callable]:
+    """A function itself; a class behind its base classes."""
+    return list(reversed(function.__mro__[:-1])) if inspect.isclass(function) else [function]
+
+
+def _keyword_only(owner: Callable) -> Iterator[inspect.Parameter]:
+    if not inspect.isclass(owner) or "__init__" in vars(owner):
+        parameters = inspect.signature(owner, eval_str=True).parameters.values()
+        yield from (one for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
 def columns_of(function: Callable) -> list[str]:
@@ -167,7 +189,7 @@ def type_text(annotation: Any) -> str:
         inner = type_text(typing.get_args(annotation)[0])
         return f"list [a,b] of {f'({inner})' if '|' in inner else inner}"
     if typing.get_origin(annotation) is dict:
-        return f"mapping {{name: {type_text(typing.get_args(annotation)[1])}}}"
+        return f"mapping {{name: value}} to {type_text(typing.get_args(annotation)[1])}"
     return getattr(annotation, "__name__", str(annotation))
 
 

@@ -12,11 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_common.calls.config import Key, did_you_mean, keys_of
+from data_common.calls.config import Key, build, did_you_mean, keys_of
+from data_common.messages.commands import ROOT
 from data_common.messages.errors import UserError
 from data_common.messages.visible import brief
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = ROOT
+STAGES = {  # folder -> title
+    "data_scoring": "Scoring",
+    "data_selection": "Selection",
+    "data_ordering": "Ordering",
+    "model_train": "Training",
+    "model_eval": "Evaluation",
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Call:
 
     def build(self) -> Any:
         """The object of a method that is a class. Raises: UserError for keys that do not go together."""
-        return self.method(**self.method_keys)
+        return build(self.method, self.method_keys)
 
 
 def method_names(stage: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The steps of one long run, each with a folder of its own: skipped when done before, gone on with when killed.
+"""The steps of one long run, each with a folder of its own: skipped when done before, resumed when killed.
 
 A step is known by its identity: its keys, its inputs and the steps that it builds on. What was made under another
 identity is never mixed in: it is removed, and the note says which key changed.
@@ -155,9 +155,9 @@ class WorkFolder:
                 raise UserError(f"{folder} holds files that no run made: choose another work_dir")
             aside = next(path for n in count(1) if not (path := self.path / f"{name}.damaged-{n}").exists())
             os.rename(folder, aside)
-            print(f"{name}: made anew, its {RECORD} is damaged (what was there is now {visible(aside)})")
+            print(f"{name}: made again, its {RECORD} is damaged (what was there is now {visible(aside)})")
         elif record and not known:
-            print(f"{name}: made anew, {visible(self._difference(record, identity))}")
+            print(f"{name}: made again, {visible(self._difference(record, identity))}")
             remove(folder)
         elif record:
             print(f"{name}: going on with what an interrupted run left")

@@ -1,4 +1,4 @@
-"""Files of one format, here or on the hub, as one sequence of JSON lines that can be gone on with at any row."""
+"""Files of one format, here or on the hub, as one sequence of JSON lines that can be resumed at any row."""
 
 import contextlib
 import functools

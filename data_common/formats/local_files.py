@@ -16,7 +16,7 @@ def is_local(path: str) -> bool:
 def local_files(path: str) -> list[Path]:
     """The file, or those of a folder or glob, sorted by name.
 
-    Raises: UserError where there are none of a known kind, or of several.
+    Raises: UserError where there is no file of a known kind, or there are several kinds.
     """
     place = Path(path)
     if place.is_file():

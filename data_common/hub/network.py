@@ -35,5 +35,5 @@ def hub_token() -> str | bool:
     """
     value = os.environ.get("HF_TOKEN", "").strip()
     if value and not re.fullmatch(r"[!-~]+", value):
-        raise UserError("HF_TOKEN holds blanks or other characters that no token has: set it anew, or unset it")
+        raise UserError("HF_TOKEN holds blanks or other characters that no token has: set it again, or unset it")
     return value or False

@@ -1,7 +1,7 @@
 """Token stores on disk: a corpus is encoded once for a tokenizer, in parallel, and mapped by every run after that.
 
 An entry is a folder with `tokens.bin` (ids of all documents one after the other), `learned.bin` (one byte a token, only
-where some tokens are not to be learned), `index.bin` (three int64 a document: first token, number of tokens, offset of
+where some tokens are not predicted), `index.bin` (three int64 a document: first token, number of tokens, offset of
 its row in the source), `facts.json`, and `files.json`, which says what these files hold. It is found by all that the
 tokens depend on.
 """
@@ -40,16 +40,16 @@ class Document(NamedTuple):
 
     offset: int  # of the row in the source
     ids: Sequence[int]  # (length,)
-    learned: Sequence[bool] | None = None  # (length,); None = all tokens
+    loss_mask: Sequence[bool] | None = None  # (length,); None = all tokens
 
 
 class Corpus(TokenStore):
-    """Token store that knows the row of each document, which tokens are learned, and what was counted on the way."""
+    """Token store that knows the row of each document, the tokens that count in the loss, and facts of the rows."""
 
-    def __init__(self, tokens: np.ndarray, index: np.ndarray, learned: np.ndarray | None, facts: Mapping[str, Any]):
-        """tokens: (all,). index: (n, 3), as in `index.bin`. learned: (all,) bool, None = all tokens."""
+    def __init__(self, tokens: np.ndarray, index: np.ndarray, loss_mask: np.ndarray | None, facts: Mapping[str, Any]):
+        """tokens: (all,). index: (n, 3), as in `index.bin`. loss_mask: (all,) bool, None = all tokens."""
         super().__init__(tokens, index[:, 0], index[:, 1])
-        self.offsets, self.learned, self.facts = index[:, 2], learned, facts
+        self.offsets, self.loss_mask, self.facts = index[:, 2], loss_mask, facts
 
 
 def cached_corpus(
@@ -113,8 +113,8 @@ def _write(
                     os.utime(work)  # or it would be taken for abandoned one day
                 tokens_file.write(np.asarray(document.ids, kind).tobytes())
                 index.write(np.array([position, len(document.ids), document.offset], np.int64).tobytes())
-                if document.learned is not None:
-                    mask.write(np.asarray(document.learned, bool).tobytes())
+                if document.loss_mask is not None:
+                    mask.write(np.asarray(document.loss_mask, bool).tobytes())
                 position += len(document.ids)
         (work / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         unchanged()
@@ -128,5 +128,5 @@ def _load(entry: Path, kind: type) -> Corpus:
     os.utime(entry)  # used last
     facts = read_json(entry / "facts.json")
     index = memory_mapped(entry / "index.bin", np.int64).reshape(-1, COLUMNS)
-    learned = memory_mapped(entry / "learned.bin", bool)
-    return Corpus(memory_mapped(entry / "tokens.bin", kind), index, learned if len(learned) else None, facts)
+    loss_mask = memory_mapped(entry / "learned.bin", bool)
+    return Corpus(memory_mapped(entry / "tokens.bin", kind), index, loss_mask if len(loss_mask) else None, facts)

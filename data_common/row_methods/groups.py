@@ -64,7 +64,7 @@ def group_column(field: str) -> Column:
 
 
 def numbered(code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (n,) numbered anew from 0 by first appearance, and the first row of each of the (g,) that appear."""
+    """Codes (n,) numbered from 0 again by first appearance, and the first row of each of the (g,) that appear."""
     _, first, place = np.unique(code, return_index=True, return_inverse=True)
     order = np.argsort(first)
     number = np.empty_like(order)

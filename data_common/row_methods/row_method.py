@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from data_common.calls.config import keys_of
+from data_common.calls.config import build, keys_of
 from data_common.row_methods.row_input import Reading
 from data_common.row_methods.table import Inputs, inputs_of
 from data_common.rows.columns import Column, Table
@@ -29,7 +29,7 @@ class RowMethod:
         """
         self.method, self.method_keys, self.prefix = method, method_keys, prefix
         self.inputs = {
-            name: entry(**{key: input_keys[key] for key in keys_of(entry)})
+            name: build(entry, {key: input_keys[key] for key in keys_of(entry)})
             for name, entry in inputs_of(method, table).items()
         }
 

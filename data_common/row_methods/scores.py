@@ -97,7 +97,7 @@ class Scores(RowInput):
         if not score_fields or len(set(score_fields)) < len(score_fields):
             raise UserError("score_fields: name each field once")
         if unknown := [field for field in lower_is_better or () if field not in score_fields]:
-            raise UserError(f"lower_is_better: {unknown[0]} is none of score_fields")
+            raise UserError(f"lower_is_better: {unknown[0]} is not one of score_fields")
 
     def directions(self, declared: Mapping[str, str], prefix: str) -> dict[str, str]:
         lower_fields(self.fields, self.lower, declared, f"{prefix}lower_is_better")

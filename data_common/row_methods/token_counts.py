@@ -7,8 +7,7 @@ from data_common.models.special_tokens import Special, as_meant
 from data_common.models.tokens import ENCODE_BATCH, batched, encode
 from data_common.row_methods.row_input import Reading, RowInput
 from data_common.rows.columns import Column, number
-from data_common.rows.json_line import Decoder, Text, document_text
-from data_common.rows.jsonl import raw_lines
+from data_common.rows.texts import RowTexts
 
 
 class TokenCounts(RowInput):
@@ -64,8 +63,7 @@ class TokenCounts(RowInput):
 
         special = as_meant(self.special, [shard.name for shard in source.shards])
         tokenizer = load_tokenizer(self.tokenizer, self.trust_remote_code, special)
-        decode = Decoder(dict.fromkeys(self.fields, Text))
-        texts = (document_text(decode(line, True)) for line in raw_lines(source, table.rows))
+        texts = RowTexts(source, table.rows, self.fields)
         lengths = (len(ids) for batch in batched(texts, ENCODE_BATCH) for ids in encode(batch, tokenizer))
         return np.fromiter(lengths, np.int64, len(table))
 

@@ -78,6 +78,7 @@ def copy_rows(
             defaults=call.defaults,
             versions=call.versions | dict(versions or {}),
             quick=call.dry_run,
+            paths=call.paths,
         )
         runs = [run, *_of_rejects(run, rejects)]
         if not call.dry_run and all(one.is_done() for one in reversed(runs)):

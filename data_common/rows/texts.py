@@ -1,7 +1,7 @@
 """The texts of a JSONL source, checked once and then read from the file whenever they are needed."""
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -61,6 +61,21 @@ class Texts:
 
     def _text(self, values: Any) -> str:
         return _joined(values, self.text_fields)
+
+
+class RowTexts:
+    """The text of each of `rows`, without checks: of rows that were scanned. It can be iterated over again."""
+
+    def __init__(self, source: Source, rows: Rows, fields: Sequence[str]):
+        """fields: of the text, joined by newlines."""
+        self.source, self.rows, self.fields = source, rows, fields
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[str]:
+        decode = Decoder(dict.fromkeys(self.fields, Text))
+        return (document_text(decode(line, True)) for line in raw_lines(self.source, self.rows))
 
 
 def first_texts(

@@ -55,7 +55,7 @@ class Scorer(BaseScorer):
         if len(self.weights) != len(fields) or not sum(self.weights) > 0:
             raise UserError(f"weights: {len(fields)} numbers are needed, one for each field, not all of them 0")
         if unknown := [field for field in lower_is_better or () if field not in fields]:
-            raise UserError(f"lower_is_better: {unknown[0]} is none of the fields")
+            raise UserError(f"lower_is_better: {unknown[0]} is not one of the fields")
 
     def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
         """Raises UserError where a direction is not known."""

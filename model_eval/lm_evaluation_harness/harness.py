@@ -107,7 +107,7 @@ def own_tasks() -> TaskManager:
 
 
 def note_unknown(names: Sequence[str], problems: dict[str, str]) -> None:
-    """Note as problems the names that are none of lm-eval's own."""
+    """Note as problems the names that are not among lm-eval's own."""
     for name in names:
         known = own_tasks().all_tasks
         if name not in known:

@@ -31,7 +31,7 @@ def _of_choices(task: ConfigurableTask, items: Iterable[Any]) -> tuple[list[str]
         doubtful += is_template and isinstance(gold, int) and str(gold) in choices and choices.index(str(gold)) != gold
     notes = []
     if unknown:
-        notes.append(f"the label of {unknown:,} of {count:,} items is none of the choices: they count as wrong")
+        notes.append(f"the label of {unknown:,} of {count:,} items is not one of the choices: they count as wrong")
     if doubtful:
         told = (
             f"{name} of {doubtful:,} of {count:,} items is taken for the place of a choice, and is the text of another"

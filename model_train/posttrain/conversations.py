@@ -84,12 +84,12 @@ def _plain(conversation: Conversation, tokenizer, chat: ChatTokenizer, separator
     return ids, learned
 
 
-def learnable(ids: Sequence[int], learned: Sequence[bool], max_length: int) -> Tokens | None:
+def learnable(ids: Sequence[int], loss_mask: Sequence[bool], max_length: int) -> Tokens | None:
     """Up to the last token that is learned; None where `max_length` leaves none of them to be predicted."""
-    if not any(learned[1:max_length]):
+    if not any(loss_mask[1:max_length]):
         return None
-    stop = len(learned) - list(reversed(learned)).index(True)
-    return list(ids[:stop]), [False, *learned[1:stop]]
+    stop = len(loss_mask) - list(reversed(loss_mask)).index(True)
+    return list(ids[:stop]), [False, *loss_mask[1:stop]]
 
 
 def form_of(row: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ from data_common.files.manifest import fingerprint
 from data_common.messages.errors import UserError
 from data_common.models.special_tokens import special_names
 from data_common.rows.json_line import BadRow
-from model_train.training import BaseTraining, Rate
+from model_train.training import BaseTraining, Encoded, Rate
 
 ABOUT = {
     "family": "instruction tuning",
@@ -76,7 +76,6 @@ class Training(BaseTraining):
     def encoder(self, tokenizer):
         """Conversations that have an answer within max_length tokens."""
         from model_train.posttrain import conversations, fields
-        from model_train.tokenized_corpus import Encoded
 
         conversations.chat_tokenizer(tokenizer)  # before several threads want it
 
@@ -112,7 +111,9 @@ class Training(BaseTraining):
     def warning(self, corpus, tokenizer, stops):
         """Where no answer ends with a token that the model stops at."""
         some = corpus.take(slice(TRIED))
-        answers = [ids[corpus.learned[start : start + len(ids)]] for start, ids in zip(some.starts, some, strict=True)]
+        answers = [
+            ids[corpus.loss_mask[start : start + len(ids)]] for start, ids in zip(some.starts, some, strict=True)
+        ]
         if not stops or any(np.isin(answer, stops).any() for answer in answers):
             return ""
         said = f"no answer ends with EOS ({_named(stops, tokenizer)}): the model will not stop by itself"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from data_common.messages.errors import UserError
 from data_common.rows.json_line import Text, document_text
-from model_train.training import BaseTraining
+from model_train.training import BaseTraining, Encoded
 
 ABOUT = {
     "family": "language modelling",
@@ -48,7 +48,6 @@ class Training(BaseTraining):
     def encoder(self, tokenizer):
         """BOS (where the tokenizer has one) + text + EOS of every row that has any text."""
         from data_common.models.tokens import encode
-        from model_train.tokenized_corpus import Encoded
 
         def documents(batch):
             texts = [document_text(values) for values in batch]

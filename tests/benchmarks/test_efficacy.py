@@ -254,7 +254,7 @@ def test_embedded_data_is_as_planned_and_the_same_every_time(embedded):
 
 
 def test_a_training_is_just_less_than_one_pass(embedded):
-    """So an order does not begin anew at the end."""
+    """So an order does not begin again at the end."""
     sizes, tokenizer = EMBEDDED.sizes, AutoTokenizer.from_pretrained(embedded[0] / "model")
     texts = [row["text"] for row in rows_of(embedded[0] / "pool.jsonl")]
     tokens = [len(ids) + 2 for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]  # BOS and EOS

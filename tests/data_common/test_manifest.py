@@ -135,7 +135,7 @@ def test_versions_of_a_method_are_told_before_the_rerun(folder, capsys, monkeypa
     monkeypatch.setattr(method, "VERSIONS", {2: "ties go to the later row"}, raising=False)
     assert select() == 0
     out = capsys.readouterr().out
-    reason = "out.jsonl is made anew: results of top-r changed in version 2: ties go to the later row\n"
+    reason = "out.jsonl is made again: results of top-r changed in version 2: ties go to the later row\n"
     assert out.startswith(reason)
     assert read_manifest("out.jsonl")["method_versions"] == {"top-r": 2}
     assert select() == 0 and "up to date" in capsys.readouterr().out

@@ -59,6 +59,24 @@ def test_what_each_name_is_given(tmp_path):
     assert filled(tmp_path, ["token_count"], {"tokens_field": "b"}) == [[5, 4, 6, 1]]
 
 
+def test_a_row_s_vector_follows_from_its_text(tmp_path, monkeypatch):
+    monkeypatch.setenv("DELT_CACHE", str(tmp_path / "cache"))
+    for row, text in enumerate(("red car", "red car", "blue boat", "car")):
+        monkeypatch.setitem(ROWS[row], "text", text)
+    [vectors] = filled(tmp_path, ["embedding"], {})
+    cosines = np.array(vectors) @ np.array(vectors).T
+    np.testing.assert_allclose(np.diag(cosines), 1, atol=1e-3)
+    assert vectors[0] == vectors[1] and abs(cosines[0, 2]) < 1e-3 < 0.3 < cosines[0, 3] < 0.9
+    [part] = filled(tmp_path, ["embedding"], {"embedding_dimensions": 2}, take=[3, 0])
+    assert np.shape(part) == (2, 2)
+
+
+def test_a_row_without_a_token_has_no_vector(tmp_path, monkeypatch):
+    monkeypatch.setenv("DELT_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match=r"in.jsonl:2: no token that embedder=tfidf knows \(1 such rows\)"):
+        filled(tmp_path, ["embedding"], {})
+
+
 def test_in_ordering_a_score_is_as_it_is_and_has_no_direction(tmp_path):
     assert filled(tmp_path, ["score"], {"score_field": "b"}, {"b": "lower"}, ORDERING_INPUTS) == [[5, 4, 6, 1]]
     assert "direction" not in input_keys(asking_for(["score", "token_count", "group"]), ORDERING_INPUTS)
@@ -83,7 +101,7 @@ def test_each_of_several_scores_is_turned_by_its_own_direction(tmp_path):
         ),
         ({"score_fields": ["b", "b"]}, "score_fields: name each field once"),
         ({"score_fields": []}, "score_fields: name each field once"),
-        ({"score_fields": ["b"], "lower_is_better": ["a"]}, "lower_is_better: a is none of score_fields"),
+        ({"score_fields": ["b"], "lower_is_better": ["a"]}, "lower_is_better: a is not one of score_fields"),
     ],
 )
 def test_scores_of_unknown_direction(tmp_path, keys, message):

@@ -189,7 +189,7 @@ def test_take_keeps_rows_spans_and_tokens_together(tmp_path):
 
 
 def write_again(folder, tokens, index, **options):
-    """Files with these bytes, gone on with."""
+    """Files with these bytes, resumed."""
     (folder / "tokens.bin").write_bytes(tokens)
     (folder / "index.bin").write_bytes(index)
     write(folder, **options)

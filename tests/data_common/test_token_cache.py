@@ -46,7 +46,7 @@ def test_a_store_is_written_once_and_mapped_after_that(path, cache):
         store = corpus(path, documents)
         assert [document.tolist() for document in store] == [[256, 1, 257], [256, 2, 3, 257]]
         assert store.tokens.dtype == np.uint16 and isinstance(store.tokens, np.memmap)
-        assert store.offsets.tolist() == [0, 14] and store.learned is None and store.facts == {"rows": 2}
+        assert store.offsets.tolist() == [0, 14] and store.loss_mask is None and store.facts == {"rows": 2}
     assert len(calls) == 1
     assert len(list(cache.iterdir())) == 1
 
@@ -82,7 +82,7 @@ def test_what_the_tokens_depend_on_makes_another_store(path, cache):
 
 def test_learned_tokens_are_kept(path):
     store = corpus(path, lambda facts: [Document(0, [1, 2], [False, True]), Document(5, [3], [True])])
-    assert store.learned.tolist() == [False, True, True] and store.learned.dtype == bool
+    assert store.loss_mask.tolist() == [False, True, True] and store.loss_mask.dtype == bool
 
 
 def test_no_documents_give_an_empty_store(path):

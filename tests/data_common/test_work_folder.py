@@ -1,4 +1,4 @@
-"""Steps: done once, gone on with when killed anywhere, made anew when what they depend on changed."""
+"""Steps: done once, resumed when killed anywhere, made again when what they depend on changed."""
 
 import json
 import os
@@ -72,12 +72,12 @@ def test_facts_are_the_same_when_done_and_when_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"size": 4}, "first: made anew, size was 3, is 4"),
-        ({"size": None}, "first: made anew, size was 3, is None"),
-        ({"fields": ["title", "text"]}, "first: made anew, fields was ['text'], is ['title', 'text']"),
-        ({"size": 4, "fields": []}, "first: made anew, size was 3, is 4; fields was ['text'], is []"),
-        ({"new": 2}, "first: made anew, new was None, is 2"),
-        ({"data": "abd"}, "first: made anew, since data changed"),
+        ({"size": 4}, "first: made again, size was 3, is 4"),
+        ({"size": None}, "first: made again, size was 3, is None"),
+        ({"fields": ["title", "text"]}, "first: made again, fields was ['text'], is ['title', 'text']"),
+        ({"size": 4, "fields": []}, "first: made again, size was 3, is 4; fields was ['text'], is []"),
+        ({"new": 2}, "first: made again, new was None, is 2"),
+        ({"data": "abd"}, "first: made again, since data changed"),
     ],
 )
 def test_a_change_makes_the_step_and_all_behind_it_anew(changed, message, tmp_path, capsys):
@@ -87,7 +87,7 @@ def test_a_change_makes_the_step_and_all_behind_it_anew(changed, message, tmp_pa
     run.check(run())
     assert run.worked == {"first": [], "second": []}  # what the old steps wrote is gone
     out = capsys.readouterr().out
-    assert message in out and "second: made anew, since first changed" in out
+    assert message in out and "second: made again, since first changed" in out
 
 
 def test_a_step_cannot_come_after_what_is_not_there(tmp_path):
@@ -100,7 +100,7 @@ def test_a_key_that_is_gone_is_named(tmp_path, capsys):
     capsys.readouterr()
     run = Run(tmp_path)
     run.check(run())
-    assert "first: made anew, old_name" in capsys.readouterr().out
+    assert "first: made again, old_name" in capsys.readouterr().out
 
 
 def test_only_the_steps_behind_a_change_are_made_anew(tmp_path):
@@ -120,7 +120,7 @@ def test_only_the_steps_behind_a_change_are_made_anew(tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "found", "message"),
-    [(3, ["one"], "first: going on with what an interrupted run left"), (4, [], "first: made anew, size was 3, is 4")],
+    [(3, ["one"], "first: going on with what an interrupted run left"), (4, [], "first: made again, size was 3, is 4")],
     ids=["same", "another"],
 )
 def test_what_a_killed_work_left_is_used_under_the_same_identity_only(size, found, message, tmp_path, capsys):
@@ -185,7 +185,7 @@ def test_a_damaged_record_is_made_anew_and_nothing_beside_it_is_deleted(content,
     for number in (1, 2):
         run = Run(tmp_path)
         run.check(run())
-        assert "first: made anew, its step.json is damaged" in capsys.readouterr().out
+        assert "first: made again, its step.json is damaged" in capsys.readouterr().out
         aside = tmp_path / f"first.damaged-{number}"
         assert (aside / RECORD).read_bytes() == content and (aside / "one").exists()
         (tmp_path / "first" / RECORD).write_bytes(content)
@@ -263,7 +263,7 @@ def test_steps_are_made_anew_when_the_version_of_the_method_is_raised(tmp_path, 
         with WorkFolder(tmp_path, {}, call).locked() as work:
             work.step("one", {}, [], lambda folder: calls.append(1) or {})
     assert len(calls) == 2
-    assert "one: made anew, results of m changed in version 2: the sum was wrong" in capsys.readouterr().out
+    assert "one: made again, results of m changed in version 2: the sum was wrong" in capsys.readouterr().out
 
 
 def test_steps_of_an_older_version_are_known_by_its_fingerprints(tmp_path):

@@ -132,8 +132,8 @@ def test_a_rerun_skips_what_is_done_and_a_changed_key_makes_anew_what_depends_on
     assert call(shared, out, "proxy_size=40", "learning_rate=0.009") == 0
     said = capsys.readouterr().out
     assert "tokenize: up to date" in said and "proxy: up to date" in said
-    assert "annotate: made anew, learning_rate was 0.008, is 0.009" in said
-    assert "fit: made anew, since annotate changed" in said and "score: made anew" in said
+    assert "annotate: made again, learning_rate was 0.008, is 0.009" in said
+    assert "fit: made again, since annotate changed" in said and "score: made again" in said
     assert out.read_bytes() != before
 
 

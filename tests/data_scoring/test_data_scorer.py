@@ -12,15 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from scipy.stats import rankdata
-from tokenizers import Tokenizer, pre_tokenizers
-from tokenizers import models as token_models
 from transformers import (
     AutoModel,
     AutoTokenizer,
-    BertConfig,
-    BertModel,
     ConvBertConfig,
-    PreTrainedTokenizerFast,
     RobertaConfig,
     T5Config,
     T5Model,
@@ -34,7 +29,7 @@ from data_common.models.tokens import TokenStore, encode
 from data_common.models.tokens import tokenize as tokenize_texts
 from data_common.models.traits import check_positions
 from data_scoring.engines.influence import data_scorer, fitting
-from tests.models import byte_tokenizer, save_model
+from tests.models import byte_tokenizer, encoder_tokenizer, save_encoder, save_model
 
 CPU = torch.device("cpu")
 CAUSAL = ["mistral-tied", "gpt2", "llama-untied"]
@@ -54,22 +49,8 @@ def tokenize(corpus, tokenizer):
     return Samples(store.tokens, np.stack([store.starts, store.lengths, rows, 0 * rows, 0 * rows], axis=1))
 
 
-def encoder_tokenizer():
-    """One token a byte, CLS and SEP, neither BOS nor EOS."""
-    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "[PAD]", "[CLS]", "[SEP]"]
-    tokenizer = Tokenizer(token_models.BPE({piece: number for number, piece in enumerate(pieces)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    specials = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials)
-
-
 def save_base(folder, name):
-    if name != "bert":
-        return save_model(folder, name)
-    torch.manual_seed(0)
-    BertModel(BertConfig(**SHAPE)).save_pretrained(folder)
-    encoder_tokenizer().save_pretrained(folder)
-    return str(folder)
+    return save_encoder(folder) if name == "bert" else save_model(folder, name)
 
 
 def texts(count, seed=0):

@@ -144,7 +144,7 @@ def test_training_prefers_text_like_its_own_for_any_number_of_workers(tmp_path, 
     capsys.readouterr()
     assert run(source, files[1], "kenlm", *keys, "min_tokens=3") == 0
     said = capsys.readouterr().out
-    assert "language_model: up to date" in said and "score: made anew, min_tokens was 1, is 3" in said
+    assert "language_model: up to date" in said and "score: made again, min_tokens was 1, is 3" in said
 
 
 def test_a_killed_run_goes_on_at_the_parts_that_are_missing(arpa, tmp_path, monkeypatch):

@@ -80,7 +80,7 @@ def test_the_reference_is_subtracted(folder, tmp_path, capsys):
     # Another reference: what the model itself gave is taken as it is.
     scores(folder, tmp_path / "both.jsonl", "min-k", f"reference_model={folder / 'model'}", "k_percent=50")
     said = capsys.readouterr().out
-    assert "\nscore: up to date" in said and "score-reference_model: made anew" in said
+    assert "\nscore: up to date" in said and "score-reference_model: made again" in said
 
 
 @pytest.mark.parametrize(

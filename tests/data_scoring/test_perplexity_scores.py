@@ -128,7 +128,7 @@ def test_another_metric_takes_what_was_computed(tmp_path, model, capsys):
     assert "score: up to date" in capsys.readouterr().out
     np.testing.assert_array_equal(ppl, np.exp(nll))
     call(tmp_path, model, "stride=9")
-    assert "score: made anew, stride was 64, is 9" in capsys.readouterr().out
+    assert "score: made again, stride was 64, is 9" in capsys.readouterr().out
 
 
 def test_a_killed_run_is_gone_on_with(tmp_path, model, monkeypatch, capsys):

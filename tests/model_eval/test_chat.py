@@ -129,7 +129,7 @@ def test_the_call_and_its_result(tmp_path, monkeypatch, capsys):
     settings = yaml.safe_load(Path("r.yaml").read_text())["settings"]
     assert settings["apply_chat_template"] is True and settings["system_instruction"] == "Be brief."
     assert settings["fewshot_as_multiturn"] is True and len(settings["chat_template"]) == 16
-    assert main(STAGE, words) == 0 and "words: made anew, chat was" in capsys.readouterr().out
+    assert main(STAGE, words) == 0 and "words: made again, chat was" in capsys.readouterr().out
     save_model(tmp_path / "bare")
     assert main(STAGE, ["bare", *words[1:], *chat, "--dry-run"]) == 2
     assert "the tokenizer of bare has no chat template" in capsys.readouterr().err

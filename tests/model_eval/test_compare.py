@@ -242,7 +242,7 @@ def test_table_csv_and_picture(tmp_path, capsys):
     (["number.yaml"], "number.yaml is no result of model_eval"),
     (["date.yaml"], "date.yaml is no result of model_eval"),
     (["baseline=a"], "RESULT.yaml is missing"),
-    (["a.yaml", "baseline=c"], "baseline=c is none of the arms a"),
+    (["a.yaml", "baseline=c"], "baseline=c is not one of the arms a"),
     (["a.yaml", "base=a"], "unknown key 'base'; did you mean 'baseline'"),
     (["a.yaml", "--baseline", "a"], "unknown option --baseline"),
     (["a.yaml", "confidence=2"], "confidence: 2 is not valid"),

@@ -272,7 +272,7 @@ def test_what_lm_eval_warns_of_is_told_once_and_kept(tmp_path, model, capsys):
     result = groups_of(model, tmp_path, str(tmp_path / "words.yaml"))[0]["words"]
     shown = capsys.readouterr().out
     label, rule = "lm-eval: Label index was not in within range", "lm-eval: [Task: words] metric acc is defined, but"
-    own = "the label of 3 of 7 items is none of the choices: they count as wrong"
+    own = "the label of 3 of 7 items is not one of the choices: they count as wrong"
     starts = zip(result["notes"], (own, rule, label), strict=True)
     assert [note.startswith(start) for note, start in starts] == [True] * 3
     assert result["notes"][2].endswith(" (3 times)") and max(map(len, result["notes"])) < 250

@@ -1,4 +1,4 @@
-"""Batches that are halved, requests that processes share, and runs that are gone on with."""
+"""Batches that are halved, requests that processes share, and runs that are resumed."""
 
 import json
 import os
@@ -114,7 +114,7 @@ def test_finished_tasks_are_skipped_and_raw_output_is_kept(tmp_path, model, monk
     assert "first: up to date" in shown and "second: done" in shown
     assert main(STAGE, [*call, "batch_size=3", "limit=4"]) == 0
     shown = capsys.readouterr().out
-    assert "first: made anew, limit was None, is 4" in shown
+    assert "first: made again, limit was None, is 4" in shown
     assert yaml.safe_load((tmp_path / "result.yaml").read_text())["tasks"]["first"]["n"] == 4
 
 

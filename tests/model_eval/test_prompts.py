@@ -35,7 +35,7 @@ def ids_of(text: str) -> list[int]:
 
 
 class Recorder(LanguageModel):
-    """Keeps the ids of every forward pass, without padding on the right, and of every prompt that is gone on with."""
+    """Keeps the ids of every forward pass, without padding on the right, and of every prompt that is continued."""
 
     def __init__(self, tokenizer=None, network=None, **options):
         super().__init__(network or random_model("mistral-tied"), tokenizer or byte_tokenizer(), 4, **options)

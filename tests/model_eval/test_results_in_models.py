@@ -1,4 +1,4 @@
-"""Results in the folder of a model are none of its files: the calls that made it, and that read it, stay the same."""
+"""Results in the folder of a model are not among its files: the calls that made it, and that read it, stay the same."""
 
 import json
 import os

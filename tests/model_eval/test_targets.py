@@ -29,12 +29,12 @@ def labelled(*labels, choices=("1", "2", "3")) -> list[dict]:
 
 @pytest.mark.parametrize("rows, changes, keys, start", [
     (labelled(0, 1, 2), {}, {}, None),
-    (labelled(0, -1, 2), {}, {}, "the label of 1 of 3 items is none of the choices"),
-    (labelled(0, 1, 5, 9), {}, {}, "the label of 2 of 4 items is none of the choices"),
+    (labelled(0, -1, 2), {}, {}, "the label of 1 of 3 items is not one of the choices"),
+    (labelled(0, 1, 5, 9), {}, {}, "the label of 2 of 4 items is not one of the choices"),
     (labelled(0, 1, 5, 9), {}, {"limit": 2}, None),
-    (labelled("1", "", "3"), {}, {}, "the label of 1 of 3 items is none of the choices"),
+    (labelled("1", "", "3"), {}, {}, "the label of 1 of 3 items is not one of the choices"),
     (labelled([0, 1], [2], [0]), {}, {}, None),
-    (labelled([0, 7], [2], [0]), {}, {}, "the label of 1 of 3 items is none of the choices"),
+    (labelled([0, 7], [2], [0]), {}, {}, "the label of 1 of 3 items is not one of the choices"),
     (labelled("1", "2", "0"), {"doc_to_target": "{{answer}}"}, {}, "doc_to_target of 2 of 3 items is taken for"),
     (labelled("0", "1", "2", choices="012"), {"doc_to_target": "{{answer}}"}, {}, None),
     ([*labelled(0), *labelled(1, choices=("", "a"))], {}, {}, "1 of 2 items have a choice without a character"),

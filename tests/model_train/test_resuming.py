@@ -83,7 +83,7 @@ def interrupted(run, monkeypatch):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (["learning_rate=0.02"], "learning_rate was 0.01, is 0.02 (resume=never starts anew)"),
+        (["learning_rate=0.02"], "learning_rate was 0.01, is 0.02 (resume=never starts over)"),
         (["packing=none", "seed=3"], "seed was 10, is 3; packing was sequential, is none"),
     ],
 )

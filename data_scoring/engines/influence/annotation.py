@@ -70,7 +70,7 @@ def _sweep(
         def read() -> tuple[np.ndarray, np.ndarray]:
             if not path.exists():
                 if co_state is None and step < plan.steps:
-                    raise UserError(f"{path} is missing: remove {folder.parent} to annotate anew")
+                    raise UserError(f"{path} is missing: remove {folder.parent} to annotate again")
                 name = f"annotating at step {step}"
                 dots, norms = trajectory.annotate(reader, samples, co_state, plan.batch_tokens, name)
                 if distributed.is_main():

@@ -5,7 +5,7 @@ head. On disk it is a folder that `AutoModel` and `AutoTokenizer` load, with the
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,9 @@ from data_common.hub.network import hub_token
 from data_common.hub.snapshots import MODEL_FILES, UNWANTED_FILES
 from data_common.messages.errors import UserError
 from data_common.models import loading
-from data_common.models.tokens import IGNORED, TokenStore, embedding_count, pad, token_budget_batches
-from data_common.models.traits import (
-    LONG,
-    SHORT,
-    arbitrary_tokens,
-    check_positions,
-    positions_of,
-    same_states,
-    states_of,
-)
+from data_common.models.hidden_states import probe, to_batch
+from data_common.models.tokens import TokenStore, token_budget_batches
+from data_common.models.traits import LONG, check_positions, states_of
 
 FACTS, HEAD = "data_scorer.json", "head.safetensors"
 GROUPS = 4  # of similar length in a batch of training; 2 to 3 times as fast as one for lognormal lengths (mean 300)
@@ -94,40 +87,6 @@ class DataScorer(torch.nn.Module):
             publish(draft, folder)
 
 
-def probe(backbone: torch.nn.Module, max_length: int) -> tuple[bool, bool, int]:
-    """How a backbone reads documents of up to max_length tokens, tried on the model itself.
-
-    -> (whether no hidden state depends on later tokens; whether a row is read alike alone and padded to the longest,
-    for convolutions, say, see padding behind a mask; width of the hidden states). Raises: UserError where it has none.
-    """
-    training = backbone.training
-    backbone.eval()
-    long = max(2, min(max_length, positions_of(backbone) or max_length))
-    ids = arbitrary_tokens(backbone, min(SHORT, long))
-    other = ids.clone()
-    other[0, -1] = (ids[0, -1] + 1) % embedding_count(backbone)
-    one, two = (_hidden(backbone, probed)[:, :-1] for probed in (ids, other))
-    # Rounding that differs from call to call may pass for a dependence: then the mask is given, which is never wrong.
-    causal = torch.equal(one, two)
-    row = ids[:, : min(SHORT, long // 2)]
-    real = (torch.arange(long, device=ids.device) < row.shape[1]).long()[None]
-    padded = torch.nn.functional.pad(row, (0, long - row.shape[1]))
-    masks = (None, None) if causal else (real[:, : row.shape[1]], real)
-    alone, beside = (
-        _hidden(backbone, batch, mask)[:, : row.shape[1]] for batch, mask in zip((row, padded), masks, strict=True)
-    )
-    backbone.train(training)
-    return causal, same_states(alone, beside), alone.shape[-1]
-
-
-@torch.no_grad()
-def _hidden(backbone: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    hidden = states_of(backbone(input_ids=ids, attention_mask=mask))
-    if hidden is None:
-        raise UserError(f"the model ({type(backbone).__name__}) gives no last_hidden_state")
-    return hidden
-
-
 def new(base: str, max_length: int, seed: int, trust_remote_code: bool = False) -> tuple[DataScorer, Any]:
     """A data scorer to be fitted, in float32: the weights of a folder or hub id, a random head. -> (scorer, tokenizer).
 
@@ -184,12 +143,6 @@ def _download(hub_id: str) -> Path:
         except RemoteEntryNotFoundError:
             raise UserError(f"{hub_id} is no data scorer: {FACTS} is missing") from None
         return Path(snapshot_download(hub_id, allow_patterns=MODEL_FILES, ignore_patterns=UNWANTED_FILES, **options))
-
-
-def to_batch(documents: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
-    """What `DataScorer.forward` takes: input_ids and attention_mask, both (batch, longest)."""
-    ids, labels = pad(documents)
-    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(labels != IGNORED).long()}
 
 
 @torch.inference_mode()
