@@ -31,6 +31,7 @@ CHOICES = {
     "quantile": ["lower_quantile=0.2"],
     "token-budget": ["tokens=120", "tokens_field=meta.tokens", "direction=higher"],
     "quality-copies": ["threshold=0.3", "group_field=meta.source", "tokens_field=meta.tokens", "lower_is_better=[]"],
+    "deita": ["r=0.5", "similarity=1", "direction=higher"],
     "round-robin": ["r=0.4", "score_fields=[score,ppl]", "lower_is_better=[ppl]"],
 }
 OF_GROUPS = ["group_field=meta.source", "tokens_field=meta.tokens", "tokens=300"]
