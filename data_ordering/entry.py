@@ -62,19 +62,13 @@ def run(
     method = RowMethod(call.method, call.method_keys, call.config, ORDERING_INPUTS)
     selector = load_selector(select, selected_keys(keys)) if select else None
     parts = [method, selector] if selector else [method]
-    scheduling = call.method.__name__ == SCHEDULE
 
     def arrange(source: Source, table: Table, directions: Mapping[str, str]) -> tuple[np.ndarray, dict[str, Any]]:
         kept, facts = selector.pick(source, table, directions) if selector else (np.arange(len(table)), {})
         if not len(kept):
             raise UserError(f"{select} keeps no row: there is nothing to order")
         values = method.values(source, table.take(kept) if selector else table, directions)
-        result, told = method.call(values)
-        if scheduling:
-            phases = phases_of(result, len(kept))
-            facts |= schedule_facts(phases, values, len(kept))
-        else:
-            phases = {ALL: permutation(whole_numbers(result), len(kept))}
+        phases, told = arranged(method, values, len(kept))
         # A child of the generator: a method with a seed has drawn from the generator itself.
         generator = np.random.default_rng(seed).spawn(1)[0]
         windows = [shuffled_in_windows(rows, window_size, generator) for rows in phases.values()]
@@ -84,7 +78,7 @@ def run(
             draw(table.columns[number(score_field)][index], call.method_name, picture)
         elif (before := read_manifest(call.paths[1])) and before.get("config", {}).get("plot"):
             picture.unlink(missing_ok=True)  # of another order
-        return index, beside({"facts": told} if told else {}, facts)
+        return index, beside(told, facts)
 
     def directed(declared: Mapping[str, str]) -> dict[str, str]:
         return {field: way for part in parts for field, way in part.directions(declared).items()}
@@ -105,9 +99,19 @@ def run(
         rows_per_shard=rows_per_shard,
         cache=cache,
         overwrite_out=overwrite_out,
-        verb="scheduled" if scheduling else "ordered",
+        verb="scheduled" if call.method.__name__ == SCHEDULE else "ordered",
         versions=versions_of(select, selector.method) if selector else {},
     )
+
+
+def arranged(method: RowMethod, values: Mapping[str, Any], n: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Phase -> row numbers, an order being one phase; and what the manifest tells. values: for n rows."""
+    result, told = method.call(values)
+    facts = {"facts": told} if told else {}
+    if method.method.__name__ != SCHEDULE:
+        return {ALL: permutation(whole_numbers(result), n)}, facts
+    phases = phases_of(result, n)
+    return phases, facts | schedule_facts(phases, values, n)
 
 
 def permutation(index: np.ndarray, n: int) -> np.ndarray:
