@@ -1,11 +1,13 @@
 """The keys of an embedder, the same for every method that asks for vectors."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from data_common.calls.config import Positive
+from data_common.messages.errors import UserError
 from data_common.models.special_tokens import Special
 from data_common.vectors.static_table import StaticTable, is_static_table
 
@@ -41,6 +43,12 @@ class Embedder:
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
     special_tokens_in_text: Special = "text"
     trust_remote_code: bool = False
+
+    def __post_init__(self):
+        """Raises: UserError for another spelling of tfidf."""
+        spelling = self.embedder.lower().replace("-", "").replace("_", "")
+        if spelling == TFIDF != self.embedder and not Path(self.embedder).exists():
+            raise UserError(f"embedder={self.embedder}: no such folder; the embedder without a model is called tfidf")
 
     @property
     def is_model(self) -> bool:

@@ -49,6 +49,7 @@ class QueryEmbedder(Embedder):
         """Raises: UserError where there is none."""
         if self.embedder is None:
             raise UserError("embedder is not set: the causal language model that will be trained; folder or hub id")
+        super().__post_init__()
 
 
 class Scorer(BaseScorer):

@@ -160,6 +160,7 @@ def test_two_processes_write_the_same_bytes(here, monkeypatch):
         (["target_data=null"], "target_data is not set"),
         (["embedder=null"], "embedder is not set"),
         (["embedder=none/at/all"], "no model folder none/at/all"),
+        (["embedder=TF-IDF"], "embedder=TF-IDF: no such folder; the embedder without a model is called tfidf"),
         (["embedding_max_length=2048"], "embedding_max_length=2048 is more than the 64 positions"),
         (["pooling=cls"], "pooling=cls: model is a causal model"),
         (["pooling=weighted"], "pooling: weighted is not valid"),
