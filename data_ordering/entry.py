@@ -1,5 +1,9 @@
-"""Ordering: write the same rows, byte for byte, in the order that a method gives them; on request, of a selection."""
+"""Ordering: write the rows, byte for byte, in the order that a method gives them; on request, of a selection.
 
+An order has every row once; in a schedule rows may repeat.
+"""
+
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +17,7 @@ from data_common.calls.config import Key, Positive, Seed, keys_of
 from data_common.calls.stage import Call, Stage, versions_of
 from data_common.files.manifest import read_manifest
 from data_common.messages.errors import UserError
+from data_common.row_methods.groups import ALL
 from data_common.row_methods.row_method import RowMethod, whole_numbers
 from data_common.row_methods.table import ORDERING_INPUTS, input_keys
 from data_common.rows.columns import Table, number
@@ -20,7 +25,10 @@ from data_common.rows.copy_rows import copy_rows
 from data_common.rows.jsonl import BadRowPolicy, Source
 from data_ordering.patterns import shuffled_in_windows
 from data_ordering.plot import draw
+from data_ordering.schedules import phases_of, schedule_facts
 from data_selection.selector import load_selector, prefixed_keys
+
+SCHEDULE = "schedule"  # what a method.py defines in place of `order`
 
 
 def run(
@@ -41,7 +49,8 @@ def run(
 
     Args:
         score_field: field of the score; a dot steps into an object, as in meta.score
-        window_size: shuffle the rows inside consecutive windows of so many rows after ordering; 0 or 1 = off
+        window_size: shuffle the rows inside consecutive windows of so many rows after ordering (of each phase of a
+            schedule); 0 or 1 = off
         seed: of the random generator that shuffles in windows
         plot: true draws the score against the position to OUT.png
         select: selection method to apply first, in the same call; select.KEY=... sets its keys
@@ -59,16 +68,17 @@ def run(
         if not len(kept):
             raise UserError(f"{select} keeps no row: there is nothing to order")
         values = method.values(source, table.take(kept) if selector else table, directions)
-        order, told = method.call(values)
-        order = permutation(whole_numbers(order), len(kept))
+        phases, told = arranged(method, values, len(kept))
         # A child of the generator: a method with a seed has drawn from the generator itself.
-        index = kept[shuffled_in_windows(order, window_size, np.random.default_rng(seed).spawn(1)[0])]
+        generator = np.random.default_rng(seed).spawn(1)[0]
+        windows = [shuffled_in_windows(rows, window_size, generator) for rows in phases.values()]
+        index = kept[np.concatenate(windows)]
         picture = Path(call.paths[1] + ".png")
         if plot:
             draw(table.columns[number(score_field)][index], call.method_name, picture)
         elif (before := read_manifest(call.paths[1])) and before.get("config", {}).get("plot"):
             picture.unlink(missing_ok=True)  # of another order
-        return index, beside({"facts": told} if told else {}, facts)
+        return index, beside(told, facts)
 
     def directed(declared: Mapping[str, str]) -> dict[str, str]:
         return {field: way for part in parts for field, way in part.directions(declared).items()}
@@ -89,9 +99,19 @@ def run(
         rows_per_shard=rows_per_shard,
         cache=cache,
         overwrite_out=overwrite_out,
-        verb="ordered",
+        verb="scheduled" if call.method.__name__ == SCHEDULE else "ordered",
         versions=versions_of(select, selector.method) if selector else {},
     )
+
+
+def arranged(method: RowMethod, values: Mapping[str, Any], n: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Phase -> row numbers, an order being one phase; and what the manifest tells. values: for n rows."""
+    result, told = method.call(values)
+    facts = {"facts": told} if told else {}
+    if method.method.__name__ != SCHEDULE:
+        return {ALL: permutation(whole_numbers(result), n)}, facts
+    phases = phases_of(result, n)
+    return phases, facts | schedule_facts(phases, values, n)
 
 
 def permutation(index: np.ndarray, n: int) -> np.ndarray:
@@ -124,7 +144,8 @@ def check(call: Call) -> None:
         load_selector(select, selected_keys(call.config)).check_keys()
 
 
-STAGE = Stage("data_ordering", ("IN.jsonl", "OUT.jsonl"), ("order",), run, ordering_keys, check)
+STAGE = Stage("data_ordering", ("IN.jsonl", "OUT.jsonl"), ("order", SCHEDULE), run, ordering_keys, check)
+command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":
-    sys.exit(main(STAGE))
+    sys.exit(command())

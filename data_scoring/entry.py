@@ -22,13 +22,22 @@ from data_common.messages.visible import visible
 from data_common.models.special_tokens import as_meant
 from data_common.parallel import distributed
 from data_common.rows import jsonl
-from data_common.rows.json_line import add_field, long_integer, replace_field
+from data_common.rows.json_line import add_fields, long_integer, replace_fields
 from data_common.rows.jsonl import BadRowPolicy
 from data_common.rows.shards import check_apart, compressed
-from data_common.rows.statistics import quantiles
 from data_common.rows.texts import Texts, first_texts
+from data_scoring.columns import (
+    as_columns,
+    check_missing,
+    fill_short,
+    in_words,
+    missing,
+    rows_of,
+    statistics,
+    written_fields,
+)
 from data_scoring.report import write_report
-from data_scoring.scorer import BaseScorer
+from data_scoring.scorer import Better
 
 WITHOUT_EFFECT = ("work_dir", "overwrite_out")  # keys that change nothing in the result
 ShortPolicy = Literal["error", "worst", "drop"]
@@ -60,8 +69,8 @@ def run(
     source_path, target = call.paths
     check_apart(source_path, target)
     scorer.declare()
-    directions = written_fields(scorer, score_field, text_field)
-    absent = () if overwrite else directions
+    better = written_fields(scorer, score_field, text_field)
+    absent = () if overwrite else better
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(jsonl.open_source(source_path, whole=not call.dry_run))
         shards = [shard.name for shard in source.shards]
@@ -70,8 +79,9 @@ def run(
         carried = declared_directions(source_path, shards, quick=call.dry_run)
         inputs = {"data": shards} | scorer.inputs()
         config = {key: value for key, value in call.config.items() if key not in WITHOUT_EFFECT}
-        history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run}
-        stage_run = Run(call.stage, call.method_name, config, inputs, target, carried | directions, **history)
+        history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run, "paths": call.paths}
+        directions = {field: way for field, way in (carried | better).items() if way}
+        stage_run = Run(call.stage, call.method_name, config, inputs, target, directions, **history)
         if not call.dry_run and stage_run.is_done():
             return
         check_writable(Path(target))
@@ -102,18 +112,20 @@ def run(
         if found is None and scorer.stops_early:
             print(f"{call.method_name}: stopped before there are scores; {visible(work.path)} holds what was made")
             return
-        columns = as_columns(scorer, found, texts, directions)
+        columns = as_columns(scorer, found, texts, better)
         short = texts.blank | missing(columns[score_field])
         check_short(source, texts.rows, short, on_short)
-        fill_short(columns, short, directions, on_short)
+        check_missing(columns, short)
         kept = np.full_like(short, True) if on_short == "worst" else ~short
         if not distributed.is_main():
             return
+        if on_short == "worst":
+            columns = fill_short(columns, short, better, scorer.of_short)
         written = {field: values[kept] for field, values in columns.items()}
         draft = stack.enter_context(draft_of(target))
         write_scores(draft, target, source, texts.rows.take(kept), written, overwrite)
         scores = np.where(kept, columns[score_field].astype(float), np.nan)
-        summary = {field: quantiles(values.astype(float)) for field, values in written.items()}
+        summary = {field: statistics(values) for field, values in written.items()}
         counts |= {"rows_scored": len(scores), "rows_out": int(kept.sum()), "short_rows": int(short.sum())}
         report = write_report(
             work.path,
@@ -129,7 +141,7 @@ def run(
         unchanged()
         stage_run.check_inputs()
         stage_run.finish(draft, **counts, score=summary[score_field], extra=extra, facts=scorer.facts)
-    _summary(call, counts, summary, directions, report, stage_run)
+    _summary(call, counts, summary, better, report, stage_run)
     for warning in scorer.warnings:
         print(f"  warning: {warning}")
 
@@ -139,48 +151,6 @@ def rows_by_first(source: jsonl.Source, first: jsonl.Rows) -> int | None:
     if not len(first) or any(shard.name.endswith((".gz", ".zst")) for shard in source.shards):
         return None
     return int(len(first) * source.bytes / first.end[-1])
-
-
-def written_fields(scorer: BaseScorer, score_field: str, text_field: str | list[str]) -> dict[str, str]:
-    """Each field that the scorer fills, the score first -> "higher" or "lower", which is better.
-
-    Raises: UserError where the score and a further field, or a text that is read, have one name.
-    """
-    if score_field in ([text_field] if isinstance(text_field, str) else text_field):
-        raise UserError(f"score_field={score_field} is the text that is scored: choose another name")
-    if score_field in scorer.extra_directions:
-        raise UserError(f"score_field={score_field}: the method writes another field of that name")
-    return {score_field: "higher" if scorer.higher_is_better else "lower"} | scorer.extra_directions
-
-
-def as_columns(
-    scorer: BaseScorer, found: np.ndarray, texts: Texts, directions: Mapping[str, str]
-) -> dict[str, np.ndarray]:
-    """The score, (texts,), and the scorer's further fields as columns: field -> (rows,), as `of_all_rows`."""
-    assert np.shape(found) == (len(texts),), f"the scorer gave no score for each of {len(texts)} texts"
-    assert scorer.extra.keys() == scorer.extra_directions.keys(), "extra and extra_directions name other fields"
-    score_field, *further = directions
-    values = {score_field: found} | {field: scorer.extra[field] for field in further}
-    return {field: of_all_rows(one, texts.blank) for field, one in values.items()}
-
-
-def of_all_rows(values: np.ndarray, blank: np.ndarray) -> np.ndarray:
-    """The values of the rows with text, (texts,), as those of all rows, (rows,).
-
-    A row without text gets NaN, in a column of whole numbers, which stays one, 0.
-    """
-    values = np.asarray(values)
-    assert values.dtype.kind in "fiuO", f"numbers are expected, not {values.dtype}"
-    assert values.dtype.kind != "f" or not np.isinf(values).any(), "the scorer gave an infinite score"
-    empty, kind = (np.nan, float) if values.dtype.kind == "f" else (0, values.dtype)
-    column = np.full(len(blank), empty, kind)
-    column[~blank] = values
-    return column
-
-
-def missing(values: np.ndarray) -> np.ndarray:
-    """Which values are NaN, (n,) -> (n,); of whole numbers none is."""
-    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
 
 
 def identified(source: jsonl.Source, texts: Texts) -> Iterator[tuple[str | int, str]]:
@@ -198,28 +168,11 @@ def check_short(source: jsonl.Source, rows: jsonl.Rows, short: np.ndarray, on_sh
         raise UserError(f"{place}: no text to score ({short.sum():,} such rows; on_short=worst|drop goes on)")
 
 
-def fill_short(
-    columns: Mapping[str, np.ndarray], short: np.ndarray, directions: Mapping[str, str], on_short: ShortPolicy
-) -> None:
-    """Give the rows that are too short the worst value of each column, unless they are dropped: in place.
-
-    columns: field -> (rows,), NaN where `short`; what whole numbers are there does not count. Raises: UserError where
-        every row is too short.
-    """
-    if short.all():
-        raise UserError("no row has a text that can be scored")
-    for field, values in columns.items():
-        agrees = values.dtype.kind != "f" or np.array_equal(np.isnan(values), short)
-        assert agrees, f"{field} is missing in other rows than the score"
-        if on_short == "worst":
-            values[short] = values[~short].min() if directions[field] == "higher" else values[~short].max()
-
-
 def _summary(
     call: Call,
     counts: Mapping[str, Any],
-    summary: Mapping[str, Mapping[str, float]],
-    directions: Mapping[str, str],
+    summary: Mapping[str, Mapping[str, Any]],
+    better: Mapping[str, Better],
     report: Path,
     stage_run: Run,
 ) -> None:
@@ -228,8 +181,8 @@ def _summary(
     if dropped:
         print(f"  dropped {sum(dropped.values()):,} bad rows: {dropped}")
     for field, values in summary.items():
-        numbers = f"min {values['0']:.4g}, median {values['0.5']:.4g}, max {values['1']:.4g}"
-        print(f"  {visible(field)}: {numbers}; {directions[field]} is better")
+        direction = f"; {better[field]} is better" if better[field] else ""
+        print(f"  {visible(field)}: {visible(in_words(values))}{direction}")
     print(f"  best and worst rows: {visible(report)}")
     remote_code.summary(call.config)
     print(f"  wrote {visible(stage_run.output)} in {stage_run.seconds():.1f} s")
@@ -243,17 +196,15 @@ def write_scores(
     columns: Mapping[str, np.ndarray],
     overwrite: bool,
 ) -> None:
-    """Write the raw lines with the columns, (rows,) each, added as fields; whole numbers without a point."""
-    put = replace_field if overwrite else add_field
+    """Write the raw lines with the columns, (rows,) each, added as fields."""
+    put = replace_fields if overwrite else add_fields
     with compressed(draft, name) as out:
-        numbers = zip(*(column.tolist() for column in columns.values()), strict=True)
-        for line, values in zip(jsonl.raw_lines(source, rows), numbers, strict=True):
-            for field, value in zip(columns, values, strict=True):
-                line = put(line, field, value)
-            out.write(line + b"\n")
+        for line, fields in zip(jsonl.raw_lines(source, rows), rows_of(columns), strict=True):
+            out.write(put(line, fields) + b"\n")
 
 
 STAGE = Stage("data_scoring", ("IN.jsonl", "OUT.jsonl"), ("Scorer",), run, check=Call.build)
+command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":
-    sys.exit(main(STAGE))
+    sys.exit(command())

@@ -7,7 +7,9 @@ from typing import Any, Literal
 import numpy as np
 
 from data_common.files.work_folder import WorkFolder
-from data_common.models.special_tokens import FACT, Special, warning
+from data_common.models.special_tokens import Special
+
+Better = Literal["higher", "lower"] | None
 
 
 class BaseScorer:
@@ -21,16 +23,17 @@ class BaseScorer:
     def __init__(self):
         self.facts: dict[str, Any] = {}  # what `score` has to tell the manifest
         self.warnings: list[str] = []  # what the user must know before the scores are used: in summary and report
-        # Further fields of every row and which way is better; then their values, (n,) each, NaN where the score is.
-        self.extra_directions: dict[str, Literal["higher", "lower"]] = {}
-        self.extra: dict[str, np.ndarray] = {}  # filled by `score`
+        # Further fields of every row, and which values are better: None where none is, as of strings and booleans.
+        self.extra_directions: dict[str, Better] = {}
+        # Their values, (n,) each, filled by `score`: floats (NaN where the score is), whole numbers, booleans, strings.
+        self.extra: dict[str, np.ndarray] = {}
+        self.of_short: dict[str, Any] = {}  # field -> what a row too short gets (on_short=worst), where that is known
         self.number_fields: list[str] = []  # fields in which every row must have a number
 
-    def tell_spelled(self, tokenized: Mapping[str, Any], rows: int) -> None:
-        """Say how many of the rows spell special tokens. tokenized: the facts of the step that counted them."""
-        found = tokenized.get(FACT, 0)
-        self.facts |= {FACT: found} if found else {}
-        self.warnings += [message] if (message := warning(found, rows, self.special)) else []
+    def tell(self, facts: Mapping[str, Any], warnings: Iterable[str] = ()) -> None:
+        """Note what an engine has to tell beside its scores."""
+        self.facts |= facts
+        self.warnings += warnings
 
     def declare(self) -> None:
         """Fill `extra_directions`, where the fields follow from a file. Raises UserError for what is wrong with it."""

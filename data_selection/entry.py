@@ -1,6 +1,7 @@
 """Selection: keep the rows that a method picks by their scores, in the order of the input, byte for byte."""
 
 import dataclasses
+import functools
 import sys
 from typing import Any
 
@@ -23,7 +24,7 @@ def run(
     overwrite_out: bool = False,
     **choosing: Any,
 ) -> None:
-    """Keep the rows that the method picks. choosing: the keys of `selector_keys`.
+    """Keep the rows that the method picks, or copies of them. choosing: the keys of `selector_keys`.
 
     Args:
         on_bad_row: a row without a usable score stops the run, or is dropped and counted
@@ -64,6 +65,7 @@ STAGE = dataclasses.replace(
     keys=lambda method, given: selector_keys(method, given) | keys_of(run),
     check=check,
 )
+command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":
-    sys.exit(main(STAGE))
+    sys.exit(command())

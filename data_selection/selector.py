@@ -17,7 +17,9 @@ from data_common.row_methods.row_method import RowMethod, whole_numbers
 from data_common.row_methods.table import SELECTION_INPUTS, input_keys
 from data_common.rows.columns import Column, Table
 from data_common.rows.jsonl import Source
+from data_selection.repeats import checked_copies, copies_facts, repeated
 
+COPIES = "copies"  # what a method.py defines in place of `select`
 RECORDED_GROUPS = 1000  # more are counted, but not listed in the manifest
 
 
@@ -41,39 +43,52 @@ class Selector(RowMethod):
         """prefix: of the keys in the call. input_values: of the keys that the inputs of the method bring."""
         super().__init__(method, method_keys, input_values | {"group_field": group_field}, SELECTION_INPUTS, prefix)
         self.group = group_column(group_field) if group_field else None
+        self.within = self.group is not None and "group" not in self.inputs
         self.score_field: str | None = input_values.get("score_field")
+        self.max_repeats: int | None = input_values.get("max_repeats")  # of a method that gives copies
 
     def columns(self) -> list[Column]:
         """What is to be read of each row."""
         return super().columns() + ([self.group] if self.group else [])
 
     def pick(self, source: Source, table: Table, directions: Mapping[str, str]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Row numbers to keep, ascending, and what there is to say about them.
+        """Row numbers to keep, in input order, and what there is to say about them; copies as in `repeated`.
 
-        directions: score field -> "higher" or "lower".
+        directions: score field -> "higher" or "lower". Raises: UserError for more copies than are allowed.
         """
         values = self.values(source, table, directions)
-        kept, facts = self._picked(source, table, values)
+        copies, told = self._copies(table, values)
+        if self.max_repeats is None:
+            kept, facts = np.flatnonzero(copies), {}
+        else:
+            kept, facts = repeated(copies, max_repeats=self.max_repeats), copies_facts(copies)
         if "raw_score" in values:
-            facts = facts | {"band": self._band(values["raw_score"], kept, directions)}
+            facts["band"] = self._band(values["raw_score"], kept, directions)
+        if self.group:
+            facts |= self._group_facts(source, table, kept, told if self.within else ())
+        if not self.within and told[0]:
+            facts["facts"] = told[0]
         return kept, facts
 
-    def _picked(self, source: Source, table: Table, values: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Within each group, unless there are none, or the method asks for the groups itself."""
-        if self.group is None or "group" in values:
-            kept, told = self._apply(values, None, len(table))
-            facts = {"facts": told} if told else {}
-            return kept, facts | (self._group_facts(source, table, kept) if self.group else {})
-        code = table.columns[self.group]
-        members = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1])
-        picked = [self._apply(values, rows, len(rows)) for rows in members]
-        kept = np.sort(np.concatenate([rows[index] for rows, (index, _) in zip(members, picked, strict=True)]))
-        return kept, self._group_facts(source, table, kept, [told for _, told in picked])
+    def _copies(self, table: Table, values: Mapping[str, Any]) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """Copies of each row, (n,), and the facts that each call of the method tells.
+
+        It is called within each group, unless there are none, or it asks for the groups itself.
+        """
+        if not self.within:
+            copies, told = self._apply(values, None, len(table))
+            return copies, [told]
+        code, copies, facts = table.columns[self.group], np.zeros(len(table), np.int64), []
+        for rows in np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1]):
+            copies[rows], told = self._apply(values, rows, len(rows))
+            facts.append(told)
+        return copies, facts
 
     def _apply(self, values: Mapping[str, Any], rows: np.ndarray | None, n: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """The method on all rows, or on the rows of one group -> positions among them, ascending; its facts."""
+        """The method on all rows, or on the n rows of one group -> copies of each, its facts."""
         result, facts = self.call(values, rows)
-        return in_input_order(whole_numbers(result), n), facts
+        numbers = whole_numbers(result)
+        return (once if self.max_repeats is None else checked_copies)(numbers, n), facts
 
     def _band(self, score: np.ndarray, kept: np.ndarray, directions: Mapping[str, str]) -> str:
         """Which end of the raw scores was kept, in words."""
@@ -106,20 +121,21 @@ class Selector(RowMethod):
         return {"group_count": len(rows_in), "groups": groups}
 
 
-def in_input_order(index: np.ndarray, n: int) -> np.ndarray:
-    """The picked row numbers, ascending. Raises AssertionError unless they are distinct numbers of 0..n-1."""
-    picked = np.sort(index)
-    assert not len(picked) or (picked[0] >= 0 and picked[-1] < n), "the method picked a row that is not there"
-    assert (np.diff(picked) > 0).all(), "the method picked a row twice"
-    return picked
+def once(index: np.ndarray, n: int) -> np.ndarray:
+    """1 for each picked row number, else 0, (n,). Raises AssertionError unless they are distinct numbers of 0..n-1."""
+    assert not len(index) or (index.min() >= 0 and index.max() < n), "the method picked a row that is not there"
+    copies = np.bincount(index, minlength=n)
+    assert copies.max(initial=0) <= 1, "the method picked a row twice"
+    return copies
 
 
 def selector_keys(method: Callable, given: Mapping[str, Any]) -> dict[str, Key]:
     """The keys that selection has for `method`, beside its own."""
-    return keys_of(Selector) | input_keys(method, SELECTION_INPUTS)
+    copying = keys_of(repeated) if method.__name__ == COPIES else {}
+    return keys_of(Selector) | input_keys(method, SELECTION_INPUTS) | copying
 
 
-SELECTION = Stage("data_selection", ("IN.jsonl", "OUT.jsonl"), ("select",), Selector, selector_keys)
+SELECTION = Stage("data_selection", ("IN.jsonl", "OUT.jsonl"), ("select", COPIES), Selector, selector_keys)
 
 
 def prefixed_keys(name: str, given: Mapping[str, Any]) -> dict[str, Key]:

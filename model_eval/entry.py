@@ -6,6 +6,7 @@ wrong with files, model and device, as far as that takes seconds: nothing is dow
 """
 
 import contextlib
+import functools
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -43,7 +44,7 @@ def run(
         raise UserError(f"the folder {model} holds no model (no config.json)")
     method = sys.modules[call.method.__module__]
     inputs = {"model": model} | method.inputs(call.method_keys)
-    history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run}
+    history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run, "paths": call.paths}
     stage_run = Run(call.stage, call.method_name, call.config, inputs, result, **history)
     if not call.dry_run and stage_run.is_done():
         return
@@ -131,6 +132,7 @@ def average_line(summary_average: float, summary_average_by_item: float, average
 
 
 STAGE = Stage("model_eval", ("MODEL", "RESULT.yaml"), ("evaluate",), run)
+command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":
-    sys.exit(main(STAGE))
+    sys.exit(command())

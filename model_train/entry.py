@@ -1,6 +1,7 @@
 """Training: from rows in file order and a model to a trained model, a folder that appears when it is complete."""
 
 import contextlib
+import functools
 import sys
 from typing import Any
 
@@ -8,6 +9,7 @@ from data_common.calls import remote_code
 from data_common.calls.cli import main
 from data_common.calls.config import Positive
 from data_common.calls.stage import Call, Stage
+from data_common.files.contents import weights_of
 from data_common.files.manifest import Run
 from data_common.messages.visible import visible
 from data_common.parallel import distributed
@@ -40,7 +42,7 @@ def run(
         source = stack.enter_context(jsonl.open_source(source_path, whole=not call.dry_run))
         inputs = {"data": [shard.name for shard in source.shards], "model": model_in} | training.inputs()
         config = {key: value for key, value in call.config.items() if key != "resume"}
-        history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run}
+        history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run, "paths": call.paths}
         stage_run = Run(call.stage, call.method_name, config, inputs, model_out, **history)
         rows = TrainingRows(source, stage_run.identity["inputs"]["data"], on_bad_row, max_rows)
         if call.dry_run:
@@ -59,7 +61,7 @@ def run(
         facts = train(training, rows, score_field, model_in, work, checkpoint, stage_run)
         if not distributed.is_main():
             return
-        stage_run.finish(work, processes=distributed.size(), **facts)
+        stage_run.finish(work, processes=distributed.size(), weights=weights_of(work), **facts)
     print(f"{call.method_name}: " + ", ".join(_fact(name, value) for name, value in facts.items() if value))
     remote_code.summary(call.config)
     print(f"  wrote {visible(model_out)} in {stage_run.seconds():.1f} s")
@@ -71,6 +73,7 @@ def _fact(name: str, value: Any) -> str:
 
 
 STAGE = Stage("model_train", ("IN.jsonl", "MODEL_IN", "MODEL_OUT"), ("Training",), run, check=Call.build)
+command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":
-    sys.exit(main(STAGE))
+    sys.exit(command())

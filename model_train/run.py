@@ -14,7 +14,7 @@ from data_common.rows.jsonl import open_source
 from model_train import resuming
 from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
 from model_train.special_ids import stop_ids, take_over
-from model_train.tokenized_corpus import row_scores
+from model_train.tokenized_corpus import corpus_of, row_scores
 from model_train.train_log import Watch
 from model_train.trainer import RunFolder, fit
 from model_train.training import BaseTraining, TrainingRows
@@ -39,7 +39,7 @@ def train(
     device = loading.pick_device(training.device)
     precision = loading.pick_dtype(training.dtype, device)
     learning_rate = training.learning_rate or learning_rate_of(model_in)
-    corpus = _first_alone(lambda: training.corpus(rows, tokenizer))
+    corpus = _first_alone(lambda: corpus_of(training, rows, tokenizer))
     shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
     model = load_for_training(model_in, tokenizer, *shape, training.trust_remote_code)
     check_ids(corpus, tokenizer, model, "document")
@@ -76,7 +76,7 @@ def _heldout(training: BaseTraining, rows: TrainingRows, tokenizer) -> Iterator[
         return
     with open_source(training.heldout_data, key="heldout_data") as source:
         shards = [fingerprint(shard.name) for shard in source.shards]
-        corpus = _first_alone(lambda: training.corpus(TrainingRows(source, shards, rows.on_bad_row), tokenizer))
+        corpus = _first_alone(lambda: corpus_of(training, TrainingRows(source, shards, rows.on_bad_row), tokenizer))
         yield training.sequences(corpus, None, 1.0)
 
 

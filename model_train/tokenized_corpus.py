@@ -16,9 +16,18 @@ from data_common.models.tokens import ENCODE_BATCH, batched
 from data_common.parallel.processes import cores, threaded_map
 from data_common.rows.json_line import BadRow, Number, long_integer
 from data_common.rows.jsonl import Rows, Source, first_row, first_rows, raw_lines, read_blocks, read_rows
-from model_train.training import Encoded, TrainingRows
+from model_train.training import BaseTraining, Encoded, TrainingRows
 
 TRIED = 100  # rows that are encoded before the model is loaded
+
+
+def corpus_of(training: BaseTraining, rows: TrainingRows, tokenizer) -> Corpus:
+    """The documents of `rows` as the method reads them.
+
+    Raises: UserError for a bad row, or where no row can be learned.
+    """
+    fields, identity = training.reading(rows.source)
+    return read_corpus(rows, tokenizer, fields, identity, training.encoder(tokenizer), training.reads_whole_rows)
 
 
 def read_corpus(

@@ -133,16 +133,6 @@ class BaseTraining(ABC):
         names = ("tokenizer", "heldout_data", "fsdp", "deepspeed")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
-    def corpus(self, rows: TrainingRows, tokenizer):
-        """The documents of `rows` as a `data_common.models.token_cache.Corpus`.
-
-        Raises: UserError for a bad row, or where no row can be learned.
-        """
-        from model_train.tokenized_corpus import read_corpus  # imports torch
-
-        fields, identity = self.reading(rows.source)
-        return read_corpus(rows, tokenizer, fields, identity, self.encoder(tokenizer), self.reads_whole_rows)
-
     @abstractmethod
     def reading(self, source: Source) -> tuple[dict[str, Any], dict[str, Any]]:
         """What is read of a row, field -> type; what the tokens depend on beside rows and tokenizer.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from data_common.calls.cli import main
-from data_common.calls.stage import Stage, load_method, method_names, versions_of
+from data_common.calls.stage import Stage, keys_for, load_method, method_names, versions_of
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
@@ -46,6 +46,10 @@ KEYS = {  # what a method's own YAML does not say, or says for larger data
     "pds": INFLUENCE,
     "perplexity": LIKELIHOOD,
     "rds-plus": ["target_data=target.jsonl", "embedder=model", "embedding_max_length=64", "device=cpu"],
+    "quality-copies": ["score_fields=[score,other]", "group_field=kind", "threshold=0.5", "steepness=5"],
+    "round-robin": ["score_fields=[score,other]"],
+    "spt": ["group_field=kind", "domain=[two]", "start=0.5"],
+    "domain-upsampling": ["group_field=kind", "final={two: 1}", "tokens=900"],
     "threshold": ["threshold=0.2"],
     "token-budget": ["tokens=150"],
     "top-k": ["k=9"],
@@ -53,7 +57,7 @@ KEYS = {  # what a method's own YAML does not say, or says for larger data
     "posttrain": [*TRAIN, "from_scratch=true", "device=cpu"],
     "lm_evaluation_harness": ["tasks=task", "device=cpu"],
 }
-KEYS_OF_STAGE = {"data_selection": ["direction=higher"], "data_scoring": ["score_field=new"]}
+KINDS = ("one", "one", "two", "one", "two")
 
 
 def methods() -> list[tuple[Stage, str]]:
@@ -76,6 +80,7 @@ def write_inputs(folder: Path) -> None:
         text = " ".join(generator.choice(words, int(generator.integers(3, 12))))
         score, other = (round(float(value), 3) for value in generator.normal(size=2))
         rows.append({"text": text, "score": score, "other": other, "prompt": f"say {number % 5}", "response": text})
+        rows[-1]["kind"] = KINDS[number % len(KINDS)]
     for name, part in {"in": rows, "target": rows[::4]}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     save_model(folder / "model")
@@ -90,11 +95,19 @@ def write_inputs(folder: Path) -> None:
     )
 
 
+def keys_of_stage(stage: Stage, name: str) -> list[str]:
+    """What a stage needs to know of these rows: the field to write, which scores are better."""
+    if stage is not SELECTION:
+        return ["score_field=new"] if stage is SCORING else []
+    known = keys_for(stage, load_method(stage, name)[0])[0]
+    return [f"{key}={value}" for key, value in (("direction", "higher"), ("lower_is_better", "[]")) if key in known]
+
+
 def result(stage: Stage, name: str) -> list[float]:
     """Row numbers, scores, losses, or results of tasks, of a call in the working folder, which has the inputs."""
     out = f"{stage.name}-{name}"
     paths = {TRAINING.name: ["in.jsonl", "model", out], EVALUATION.name: ["model", f"{out}.yaml"]}
-    words = [*paths.get(stage.name, ["in.jsonl", f"{out}.jsonl"]), name, *KEYS_OF_STAGE.get(stage.name, [])]
+    words = [*paths.get(stage.name, ["in.jsonl", f"{out}.jsonl"]), name, *keys_of_stage(stage, name)]
     keys = (
         ["data=target.jsonl", "max_length=64", "device=cpu"] if stage is EVALUATION and name == "perplexity" else None
     )

@@ -6,7 +6,8 @@
 set -euo pipefail
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../data_common/setup.sh"
 if ! has_requirements "$DELT_PYTHON" "$DELT_ROOT/tests/requirements.txt"; then
-    "$DELT_PYTHON" -m pip install --quiet --disable-pip-version-check -r "$DELT_ROOT/tests/requirements.txt"
+    "$DELT_PYTHON" -m pip install --quiet --disable-pip-version-check -r "$DELT_ROOT/tests/requirements.txt" \
+        -c "$DELT_ROOT/requirements.lock"
 fi
 cd "$DELT_ROOT"
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false # tiny models: threads only spin

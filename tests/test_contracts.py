@@ -1,6 +1,7 @@
 """What every method owes, checked for all that are found: a new method is tested the moment its folder exists."""
 
 import ast
+import json
 import re
 
 import numpy as np
@@ -15,11 +16,14 @@ from data_common.row_methods.row_method import RowMethod, whole_numbers
 from data_common.row_methods.table import ORDERING_INPUTS, SELECTION_INPUTS
 from data_ordering.entry import STAGE as ORDERING
 from data_ordering.entry import permutation
+from data_ordering.schedules import phases_of
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
-from data_selection.selector import in_input_order
+from data_selection.repeats import checked_copies
+from data_selection.selector import once
 from model_eval.entry import STAGE as EVALUATION
 from model_train.entry import STAGE as TRAINING
+from tests import golden
 
 TABLES = {SELECTION.name: SELECTION_INPUTS, ORDERING.name: ORDERING_INPUTS}
 STAGES = [SCORING, SELECTION, ORDERING, TRAINING, EVALUATION]
@@ -43,17 +47,19 @@ def values_of(stage, method, config):
 
 
 def row_method(stage, name):
-    """As a call without keys has it."""
+    """As a call has it, without keys where there are defaults."""
     method, config = load_method(stage, name)
     stage_keys, method_keys = keys_for(stage, method)
-    values = resolve(stage_keys | method_keys, config, {})
+    values = resolve(stage_keys | method_keys, config, {"domain": "[one]"} if name == "spt" else {})
     return RowMethod(method, {key: values[key] for key in method_keys}, values, TABLES[stage.name])
 
 
 def apply(stage, name, score):
     method = row_method(stage, name)
     result, _ = method.call({name: one.example(np.array(score)) for name, one in method.inputs.items()})
-    return whole_numbers(result)
+    return (
+        np.concatenate([*phases_of(result, len(score)).values()]) if isinstance(result, dict) else whole_numbers(result)
+    )
 
 
 @pytest.mark.parametrize(("stage", "name"), METHODS)
@@ -137,11 +143,11 @@ def test_help_needs_no_heavy_import(stage, name, capsys):
 
 @pytest.mark.parametrize("score", SCORES, ids=str)
 @pytest.mark.parametrize(("stage", "name"), ROW_METHODS)
-def test_row_methods_give_a_subset_or_a_permutation_twice_the_same(stage, name, score):
-    index = apply(stage, name, score)
-    check = in_input_order if stage is SELECTION else permutation
-    check(index, len(score))
-    np.testing.assert_array_equal(index, apply(stage, name, score))
+def test_row_methods_keep_their_contract_and_give_the_same_twice(stage, name, score):
+    result = apply(stage, name, score)
+    checks = {"select": once, "copies": checked_copies, "order": permutation, "schedule": phases_of}
+    checks[load_method(stage, name)[0].__name__](result, len(score))
+    np.testing.assert_array_equal(result, apply(stage, name, score))
 
 
 @pytest.mark.parametrize("bad", ["null", '"3"', "true", "NaN", "Infinity", "1e999", "[1]"])
@@ -158,6 +164,36 @@ def test_bad_scores_never_reach_a_method(stage, name, bad, tmp_path, capsys):
     assert main(stage, [*words, "on_bad_row=drop"]) == 0
     assert "dropped 1 bad rows" in capsys.readouterr().out
     assert set((tmp_path / "out.jsonl").read_text().split("\n")) == {good[:-1], ""}
+
+
+@pytest.fixture(scope="module")
+def small_calls(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small_calls")
+    golden.write_inputs(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", method_names(SCORING.name))
+def test_what_a_scorer_writes_has_one_type_a_field_and_a_direction_where_it_is_declared(name, small_calls, monkeypatch):
+    monkeypatch.chdir(small_calls)
+    golden.result(SCORING, name)
+    before, after = (
+        [json.loads(line) for line in (small_calls / file).read_text().split("\n")[:-1]]
+        for file in ("in.jsonl", f"data_scoring-{name}.jsonl")
+    )
+    manifest = json.loads((small_calls / f"data_scoring-{name}.jsonl.manifest.json").read_text())
+    fields = [field for field in after[0] if field not in before[0]]
+    assert fields == ["new", *manifest["extra"]] and len(before) == len(after)
+    for old, row in zip(before, after, strict=True):
+        assert list(row.items())[: len(old)] == list(old.items()) and list(row)[len(old) :] == fields
+    for field in fields:
+        [kind] = {type(row[field]) for row in after}
+        assert kind in ((int, float) if field in manifest["directions"] else (int, float, str, bool)), field
+        assert set(manifest["extra"].get(field, manifest["score"])) >= (
+            {"0", "1"} if kind in (int, float) else {"rows"}
+        )
+    assert manifest["directions"]["new"] in ("higher", "lower")
+    assert manifest["directions"].keys() <= set(fields)  # the input has no manifest that declares others
 
 
 def test_every_method_has_a_test():

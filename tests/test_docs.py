@@ -10,6 +10,7 @@ import pytest
 import utils
 from data_common.calls.cli import main
 from data_common.calls.stage import REPOSITORY, Stage
+from data_common.entry import parser
 
 OWN = re.compile(r"(?!results/|data/)[^.]")  # neither hidden nor made by a run
 PAGES = sorted(path for path in REPOSITORY.rglob("*.md") if OWN.match(str(path.relative_to(REPOSITORY))))
@@ -32,6 +33,8 @@ def check(words: list[str]) -> None:
     if words[0] == "bash" and script.endswith("/entry.sh"):
         stage: Stage = importlib.import_module(script.replace("/entry.sh", ".entry")).STAGE
         assert main(stage, [*(word for word in words[2:] if word != "--dry-run"), "--dry-run=keys"]) == 0
+    elif words[:3] == ["python", "utils.py", "--replay"]:
+        parser().parse_args(words[2:])  # its file is made by a run
     elif words[:2] == ["python", "utils.py"]:
         assert utils.main([*words[2:], "--dry-run"]) == 0
     elif words[:2] == ["python", "-m"]:
@@ -39,6 +42,9 @@ def check(words: list[str]) -> None:
         assert all(word in source for word in words[3:] if word.startswith("--"))
     elif words[0] == "bash":
         assert (REPOSITORY / script).is_file()
+    elif words[:2] == ["pip", "install"] and words[2].startswith("."):
+        groups = words[2].removeprefix(".").strip("[]").split(",")
+        assert all(f"[{group}]" in (REPOSITORY / "requirements.txt").read_text() for group in groups if group)
     elif words[:3] == ["pip", "install", "-r"]:
         assert (REPOSITORY / words[3]).is_file()
     else:

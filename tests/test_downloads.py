@@ -384,3 +384,14 @@ def test_delimiters(tmp_path, capsys, monkeypatch):
     assert "one character, or tab" in capsys.readouterr().err
     assert utils.main([*words, "a.csv", "--delimiter", ";"]) == 0
     assert read(tmp_path / "x.jsonl") == [{"text": "x,y", "n": 3}]
+
+
+def test_a_download_is_made_again_at_its_revision(hub, tmp_path):
+    commands = ["dataset some/set test.jsonl --split-name test", "model some/model model"]
+    assert [code for code, *_ in call(hub, tmp_path, *commands)] == [0, 0]
+    for made in ("test.jsonl", "model"):
+        words = [sys.executable, str(REPOSITORY / "utils.py"), "--replay", str(tmp_path / f"{made}.manifest.json")]
+        done = subprocess.run(words, env=environment(hub, tmp_path), capture_output=True, text=True)
+        assert done.returncode == 0 and "\nequal: " in done.stdout, done.stdout + done.stderr
+        revision = json.loads((tmp_path / f"{made}.manifest.json").read_text())["revision"]
+        assert f"--revision={revision}" in done.stdout

@@ -114,6 +114,7 @@ GOOD = [
     ),
     (SCORING, ["in.jsonl", "out.jsonl", "quality-classifier", "positive_data=target.jsonl", "score_field=quality"]),
     (SCORING, ["in.jsonl", "out.jsonl", "dsir", "target_data=target.jsonl", "score_field=dsir"]),
+    (SCORING, ["in.jsonl", "out.jsonl", "page-features", "score_field=rules"]),
     (
         SCORING,
         ["in.jsonl", "o.jsonl", "rds-plus", "target_data=target.jsonl", "embedder=tfidf", "score_field=near"],
@@ -305,7 +306,8 @@ def test_a_device_that_is_not_there_is_known_before_anything_is_tokenized(
     stage, words, flags, here, capsys, monkeypatch
 ):
     for name in (
-        "data_common.models.samples.write_samples",
+        "data_scoring.engines.influence.tokenization.write_samples",
+        "data_scoring.engines.likelihood.write_samples",
         "model_train.tokenized_corpus.read_corpus",
         "data_common.models.tokens.tokenize",
     ):
@@ -352,7 +354,7 @@ def test_a_scorer_model_that_cannot_be_had_is_known_before_the_annotation(source
         "data_scoring.engines.influence.annotate_fit_score.annotate", lambda *_: pytest.fail("annotated")
     )
     monkeypatch.setattr(
-        "data_scoring.engines.influence.annotate_fit_score.write_samples", lambda *_, **__: pytest.fail("tokenized")
+        "data_scoring.engines.influence.tokenization.write_samples", lambda *_, **__: pytest.fail("tokenized")
     )
     words = [source, "o.jsonl", "lqs", "score_field=a", *LQS[:3], "scorer_model=some/scorer"]
     assert main(SCORING, [*words, "proxy_size=25"]) == 2

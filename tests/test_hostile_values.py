@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import get_origin
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -43,7 +44,8 @@ def words_of(stage, name, key, value):
     method, _ = load_method(stage, name)
     given = {"select": "top-r"} if key.startswith("select.") else {}
     keys = [key for keys in keys_for(stage, method, given) for key in keys.values()]
-    needed = {one.name: "[a]" if one.name == "fields" else "1" for one in keys if one.default is REQUIRED}
+    samples = {list: "[a]", dict: "{a: 1}"}
+    needed = {key.name: samples.get(get_origin(key.type), "1") for key in keys if key.default is REQUIRED}
     needed |= {"model": "m"} if name in ("min-k", "perplexity", "color-filter") and stage is SCORING else {}
     needed |= {"prior_model": "m"} if name == "color-filter" else {}
     needed |= {"embedder": "m"} if name == "rds-plus" else {}

@@ -16,6 +16,7 @@ from data_common.calls.launch import describe as describe_launch
 from data_common.calls.launch import follow_launcher, launch, wanted
 from data_common.calls.stage import Call, Stage, keys_for, load_method, method_names
 from data_common.files.durable import recover
+from data_common.messages.commands import ROOT, stage_command
 from data_common.messages.errors import UserError, exit_code
 from data_common.messages.mistakes import as_pair, check_order
 from data_common.messages.redaction import publish_names, redacted
@@ -67,7 +68,7 @@ def _dispatch(stage: Stage, words: list[str]) -> None:
 def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path | None]:
     """Words to a checked call: method name first, then configuration path, keys, values."""
     _check_options(stage, words)
-    check_order(f"{stage.name}/entry.sh", stage.paths, method_names(stage.name), words)
+    check_order(stage_command(stage.name), stage.paths, method_names(stage.name), words)
     count = len(stage.paths)
     if len(words) <= count:
         missing = (*stage.paths, "METHOD")[len(words)]
@@ -79,7 +80,7 @@ def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path |
     keys = [key for some in keys_for(stage, method) for key in some]
     if rest and "=" not in rest[0]:
         if not os.path.isfile(rest[0]):
-            raise UserError(f"no configuration file {brief(rest[0])}{as_pair(rest, 0, keys)}")
+            raise UserError(f"no configuration file {brief(rest[0])}{_in_package(rest[0]) or as_pair(rest, 0, keys)}")
         config_path, rest = Path(rest[0]), rest[1:]
     bare = [place for place, word in enumerate(rest) if not word.partition("=")[1] or word.startswith("=")]
     if bare:
@@ -104,6 +105,11 @@ def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path |
         defaults={name: key.default for name, key in (stage_keys | method_keys).items() if key.default is not REQUIRED},
     )
     return call, {key: config[key] for key in stage_keys}, config_path
+
+
+def _in_package(path: str) -> str:
+    """Where a configuration is that is named as in the repository, from another folder or an installation."""
+    return f"; there is {ROOT / path}" if (ROOT / path).is_file() else ""
 
 
 def _check_path(name: str, path: str) -> None:

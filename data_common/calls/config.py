@@ -188,6 +188,8 @@ def type_text(annotation: Any) -> str:
     if typing.get_origin(annotation) is list:
         inner = type_text(typing.get_args(annotation)[0])
         return f"list [a,b] of {f'({inner})' if '|' in inner else inner}"
+    if typing.get_origin(annotation) is dict:
+        return f"mapping {{name: {type_text(typing.get_args(annotation)[1])}}}"
     return getattr(annotation, "__name__", str(annotation))
 
 
@@ -223,7 +225,10 @@ def _fault(key: Key, value: Any) -> str:
     if isinstance(value, int) and not -LARGEST <= value < LARGEST:
         return "out of range"
     is_text = TEXTS.search(key.name)
-    parts = [part for part in (value if isinstance(value, list) else [value]) if isinstance(part, str)]
+    several = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    if any(isinstance(part, float) and not math.isfinite(part) for part in several if part is not value):
+        return "NaN and infinity are no values"
+    parts = [part for part in several if isinstance(part, str)]
     if any((NO_TEXT if is_text else NO_PATH).search(part) for part in parts):
         return NO_UNICODE
     if "" in parts and key.name != "separator":
@@ -238,6 +243,8 @@ def _plain(value: Any) -> str:
         return "null"
     if isinstance(value, list):
         return f"[{','.join(map(_plain, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {_plain(one)}' for name, one in value.items())}}}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

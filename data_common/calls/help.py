@@ -5,11 +5,12 @@ from pathlib import Path
 
 from data_common.calls.config import describe, load_yaml, pairs
 from data_common.calls.stage import FORMULA, REPOSITORY, Stage, about, families, keys_for, load_method
+from data_common.messages.commands import IN_REPOSITORY, stage_command
 
 
 def usage(stage: Stage) -> str:
     """The words of a call."""
-    return f"bash {stage.name}/entry.sh {' '.join(stage.paths)} METHOD [CONFIG.yaml] [key=value ...]"
+    return f"{stage_command(stage.name)} {' '.join(stage.paths)} METHOD [CONFIG.yaml] [key=value ...]"
 
 
 def help_text(stage: Stage, words: list[str]) -> str:
@@ -19,7 +20,7 @@ def help_text(stage: Stage, words: list[str]) -> str:
     if not words:
         return (
             f"usage: {usage(stage)}\n"
-            f"       bash {stage.name}/entry.sh METHOD --help    the keys of a method\n"
+            f"       {stage_command(stage.name)} METHOD --help    the keys of a method\n"
             f"       ... --dry-run                              check the call, print its keys, do nothing\n"
             f"       ... --dry-run=keys                         check the keys alone: files may be yet to come\n\n"
             f"{_methods(stage)}"
@@ -34,7 +35,9 @@ def help_text(stage: Stage, words: list[str]) -> str:
         for keys in keys_for(stage, method, defaults | given)
     )
     stage_keys = {key: stage_keys[key] for key in stage_keys if key not in method_keys}
-    shown = str(config_path or "none").removeprefix(f"{REPOSITORY}/")
+    shown = str(config_path or "none")
+    if IN_REPOSITORY:
+        shown = shown.removeprefix(f"{REPOSITORY}/")
     text = f"usage: {usage(stage).replace('METHOD', name)}\n\n{_about(stage, name)}"
     text += f"configuration: {shown}\n\nkeys of {name}:\n{describe(method_keys) or '  none'}"
     return text + (f"\n\nkeys of the stage:\n{describe(stage_keys)}" if stage_keys else "")

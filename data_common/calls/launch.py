@@ -36,6 +36,7 @@ def launch(module: str, words: list[str]) -> None:
     Raises: SystemExit with the exit code of the process that failed first; UserError where the launcher is not there.
     """
     line = command(module, words)
+    os.environ["PYTHONSAFEPATH"] = "1"  # a folder here that is called as one of ours must not hide it
     if _launcher() != "torchrun":
         if importlib.util.find_spec(_launcher()) is None:
             raise UserError(f"LAUNCHER={_launcher()}: it is not installed (pip install {_launcher()})")

@@ -5,17 +5,10 @@ python -m data_common.calls.methods_page      writes both; a test compares them 
 
 import sys
 
-from data_common.calls.stage import FORMULA, REPOSITORY, about, families
+from data_common.calls.stage import FORMULA, REPOSITORY, STAGES, about, families
 
 PAGE, FRONT_PAGE = REPOSITORY / "docs" / "methods.md", REPOSITORY / "README.md"
 BEGIN, END = "<!-- families: made by python -m data_common.calls.methods_page -->\n", "<!-- end of families -->\n"
-STAGES = {
-    "data_scoring": "Scoring",
-    "data_selection": "Selection",
-    "data_ordering": "Ordering",
-    "model_train": "Training",
-    "model_eval": "Evaluation",
-}
 HEAD = """# Methods
 
 Every method by stage and family; `bash STAGE/entry.sh METHOD --help` lists its keys. This page is made by

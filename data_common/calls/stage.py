@@ -13,10 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from data_common.calls.config import Key, build, did_you_mean, keys_of
+from data_common.messages.commands import ROOT
 from data_common.messages.errors import UserError
 from data_common.messages.visible import brief
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = ROOT
+STAGES = {  # folder -> title
+    "data_scoring": "Scoring",
+    "data_selection": "Selection",
+    "data_ordering": "Ordering",
+    "model_train": "Training",
+    "model_eval": "Evaluation",
+}
 
 
 @dataclass(frozen=True)

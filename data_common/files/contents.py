@@ -107,6 +107,11 @@ def record_of(folder: Path, but: Sequence[str] = ()) -> dict[str, Any]:
     return {name: [list(stamp_of(path)), _digest([("", path)])] for name, path in _files(folder, but)}
 
 
+def weights_of(folder: Path) -> dict[str, str]:
+    """Name -> xxh3 of each file of weights in the folder of a model, those of its checkpoints aside."""
+    return {path.name: _digest([("", path)]) for path in sorted(folder.glob("*.safetensors"))}
+
+
 def damaged(folder: Path, record: Mapping[str, Any]) -> list[str]:
     """Names of the files of `record_of` that are missing or hold something else; read where their stamps differ."""
     found = []

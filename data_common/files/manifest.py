@@ -3,20 +3,18 @@
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_common.files import environment
 from data_common.files.atomic import manifest_path, partial_path, pending_path, read_json, write_text
 from data_common.files.durable import discard, flush, forget_old, publish, recover, remove_lock
 from data_common.files.fingerprint import OWN, as_once, files_of, fingerprint, same_content, same_content_of_all, stamps
 from data_common.messages.errors import UserError
 from data_common.messages.visible import visible
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 Versions = Mapping[str, Mapping[int, str]]  # method -> version from 2 on -> what changed in its results
 
 
@@ -67,6 +65,7 @@ class Run:
         defaults: Mapping[str, Any] | None = None,
         versions: Versions | None = None,
         quick: bool = False,
+        paths: Sequence[str] = (),
     ):
         """inputs: name -> path or hub id (lists allowed) of all that the result depends on.
 
@@ -74,7 +73,9 @@ class Run:
         defaults: of the keys; a key that an older record does not know had its default.
         versions: of the methods; a record that does not know them is of version 1.
         quick: for a look: contents are known by their sizes, nothing is put right.
+        paths: the words of the call, as IN and OUT; a record for whoever makes OUT again.
         """
+        self.paths = list(paths)
         self.output, self.defaults, self.versions = Path(output), _plain(defaults or {}), dict(versions or {})
         self.started, self.quick, self.outdated = time.perf_counter(), quick, False
         if not quick:
@@ -173,8 +174,10 @@ class Run:
             "seed": self.identity["config"].get("seed"),
             "seconds": round(self.seconds(), 3),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "versions": _versions(),
-            "git_commit": _git_commit(),
+            "versions": environment.versions(),
+            "git_commit": environment.git_commit(),
+            "machine": environment.machine(),
+            "call": {"folder": environment.working_folder(), "paths": self.paths},
             **facts,
         }
         pending = pending_path(self.output)
@@ -226,20 +229,3 @@ def _without(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """As JSON gives it back."""
     return json.loads(json.dumps(value, default=str))
-
-
-def _versions() -> dict[str, str]:
-    """Python and those libraries that this run has in fact imported."""
-    names = ("numpy", "msgspec", "torch", "transformers", "lm_eval")
-    loaded = {name: getattr(sys.modules[name], "__version__", "?") for name in names if name in sys.modules}
-    return {"python": sys.version.split()[0]} | loaded
-
-
-def _git_commit() -> str | None:
-    if not (REPOSITORY / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

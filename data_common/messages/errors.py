@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from data_common.messages.commands import installing
 from data_common.messages.redaction import protect_secrets
 from data_common.messages.terminal import CLOSED_PIPE, Unread, failure, guarded
 from data_common.messages.visible import brief, visible
@@ -57,7 +58,7 @@ def _exit_code(work: Callable[[], None]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
-        _say(f"error: {error}: {sys.executable} -m pip install -r requirements.txt")
+        _say(f"error: {error}: {sys.executable} -m pip install {installing(error.name)}")
         return 2
     except Exception as error:
         if is_of_memory(error):

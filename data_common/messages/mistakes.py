@@ -96,10 +96,10 @@ def meant_value(name: str, text: Any, failure: str) -> str:
     return f"; write {name}={meant}" if meant else ""
 
 
-def check_order(script: str, paths: Sequence[str], methods: Collection[str], words: Sequence[str]) -> None:
+def check_order(command: str, paths: Sequence[str], methods: Collection[str], words: Sequence[str]) -> None:
     """Raises UserError where a method stands at another place than behind the paths, with the words in their order.
 
-    script: of the stage. paths: their names. methods: all that the stage has. words: of the call.
+    command: of the stage. paths: their names. methods: all that the stage has. words: of the call.
     """
     found = [place for place, word in enumerate(words) if word in methods]
     if not found or len(paths) in found:
@@ -112,7 +112,7 @@ def check_order(script: str, paths: Sequence[str], methods: Collection[str], wor
             "('folder/*.jsonl'), or name the folder"
         )
     told = [*others[: len(paths)], *paths[len(others) :], method, *others[len(paths) :], *pairs]
-    raise UserError(f"{method} comes after {paths[-1]}: bash {script} {shlex.join(told)}")
+    raise UserError(f"{method} comes after {paths[-1]}: {command} {shlex.join(told)}")
 
 
 def as_pair(words: Sequence[str], place: int, keys: Collection[str]) -> str:

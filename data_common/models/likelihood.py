@@ -1,6 +1,8 @@
 """Log-probability of every token of documents under a causal LM, without the logits of a whole batch at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,6 +14,29 @@ from data_common.models.tokens import IGNORED, TokenStore, pad, token_budget_bat
 from data_common.models.traits import arbitrary_tokens, states_of, traits
 
 LOGITS = {"cpu": 2**22, "cuda": 2**26}  # formed at a time: a GPU needs more to be busy
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Texts as a causal language model reads them: BOS, where the tokenizer has one, and the tokens of the text.
+
+    All but the first are predicted, EOS is not: without BOS the first token of a text is context only.
+    """
+
+    store: TokenStore  # without EOS
+    bytes: np.ndarray  # UTF-8, of each text, (n,)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """How many tokens of each text are predicted, (n,)."""
+        return np.maximum(self.store.lengths - 1, 0)
+
+
+def counted(texts: Iterable[str], sizes: list[int]) -> Iterator[str]:
+    """The same texts; their UTF-8 bytes go to `sizes` while they pass."""
+    for text in texts:
+        sizes.append(len(text.encode()))
+        yield text
 
 
 class TokenLogProbabilities:

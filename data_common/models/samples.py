@@ -5,6 +5,7 @@ vocabulary), and `index.bin`, five int64 a sample: first token, number of tokens
 """
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -67,6 +68,13 @@ def write_samples(
         if error.filename is not None and Path(error.filename).parent != folder:
             raise  # from the source of the texts
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
+
+
+def copy_samples(source: Path, folder: Path) -> None:
+    """The samples in a second folder: for a model that has the tokenizer of another one."""
+    folder.mkdir(exist_ok=True)
+    for name in ("tokens.bin", "index.bin"):
+        shutil.copyfile(source / name, folder / name)
 
 
 def _encode(

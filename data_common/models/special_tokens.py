@@ -7,7 +7,7 @@ tokens. Which one is said by the key `special_tokens_in_text`, the same in all s
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,6 +102,13 @@ def warning(found: int, rows: int, special: Special, example: str = "") -> str |
     spelled = f" (such as {example})" if example else ""
     other = "tokens" if special == "text" else "text"
     return f"{found:,} of {rows:,} rows spell special tokens{spelled}, read as {special}: {KEY}={other} reads {other}"
+
+
+def about(counted: Mapping[str, int], rows: int, special: Special) -> tuple[dict[str, int], list[str]]:
+    """-> (facts, warnings) about rows of which `counted`, the facts of `Spelled`, spell special tokens."""
+    found = counted.get(FACT, 0)
+    message = warning(found, rows, special)
+    return ({FACT: found} if found else {}), ([message] if message else [])
 
 
 def as_meant(special: Special, shards: Iterable[str]) -> Special:

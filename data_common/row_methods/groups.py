@@ -1,16 +1,20 @@
 """Inputs that are groups: the number of each row's group, and the names of the groups."""
 
 import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from data_common.messages.errors import UserError
+from data_common.messages.visible import brief
 from data_common.row_methods.row_input import Reading, RowInput
 from data_common.rows.columns import Column
 from data_common.rows.json_line import Decoder, Label
 from data_common.rows.jsonl import Rows, Source, raw_lines
 
 ALL = "all"  # the name of the only group where no field tells groups apart
+SHOWN = 8  # names in a message
 
 
 class Group(RowInput):
@@ -79,3 +83,24 @@ def spelled(label: str | bool | int | float) -> str:
     if isinstance(label, float) and label.is_integer():
         label = int(label)
     return label if isinstance(label, str) else json.dumps(label)
+
+
+def of_groups(named: Collection[str], groups: Sequence[str], key: str) -> None:
+    """Raises UserError where `key` names a group that is none of `groups`; without rows there are none to check by."""
+    if unknown := [name for name in named if name not in groups] if groups else []:
+        known = ", ".join(map(brief, groups[:SHOWN])) + (", ..." if len(groups) > SHOWN else "")
+        cure = "all rows are one group: set group_field=FIELD" if list(groups) == [ALL] else f"groups are {known}"
+        raise UserError(f"{key}: no row is of the group {brief(unknown[0])} ({cure})")
+
+
+def per_group(value: Any, groups: Sequence[str], key: str) -> list[Any]:
+    """The value of each group: a mapping has one for each name, anything else is the value of all.
+
+    Raises: UserError for a name that is no group, and for a group without a value.
+    """
+    if not isinstance(value, Mapping):
+        return [value] * len(groups)
+    of_groups(value, groups, key)
+    if missing := [name for name in groups if name not in value]:
+        raise UserError(f"{key}: the group {brief(missing[0])} has no value")
+    return [value[name] for name in groups]

@@ -49,12 +49,12 @@ def copy_rows(
     inputs: name -> path of what the result depends on beside IN.
     directed: (directions that the input's manifest declares) -> those that the call goes by, and OUT has; it may raise
         UserError.
-    arrange: (source, table, directions) -> (row numbers in their new order, facts for the manifest); it may raise
-        UserError.
+    arrange: (source, table, directions) -> (row numbers in their new order, which may repeat, facts for the manifest);
+        it may raise UserError.
     check: raises UserError for what `arrange` would refuse whatever the rows hold.
     score_field: its quantiles are reported, where there is one, and it is among the columns.
     overwrite_out: whether OUT may replace what no stage made, and what IN was made from.
-    verb: what happened to the rows, for the summary ("kept", "ordered").
+    verb: what happened to the rows, for the summary ("kept", "ordered", "scheduled").
     rejects: a path for all other rows, in input order.
     versions: of further methods that the rows depend on, as `Run` has them.
     """
@@ -78,6 +78,7 @@ def copy_rows(
             defaults=call.defaults,
             versions=call.versions | dict(versions or {}),
             quick=call.dry_run,
+            paths=call.paths,
         )
         runs = [run, *_of_rejects(run, rejects)]
         if not call.dry_run and all(one.is_done() for one in reversed(runs)):
@@ -126,15 +127,27 @@ def _of_rejects(run: Run, rejects: str | None) -> list[Run]:
     return [second]
 
 
+def _tell_phase(phase: dict[str, Any]) -> None:
+    shown = [f"{visible(one['group'])} {one['share']:.1%} ({one['passes']:.2f} passes)" for one in phase["groups"]]
+    more = ", ..." if len(shown) > SHOWN_GROUPS else ""
+    size = f"{phase['tokens']:,} tokens" if "tokens" in phase else f"{phase['rows']:,} rows"
+    print(f"  phase {phase['phase']}: {size}: {', '.join(shown[:SHOWN_GROUPS])}{more}")
+
+
 def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source, run: Run) -> None:
     share = facts["rows_out"] / facts["rows_in"]
-    print(f"{call.method_name}: {verb} {facts['rows_out']:,} of {facts['rows_in']:,} rows ({share:.1%})")
+    of = "from" if "copies" in facts or "schedule" in facts else "of"  # rows may be there more than once
+    print(f"{call.method_name}: {verb} {facts['rows_out']:,} {of} {facts['rows_in']:,} rows ({share:.1%})")
     if not facts["rows_out"]:
         print("  warning: no row is kept, and a file without rows is read by no stage")
     if band := facts.get("band"):
         print(f"  kept: {band}")
     if source.dropped:
         print(f"  dropped {sum(source.dropped.values()):,} bad rows: {dict(source.dropped)}")
+    if copies := facts.get("copies"):
+        print(f"  copies: {', '.join(f'{rows:,} rows {times} times' for times, rows in copies['histogram'].items())}")
+    for phase in facts.get("schedule", ()):
+        _tell_phase(phase)
     if groups := facts.get("groups"):
         shown = [
             f"{visible(json.dumps(one['group'], ensure_ascii=False))} {one['rows_out']:,} of {one['rows_in']:,}"

@@ -4,7 +4,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ BEGIN, END = b"{}"
 Number = float
 Text = str | list[str]
 Label = str | bool | int | float
+Scalar = str | bool | int | float | None
 NOT = {Text: "not text", Label: "not a string, number or boolean"}
 
 
@@ -224,30 +225,52 @@ def document_text(value: Any) -> str:
     return "\n".join(document_text(part) for part in value)
 
 
-def add_field(line: bytes, name: str, value: int | float) -> bytes:
-    """A JSON object with `"name": value` added before its closing brace; all other bytes stay as they are.
+def add_field(line: bytes, name: str, value: Scalar) -> bytes:
+    """A JSON object with `"name": value` added before its closing brace; all other bytes stay as they are."""
+    return add_fields(line, {name: value})
 
-    A whole number is written with all its digits, of whatever size.
+
+def add_fields(line: bytes, fields: Mapping[str, Scalar]) -> bytes:
+    """The same for several fields, in their order.
+
+    A whole number is written with all its digits, of whatever size; NaN, which JSON lacks, as null.
     """
     body = line.rstrip()[:-1]
-    comma = b"" if body.rstrip().endswith(b"{") else b", "
-    return body + comma + json.dumps(name, ensure_ascii=False).encode() + b": " + _number(value) + b"}"
+    comma = b"" if not fields or body.rstrip().endswith(b"{") else b", "
+    members = b", ".join(b"%s: %s" % (_string(name), _spelled(value)) for name, value in fields.items())
+    return body + comma + members + b"}"
 
 
-def replace_field(line: bytes, name: str, value: int | float) -> bytes:
-    """The same, but where the field is there already, its value alone is replaced."""
-    spans = _value_spans(line, name)
-    for begin, end in reversed(spans):
-        line = line[:begin] + _number(value) + line[end:]
-    return line if spans else add_field(line, name, value)
+def replace_field(line: bytes, name: str, value: Scalar) -> bytes:
+    """The same as `add_field`, but where the field is there already, its value alone is replaced."""
+    return replace_fields(line, {name: value})
 
 
-def _number(value: int | float) -> bytes:
-    return repr(int(value) if isinstance(value, int | np.integer) else float(value)).encode()
+def replace_fields(line: bytes, fields: Mapping[str, Scalar]) -> bytes:
+    """The same for several fields; those that are not there come after the others, in their order."""
+    spans = _value_spans(line, fields)
+    for name, begin, end in reversed(spans):
+        line = line[:begin] + _spelled(fields[name]) + line[end:]
+    absent = fields.keys() - {name for name, _, _ in spans}
+    return add_fields(line, {name: fields[name] for name in fields if name in absent}) if absent else line
 
 
-def _value_spans(line: bytes, name: str) -> list[tuple[int, int]]:
-    """Byte ranges of the values of the top-level key `name` in a line that is a valid JSON object."""
+def _spelled(value: Scalar) -> bytes:
+    if isinstance(value, str):
+        return _string(value)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value).encode()
+    if isinstance(value, int | np.integer):
+        return repr(int(value)).encode()
+    return b"null" if math.isnan(value) else repr(float(value)).encode()
+
+
+def _string(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False).encode()
+
+
+def _value_spans(line: bytes, names: Collection[str]) -> list[tuple[str, int, int]]:
+    """Byte ranges of the values of the top-level keys `names` in a line that is a valid JSON object."""
     text = line.decode()
     decoder, blanks, spans = json.JSONDecoder(parse_int=long_integer), " \t\r\n", []
 
@@ -261,8 +284,8 @@ def _value_spans(line: bytes, name: str) -> list[tuple[int, int]]:
         key, position = json.decoder.scanstring(text, position + 1)
         begin = skip(skip(position) + 1)
         _, end = decoder.raw_decode(text, begin)
-        if key == name:
-            spans.append((len(text[:begin].encode()), len(text[:end].encode())))
+        if key in names:
+            spans.append((key, len(text[:begin].encode()), len(text[:end].encode())))
         position = skip(end)
         if text[position] == ",":
             position = skip(position + 1)

@@ -19,6 +19,7 @@ from data_common.files.bus_errors import explain_bus_errors
 from data_common.files.contents import stamp_of
 from data_common.files.temporary import told_of_temporary
 from data_common.formats.opening import BLOCK, HEAD, READ_ERRORS, check_content, compression_of, opened_plain, suffix_of
+from data_common.messages.commands import UTILS
 from data_common.messages.errors import UserError
 from data_common.messages.notes import note
 from data_common.messages.visible import brief, visible
@@ -86,7 +87,7 @@ def check_suffix(target: str, name: str = "OUT") -> None:
     if suffix:
         raise UserError(
             f"{name}={target}: JSON lines are written, and {suffix} promises something else: end it with "
-            f"{', '.join(SUFFIXES)}, or with rows_per_shard name a folder (utils.py makes JSON lines of tables, "
+            f"{', '.join(SUFFIXES)}, or with rows_per_shard name a folder ({UTILS} makes JSON lines of tables, "
             f"nothing here makes tables)"
         )
 
@@ -136,14 +137,14 @@ def _shard_paths(path: str, origin: str) -> list[Path]:
     if glob.has_magic(path) and (found := sorted(Path(p) for p in glob.glob(path, recursive=True))):
         return found
     if "://" in path:
-        raise UserError(f"{origin}{path}: only files of this machine are read: copy it here, or get it by utils.py")
+        raise UserError(f"{origin}{path}: only files of this machine are read: copy it here, or get it by {UTILS}")
     parts = path.strip("[] ").replace(",", " ").split()
     if len(parts) > 1 and any(map(os.path.exists, parts)):
         raise UserError(
             f"{origin}{path} is a list: name one file, their folder, or a glob in quotes ('folder/*.jsonl')"
         )
     fault = "no file matches" if glob.has_magic(path) else "no such file:"
-    made = f"; python utils.py --content dataset --id {STDLIB} --save-dir {place.parent} makes it"
+    made = f"; {UTILS} --content dataset --id {STDLIB} --save-dir {place.parent} makes it"
     raise UserError(f"{origin}{fault} {path}{made if place.parent.name == STDLIB else ''}")
 
 
@@ -169,7 +170,7 @@ def _conversion(place: Path) -> str:
     """The command that makes JSON lines of tables and lists."""
     plain = str(place).removesuffix(compression_of(place.name))
     words = shlex.join(["--id", str(place), "--save-dir", f"{plain.removesuffix(suffix_of(place.name))}.jsonl"])
-    return f"python utils.py --content dataset {words}"
+    return f"{UTILS} --content dataset {words}"
 
 
 def _check_lines(path: Path, head: bytes) -> None:

@@ -1,7 +1,10 @@
 """Statistics of a column of numbers."""
 
+from typing import Literal
+
 import numpy as np
 
+Normalization = Literal["rank", "z-score"]
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
 
@@ -21,3 +24,14 @@ def z_scores(values: np.ndarray) -> np.ndarray:
         return values
     scaled = values / (np.abs(values).max() or 1)  # squares of large values would overflow
     return (scaled - scaled.mean()) / (scaled.std() or 1)
+
+
+def ranks(score: np.ndarray) -> np.ndarray:
+    """Share of the rows that are worse, half of those that are equal counted, in (0, 1)."""
+    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
+    return ((np.cumsum(counts) - counts / 2) / max(len(score), 1))[place]
+
+
+def normalised(score: np.ndarray, way: Normalization) -> np.ndarray:
+    """`ranks` or `z_scores` of a score: several scores on one scale. (n,) -> (n,)."""
+    return ranks(score) if way == "rank" else z_scores(score)

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import compress
 from typing import Any
 
 import msgspec
@@ -11,9 +12,12 @@ from data_common.messages.errors import UserError
 from data_common.rows.json_line import Decoder, Number, Text, document_text
 from data_common.rows.jsonl import BadRowPolicy, Rows, Source, first_rows, raw_lines, read_rows
 
+KEPT = 2**23  # characters of a corpus whose texts stay in memory once they were decoded
+OBJECT = 64  # what a text costs beside its characters
+
 
 class Texts:
-    """The non-empty texts of the usable rows, as an iterable that can be read again; never all in memory."""
+    """The non-empty texts of the usable rows, as an iterable that can be read again; in memory only if small."""
 
     def __init__(
         self,
@@ -33,10 +37,17 @@ class Texts:
         self.fields = text_types(text_field, absent, numbers)
         self.source, self.on_bad_row = source, on_bad_row
         starts, ends, blank = array("q"), array("q"), bytearray()
+        self.kept: list[str] | None = []  # the texts, unless they are too large together
+        size = 0
         for start, end, text in self._read("reading"):
             starts.append(start)
             ends.append(end)
             blank.append(not text.strip())
+            size += len(text) + OBJECT
+            if size > KEPT:
+                self.kept = None
+            elif not blank[-1]:
+                self.kept.append(text)
         if not starts:
             raise UserError(f"{source.path} holds no rows")
         self.rows = Rows(np.frombuffer(starts, np.int64), np.frombuffer(ends, np.int64))
@@ -46,9 +57,22 @@ class Texts:
         return int((~self.blank).sum())
 
     def __iter__(self) -> Iterator[str]:
+        if self.kept is not None:
+            yield from self.kept
+            return
         for _, _, text in self._read():
             if text.strip():
                 yield text
+
+    def some(self, numbers: np.ndarray) -> Iterator[str]:
+        """The texts of these numbers, in their order; the others are not decoded."""
+        if self.kept is not None:
+            yield from (self.kept[number] for number in numbers)
+            return
+        rows = self.rows.take(np.flatnonzero(~self.blank)[numbers])
+        decode = Decoder(self.fields)
+        for line in raw_lines(self.source, rows):
+            yield self._text(decode(line, valid_utf8=True))
 
     def text(self, row: int) -> str:
         """The text of one usable row."""
@@ -61,6 +85,15 @@ class Texts:
 
     def _text(self, values: Any) -> str:
         return _joined(values, self.text_fields)
+
+
+def some(texts: Sequence[str], numbers: np.ndarray) -> Iterator[str]:
+    """Those of `texts` that have these numbers, ascending."""
+    if isinstance(texts, Texts):
+        return texts.some(numbers)
+    wanted = np.zeros(len(texts), bool)
+    wanted[numbers] = True
+    return compress(texts, wanted)
 
 
 class RowTexts:

@@ -4,14 +4,15 @@ Conditional Loss Reduction Filtering for Targeted Language Model Pre-training (a
 The paper takes the same small model before and after fine-tuning on the target; both see the row alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
 from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
-from data_scoring.engines.likelihood.scorer import LikelihoodScorer
+from data_scoring.engines.settings import Forward
+from data_scoring.scorer import BaseScorer
 
 ABOUT = {
     "family": "likelihood of language models",
@@ -21,7 +22,7 @@ ABOUT = {
 }
 
 
-class Scorer(LikelihoodScorer):
+class Scorer(BaseScorer):
     """nll under prior_model - nll under model (nats); higher = more is gained by having learned the target.
 
     Args:
@@ -31,23 +32,33 @@ class Scorer(LikelihoodScorer):
     """
 
     higher_is_better = True
+    shares_work = True
 
-    def __init__(self, *, prior_model: str | None = None, reduction: Literal["mean", "sum"] = "mean", **keys):
-        super().__init__(**keys)
+    def __init__(self, *, forward: Forward, prior_model: str | None = None, reduction: Literal["mean", "sum"] = "mean"):
+        super().__init__()
         if prior_model is None:
             raise UserError("prior_model is not set: the model before it was trained on the target (model: after it)")
+        self.forward, self.special = forward, forward.loading.special_tokens_in_text
         self.prior_model, self.reduction = prior_model, reduction
+
+    def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
+        """Raises UserError for a model or a device that cannot be had."""
+        from data_scoring.engines.likelihood import check_forward
+
+        check_forward(self.forward, self.inputs().values())
 
     def inputs(self) -> dict[str, str]:
         """Both models: folder or hub id."""
-        return super().inputs() | {"prior_model": self.prior_model}
+        return {"model": self.forward.model, "prior_model": self.prior_model}
 
     def score(self, texts: Sequence[str], work: WorkFolder) -> np.ndarray:
         """The loss reduction of every text, (n,); NaN for a text without a token to predict."""
-        from data_scoring.engines.likelihood.row_likelihood import mean
+        from data_scoring.engines.likelihood import read_rows
 
-        after, before = (self.read(texts, work, name) for name in self.inputs())
-        if not np.array_equal(after.documents.tokens, before.documents.tokens):
+        after, before = read_rows(texts, self.inputs(), self.forward, self.special, work)
+        for rows in (after, before):
+            self.tell(rows.facts, rows.warnings)
+        if not np.array_equal(after.documents.store.tokens, before.documents.store.tokens):
             raise UserError("model and prior_model cut rows into other tokens: their losses cannot be compared")
-        reduction = after.summarise(mean) - before.summarise(mean)
-        return reduction * after.predicted if self.reduction == "sum" else reduction
+        reduction = after.means() - before.means()
+        return reduction * after.documents.predicted if self.reduction == "sum" else reduction

@@ -4,7 +4,7 @@ The way in which Meta-rater (arXiv 2504.14194) puts quality scores together, wit
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from msgspec import Meta
@@ -14,7 +14,7 @@ from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
 from data_common.rows.columns import number, scan
 from data_common.rows.direction import lower_fields
-from data_common.rows.statistics import z_scores
+from data_common.rows.statistics import Normalization, normalised
 from data_common.rows.texts import Texts
 from data_scoring.scorer import BaseScorer
 
@@ -25,7 +25,6 @@ ABOUT = {
     "formula": "paper",
 }
 
-Normalization = Literal["rank", "z-score"]
 VERSIONS = {2: "where no manifest told which values are better, higher ones were taken for it"}
 
 
@@ -76,12 +75,5 @@ class Scorer(BaseScorer):
 
 def combined(scores: Mapping[str, np.ndarray], weights: Sequence[float], normalize: Normalization) -> np.ndarray:
     """The weighted mean of normalised scores. scores: field -> (n,), higher is better; -> (n,)."""
-    normalised = {"rank": ranks, "z-score": z_scores}[normalize]
-    parts = [weight * normalised(score) for weight, score in zip(weights, scores.values(), strict=True)]
+    parts = [weight * normalised(score, normalize) for weight, score in zip(weights, scores.values(), strict=True)]
     return np.sum(parts, 0) / sum(weights)
-
-
-def ranks(score: np.ndarray) -> np.ndarray:
-    """Share of the rows that are worse, half of those that are equal counted, in (0, 1)."""
-    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
-    return ((np.cumsum(counts) - counts / 2) / max(len(score), 1))[place]

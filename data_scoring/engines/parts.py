@@ -1,17 +1,32 @@
-"""Work over the texts of a corpus, part by part: a part's result is a file, and what is there is not made again."""
+"""Work over a corpus, part by part: a part's result is a file, and a part whose file is there is not computed again."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from data_common.calls.progress import Progress
-from data_common.files.atomic import atomic_file
+from data_common.files.atomic import atomic_file, save_array
 from data_common.models.tokens import batched
+from data_common.parallel import distributed
 from data_common.parallel.processes import forked_map
 
-PART = 2048  # texts: what a killed run loses, what processes share
+PART = 2048  # texts or samples: what a killed run loses, what processes share
 Arrays = Mapping[str, np.ndarray]
+Item = TypeVar("Item")
+
+
+def missing_parts(
+    files: Iterable[Path], items: Iterable[Item], exists: Callable[[Path], bool] = Path.exists
+) -> Iterator[tuple[Path, Item]]:
+    """(file, item) of the parts that are not there yet; the processes of a run (NPROC) share them.
+
+    items: what each part is computed from, in the order of the files. exists: whether a part is there.
+    """
+    for number, (file, item) in enumerate(zip(files, items, strict=True)):
+        if number % distributed.size() == distributed.rank() and not exists(file):
+            yield file, item
 
 
 def compute_parts(
@@ -22,15 +37,10 @@ def compute_parts(
     def computed(part: tuple[Path, list[str]]) -> tuple[Path, int, Arrays]:
         return part[0], len(part[1]), compute(part[1])
 
-    def missing(progress: Progress) -> Iterator[tuple[Path, list[str]]]:
-        for path, part in zip(part_files(folder, len(texts)), batched(texts, PART), strict=True):
-            if path.exists():
-                progress.update(len(part))
-            else:
-                yield path, part
-
-    with Progress(desc=name, total=len(texts), unit="text") as progress:
-        for path, count, arrays in forked_map(computed, missing(progress), workers):
+    files = part_files(folder, len(texts))
+    done = sum(min(PART, len(texts) - number * PART) for number, file in enumerate(files) if file.exists())
+    with Progress(desc=name, total=len(texts), initial=done, unit="text") as progress:
+        for path, count, arrays in forked_map(computed, missing_parts(files, batched(texts, PART)), workers):
             with atomic_file(path) as draft, open(draft, "wb") as file:
                 np.savez(file, **arrays)
             progress.update(count)
@@ -46,3 +56,27 @@ def saved_parts(folder: Path, count: int) -> Iterator[dict[str, np.ndarray]]:
     for path in part_files(folder, count):
         with np.load(path) as arrays:
             yield dict(arrays)
+
+
+def compute_sample_parts(
+    folder: Path,
+    groups: Sequence[np.ndarray],
+    tokens: np.ndarray,
+    compute: Callable[[np.ndarray, Progress], np.ndarray],
+    name: str,
+) -> None:
+    """Save `compute` of each group of samples that is not there yet.
+
+    groups: numbers of the samples of each part. tokens: (samples,), what `compute` tells the progress bar of each.
+    name: of that bar.
+    """
+    missing = list(missing_parts(sample_part_files(folder, len(groups)), groups))
+    total = sum(int(tokens[samples].sum()) for _, samples in missing)
+    with Progress(desc=name, total=total, unit="token", unit_scale=True) as progress:
+        for path, samples in missing:
+            save_array(path, compute(samples, progress))
+
+
+def sample_part_files(folder: Path, groups: int) -> list[Path]:
+    """The files of so many groups of samples, in order."""
+    return [folder / f"part-{number:05}.npy" for number in range(groups)]

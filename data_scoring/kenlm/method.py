@@ -4,7 +4,7 @@ The filter of CCNet (Wenzek et al., LREC 2020, https://aclanthology.org/2020.lre
 (Heafield, WMT 2011, https://aclanthology.org/W11-2123) or with one trained here on a text of your own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -22,6 +22,7 @@ from data_common.models.tokens import batched
 from data_common.parallel.processes import cores, forked_map
 from data_common.rows.jsonl import open_source
 from data_common.rows.texts import first_texts
+from data_scoring.engines.parts import missing_parts
 from data_scoring.kenlm.language_model import (
     COLUMNS,
     Files,
@@ -247,22 +248,15 @@ class Scorer(BaseScorer):
         def scored(part: tuple[Path, list[str]]) -> tuple[Path, np.ndarray]:
             return part[0], scores(part[1])
 
-        with Progress(desc="scoring", total=len(texts), unit="text") as progress:
-            missing = _missing_parts(texts, folder, columns, progress)
-            for path, values in forked_map(scored, missing, self.workers):
+        def holds(part: Path) -> bool:
+            return _holds(part, columns)
+
+        files = [_part(folder, start) for start in range(0, len(texts), PART)]
+        done = sum(min(PART, len(texts) - number * PART) for number, file in enumerate(files) if holds(file))
+        with Progress(desc="scoring", total=len(texts), initial=done, unit="text") as progress:
+            for path, values in forked_map(scored, missing_parts(files, batched(texts, PART), holds), self.workers):
                 save_array(path, values)
                 progress.update(len(values))
-
-
-def _missing_parts(
-    texts: Sequence[str], folder: Path, columns: int, progress: Progress
-) -> Iterator[tuple[Path, list[str]]]:
-    for number, part in enumerate(batched(texts, PART)):
-        path = _part(folder, number * PART)
-        if _holds(path, columns):
-            progress.update(len(part))
-        else:
-            yield path, part
 
 
 def _holds(part: Path, columns: int) -> bool:

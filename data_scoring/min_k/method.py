@@ -5,7 +5,7 @@ the model has seen has few tokens that surprise it. The paper's code negates the
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -13,7 +13,8 @@ from msgspec import Meta
 
 from data_common.calls.decimals import as_written
 from data_common.files.work_folder import WorkFolder
-from data_scoring.engines.likelihood.scorer import LikelihoodScorer
+from data_scoring.engines.settings import Forward
+from data_scoring.scorer import BaseScorer
 
 ABOUT = {
     "family": "likelihood of language models",
@@ -23,7 +24,7 @@ ABOUT = {
 }
 
 
-class Scorer(LikelihoodScorer):
+class Scorer(BaseScorer):
     """Mean of the k % lowest token log-probabilities (nats); higher = more likely seen in training.
 
     Args:
@@ -33,21 +34,38 @@ class Scorer(LikelihoodScorer):
     """
 
     higher_is_better = True
+    shares_work = True
 
     def __init__(
-        self, *, k_percent: Annotated[float, Meta(gt=0, le=100)] = 20.0, reference_model: str | None = None, **keys
+        self,
+        *,
+        forward: Forward,
+        k_percent: Annotated[float, Meta(gt=0, le=100)] = 20.0,
+        reference_model: str | None = None,
     ):
-        super().__init__(**keys)
+        super().__init__()
+        self.forward, self.special = forward, forward.loading.special_tokens_in_text
         self.k_percent, self.reference_model = k_percent, reference_model
+
+    def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
+        """Raises UserError for a model or a device that cannot be had."""
+        from data_scoring.engines.likelihood import check_forward
+
+        check_forward(self.forward, self.inputs().values())
 
     def inputs(self) -> dict[str, str]:
         """The model, and the reference if there is one: folder or hub id."""
         reference = {} if self.reference_model is None else {"reference_model": self.reference_model}
-        return super().inputs() | reference
+        return {"model": self.forward.model} | reference
 
     def score(self, texts: Sequence[str], work: WorkFolder) -> np.ndarray:
         """The score of every text, (n,); NaN for a text without a token to predict."""
-        value, *reference = [self.read(texts, work, name).summarise(self.mean_of_lowest) for name in self.inputs()]
+        from data_scoring.engines.likelihood import read_rows
+
+        models = read_rows(texts, self.inputs(), self.forward, self.special, work)
+        for rows in models:
+            self.tell(rows.facts, rows.warnings)
+        value, *reference = [rows.summarise(self.mean_of_lowest) for rows in models]
         return value - reference[0] if reference else value
 
     def mean_of_lowest(self, values: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -12,11 +12,13 @@ from typing import Annotated
 from msgspec import Meta
 
 from data_common.calls.config import Positive, Seed, describe, keys_of, pairs, resolve
+from data_common.messages.commands import IN_REPOSITORY
 from data_common.messages.errors import UserError, exit_code
 from data_common.messages.terminal import detach_input, say
 from data_common.messages.visible import visible
 
-USAGE = "usage: bash model_eval/compare.sh RESULT.yaml RESULT.yaml ... [key=value ...]"
+COMMAND = "bash model_eval/compare.sh" if IN_REPOSITORY else "model-eval-compare"
+USAGE = f"usage: {COMMAND} RESULT.yaml RESULT.yaml ... [key=value ...]"
 
 
 def compare(
@@ -76,6 +78,11 @@ def run(words: list[str]) -> None:
     compare(paths, **resolve(keys_of(compare), None, overrides))
 
 
-if __name__ == "__main__":
+def command() -> int:
+    """Run the words of this process; returns the exit code."""
     detach_input(sys.argv[1:])
-    sys.exit(exit_code(lambda: run(sys.argv[1:])))
+    return exit_code(lambda: run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -6,7 +6,7 @@ import numpy as np
 
 from data_common.calls.progress import Progress
 from data_common.messages.errors import UserError
-from data_common.models.likelihood import TokenLogProbabilities, document_log_probabilities
+from data_common.models.likelihood import Documents, TokenLogProbabilities, counted, document_log_probabilities
 from data_common.models.special_tokens import Special, Spelled
 from data_common.models.tokens import tokenize, without_end
 from data_common.parallel import distributed
@@ -21,9 +21,10 @@ class Corpus:
         """Raises: UserError where there is no token to predict."""
         self.spelled = Spelled(tokenizer, special)
         self.name, self.texts = name, texts
-        self.documents = without_end(tokenize(self.spelled(texts), tokenizer, f"tokenizing {name}"), tokenizer)
-        self.predicted = np.maximum(self.documents.lengths - 1, 0)  # tokens of each document, (n,)
-        self.bytes = np.fromiter((len(text.encode()) for text in texts), np.int64)  # UTF-8, (n,)
+        sizes: list[int] = []
+        store = tokenize(counted(self.spelled(texts), sizes), tokenizer, f"tokenizing {name}")
+        read = Documents(without_end(store, tokenizer), np.array(sizes, np.int64))
+        self.documents, self.predicted, self.bytes = read.store, read.predicted, read.bytes
         if not self.predicted.any():
             raise UserError(f"{name} has no token to predict")
         if (message := self.spelled.warning()) and distributed.is_main():

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from data_common.calls.cli import main
 from data_common.messages.errors import UserError
 from data_common.rows import columns, jsonl, write_rows
-from data_common.rows.json_line import BadRow, Decoder, Number, Text, add_field, document_text, replace_field
+from data_common.rows.json_line import (
+    BadRow,
+    Decoder,
+    Number,
+    Text,
+    add_field,
+    add_fields,
+    document_text,
+    replace_field,
+    replace_fields,
+)
 from data_ordering.entry import STAGE as ORDERING
 from data_selection.entry import STAGE as SELECTION
 
@@ -369,3 +379,24 @@ def test_an_integer_of_any_length_stays_when_a_value_is_replaced():
 def test_a_whole_number_is_written_with_all_its_digits(value):
     assert add_field(b"{}", "n", value) == b'{"n": %d}' % value
     assert replace_field(b'{"n": 1.5, "m": 2}', "n", value) == b'{"n": %d, "m": 2}' % value
+
+
+VALUES = st.none() | st.booleans() | st.text() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.dictionaries(st.text(), VALUES | st.lists(VALUES)), st.dictionaries(st.text(), VALUES))
+def test_fields_of_every_type(row, fields):
+    line = json.dumps(row, ensure_ascii=False).encode()
+    new = {name: value for name, value in fields.items() if name not in row}
+    added = add_fields(line, new)
+    assert list(json.loads(added).items()) == list((row | new).items()) and added.startswith(line[:-1])
+    assert b"\n" not in added
+    replaced = replace_fields(line, fields)
+    assert list(json.loads(replaced).items()) == list((row | fields).items())
+    assert replace_fields(replaced, fields) == replaced
+
+
+def test_a_field_that_is_not_a_number_is_null():
+    assert (
+        add_fields(b'{"a": 1}', {"b": float("nan"), "c": "x\u2028"}) == '{"a": 1, "b": null, "c": "x\u2028"}'.encode()
+    )

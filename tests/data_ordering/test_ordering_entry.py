@@ -30,6 +30,14 @@ CHOICES = {
     "gumbel": ["seed=3", "group_field=meta.source", "direction=higher"],
     "quantile": ["lower_quantile=0.2"],
     "token-budget": ["tokens=120", "tokens_field=meta.tokens", "direction=higher"],
+    "quality-copies": ["threshold=0.3", "group_field=meta.source", "tokens_field=meta.tokens", "lower_is_better=[]"],
+    "deita": ["r=0.5", "similarity=1", "direction=higher"],
+    "round-robin": ["r=0.4", "score_fields=[score,ppl]", "lower_is_better=[ppl]"],
+}
+OF_GROUPS = ["group_field=meta.source", "tokens_field=meta.tokens", "tokens=300"]
+SCHEDULES = {
+    "spt": [*OF_GROUPS, 'domain=["1"]', "domain_share=0.3"],
+    "domain-upsampling": [*OF_GROUPS, "base={'0': 1, '2': 2, '1': 1}", "final_share=0"],
 }
 
 
@@ -46,17 +54,19 @@ def call(stage, folder, source, target, *words, expected=0):
 
 @pytest.mark.parametrize("ordering", method_names("data_ordering"))
 def test_windows_shuffle_inside_and_never_across(folder, ordering):
-    plain = call(STAGE, folder, "in.jsonl", "plain.jsonl", ordering, "seed=5").split(b"\n")[:-1]
+    own = SCHEDULES.get(ordering, [])
+    plain = call(STAGE, folder, "in.jsonl", "plain.jsonl", ordering, "seed=5", *own).split(b"\n")[:-1]
+    assert len(plain) == N or ordering in SCHEDULES
     for size in (0, 1, 7, 99):
-        keys = [f"window_size={size}", "seed=5"]
+        keys = [f"window_size={size}", "seed=5", *own]
         windows = call(STAGE, folder, "in.jsonl", "windows.jsonl", ordering, *keys).split(b"\n")[:-1]
         assert (windows == plain) == (size < 2)
-        for first in range(0, N, max(size, 1)):
+        for first in range(0, len(plain), max(size, 1)):
             assert sorted(windows[first : first + size]) == sorted(plain[first : first + size])
         (folder / "windows.jsonl").unlink()
         assert call(STAGE, folder, "in.jsonl", "windows.jsonl", ordering, *keys).split(b"\n")[:-1] == windows
-        other = call(STAGE, folder, "in.jsonl", "other.jsonl", ordering, keys[0], "seed=6").split(b"\n")[:-1]
-        assert (other == windows) == (size < 2 and ordering not in ("shuffle", "segment"))
+        other = call(STAGE, folder, "in.jsonl", "other.jsonl", ordering, keys[0], "seed=6", *own).split(b"\n")[:-1]
+        assert (other == windows) == (size < 2 and ordering not in ("shuffle", "segment", *SCHEDULES))
 
 
 @pytest.mark.parametrize("selection", method_names("data_selection"))
@@ -64,14 +74,16 @@ def test_windows_shuffle_inside_and_never_across(folder, ordering):
 def test_one_call_is_the_chain_of_two(folder, ordering, selection):
     keys = CHOICES[selection]
     call(SELECTION, folder, "in.jsonl", "middle.jsonl", selection, *keys)
-    chain = call(STAGE, folder, "middle.jsonl", "chain.jsonl", ordering, "window_size=3")
+    own = ["window_size=3", *SCHEDULES.get(ordering, [])]
+    chain = call(STAGE, folder, "middle.jsonl", "chain.jsonl", ordering, *own)
     selecting = [f"select={selection}", *(f"select.{key}" for key in keys)]
-    assert call(STAGE, folder, "in.jsonl", "one.jsonl", ordering, "window_size=3", *selecting) == chain
-    assert 2 < chain.count(b"\n") < N
+    assert call(STAGE, folder, "in.jsonl", "one.jsonl", ordering, *own, *selecting) == chain
+    assert chain.count(b"\n") > 2 and (chain.count(b"\n") < N or ordering in SCHEDULES)
     facts = json.loads((folder / "one.jsonl.manifest.json").read_text())
     assert facts["rows_in"] == N and facts["rows_out"] == chain.count(b"\n")
     assert facts["config"]["select"] == selection and facts["config"]["select." + keys[0].split("=")[0]] is not None
-    assert ("groups" in facts) == (selection == "gumbel")
+    assert ("groups" in facts) == (selection in ("gumbel", "quality-copies"))
+    assert ("copies" in facts) == (selection == "quality-copies") and ("schedule" in facts) == (ordering in SCHEDULES)
 
 
 def test_selecting_honours_the_direction_that_scoring_declared(folder):

@@ -52,7 +52,7 @@ def test_of_many_rows_even_stretches_are_drawn_and_the_mean_is_over_all():
 
 def test_the_sheet_has_a_panel_for_each_method(tmp_path):
     panels = plot_all.panels()
-    assert list(panels) == method_names("data_ordering")
+    assert list(panels) == [name for name in method_names("data_ordering") if name not in ("domain-upsampling", "spt")]
     titles = [axes.get_title() for axes in figure(panels, plot_all.COLUMNS).axes]
     assert titles == list(panels)
     assert all(sorted(score) == list(range(400)) for score in panels.values())

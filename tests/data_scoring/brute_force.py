@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data_common.calls.config import build
 from data_common.models.tokens import TokenStore
 from data_scoring.engines.influence.annotation import annotate
 from data_scoring.lqs.method import Scorer
@@ -81,14 +82,17 @@ COMMON = {"annotator_model": "unused", "target_data": "unused", "learning_rate":
 
 
 def scorer(steps=4, interval=1, batch_tokens=10**6, **keys):
-    return Scorer(**COMMON, steps=steps, interval=interval, batch_tokens=batch_tokens, **keys)
+    return build(Scorer, COMMON | {"steps": steps, "interval": interval, "batch_tokens": batch_tokens} | keys)
 
 
 def pds_scorer(steps=4, interval=1, batch_tokens=10**6, **keys):
-    return PdsScorer(**COMMON, steps=steps, interval=interval, batch_tokens=batch_tokens, **keys)
+    return build(PdsScorer, COMMON | {"steps": steps, "interval": interval, "batch_tokens": batch_tokens} | keys)
 
 
-def gamma(keys, model, corpus, target, folder=None):
+def gamma(scorer, model, corpus, target, folder=None):
     """The project's scores for every document of `corpus`."""
+    settings = scorer.influence
     with tempfile.TemporaryDirectory() as temporary:
-        return annotate(keys, model, corpus, corpus, target, Path(folder or temporary))
+        keys = {"folder": Path(folder or temporary), "tracking": settings.tracking}
+        keys["autocast"] = torch.bfloat16 if settings.loading.dtype == "bfloat16" else None
+        return annotate(model, corpus, corpus, target, settings.simulation, scorer.formula, **keys)

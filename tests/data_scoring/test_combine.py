@@ -8,8 +8,8 @@ from scipy import stats
 
 from data_common.calls.cli import main
 from data_common.files.manifest import fingerprint
-from data_common.rows.statistics import z_scores
-from data_scoring.combine.method import combined, ranks
+from data_common.rows.statistics import ranks, z_scores
+from data_scoring.combine.method import combined
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
 

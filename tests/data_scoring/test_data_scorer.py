@@ -28,7 +28,8 @@ from data_common.models.samples import Samples
 from data_common.models.tokens import TokenStore, encode
 from data_common.models.tokens import tokenize as tokenize_texts
 from data_common.models.traits import check_positions
-from data_scoring.engines.influence import data_scorer, fitting
+from data_common.parallel import distributed
+from data_scoring.engines.influence import checks, data_scorer, fitting
 from tests.models import byte_tokenizer, encoder_tokenizer, save_encoder, save_model
 
 CPU = torch.device("cpu")
@@ -248,10 +249,10 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, monkeypatch, killed_
 
 
 def test_a_batch_that_processes_cannot_share_is_an_error(monkeypatch):
-    monkeypatch.setattr(fitting.distributed, "size", lambda: 3)
-    assert fitting.shared_batch(9) == 3
+    monkeypatch.setattr(distributed, "size", lambda: 3)
+    assert checks.shared_batch(9) == 3
     with pytest.raises(UserError, match="scorer_batch_size=8 cannot be shared out equally to 3 processes"):
-        fitting.shared_batch(8)
+        checks.shared_batch(8)
 
 
 SHARED = """
@@ -268,7 +269,7 @@ if fitting.distributed.is_main():
 """
 
 
-@pytest.mark.slow  # test_steps.py has two processes go through all steps
+@pytest.mark.slow  # test_annotate_fit_score.py has two processes go through all steps
 def test_two_processes_fit_as_one(tmp_path):
     base = save_base(tmp_path / "base", "mistral-tied")
     corpus, scores = texts(60)

@@ -133,3 +133,111 @@ def test_a_score_of_whole_numbers_has_no_short_row_but_those_without_text(tmp_pa
     ]
     with pytest.raises(UserError, match=r"in\.jsonl:2: no text to score"):
         run(tmp_path, on_short="error")
+
+
+class Typed(BaseScorer):
+    """A field of every kind, none of which is better in one way. A text of one character is too short."""
+
+    def __init__(self):
+        super().__init__()
+        self.extra_directions = dict.fromkeys(["kind", "long", "count", "share"])
+
+    def score(self, texts, work):
+        score = np.array([len(text) if len(text) > 1 else np.nan for text in texts], float)
+        self.extra = {
+            "kind": np.array([f"{text[0]}\n\u2028" for text in texts]),
+            "long": np.array([len(text) > 2 for text in texts]),
+            "count": np.array([2**60 + len(text) for text in texts]),
+            "share": score / 8,
+        }
+        return score
+
+
+def typed(folder, scorer=Typed, **keys):
+    call = Call("data_scoring", (str(folder / "in.jsonl"), str(folder / "out.jsonl")), "typed", scorer, {}, keys)
+    entry.run(call, **keys)
+    return [json.loads(line) for line in (folder / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def test_strings_booleans_and_counts_stay_what_they_are_and_have_no_direction(tmp_path, capsys):
+    write(tmp_path, '{"text": "aé"}', '{"text": "bcd"}')
+    assert typed(tmp_path) == [
+        {"text": "aé", "score": 2.0, "kind": "a\n\u2028", "long": False, "count": 2**60 + 2, "share": 0.25},
+        {"text": "bcd", "score": 3.0, "kind": "b\n\u2028", "long": True, "count": 2**60 + 3, "share": 0.375},
+    ]
+    manifest = read_manifest(tmp_path / "out.jsonl")
+    assert manifest["directions"] == {"score": "higher"}
+    assert manifest["extra"]["kind"] == {"distinct": 2, "rows": {"a\n\u2028": 1, "b\n\u2028": 1}}
+    assert manifest["extra"]["long"] == {"distinct": 2, "rows": {"false": 1, "true": 1}}
+    assert manifest["extra"]["share"]["1"] == 0.375
+    out = capsys.readouterr().out
+    assert "  long: false 1, true 1\n" in out and "  share: min 0.25, median 0.3125, max 0.375\n" in out
+
+
+def test_of_a_row_too_short_they_are_null_unless_the_scorer_knows_them(tmp_path, monkeypatch):
+    write(tmp_path, *(json.dumps({"text": text}) for text in ("ab", "", "c", "def")))
+    rows = typed(tmp_path, on_short="worst")
+    nothing = {"score": 2.0, "kind": None, "long": None, "count": None, "share": None}
+    assert [{name: row[name] for name in nothing} for row in rows[1:3]] == [nothing] * 2
+    assert rows[3]["count"] == 2**60 + 3 and rows[3]["long"] is True
+    assert read_manifest(tmp_path / "out.jsonl")["extra"]["kind"]["distinct"] == 2
+    assert [row["text"] for row in typed(tmp_path, on_short="drop")] == ["ab", "def"]
+
+    class Known(Typed):
+        def score(self, texts, work):
+            self.of_short = {"score": -1.0, "kind": "nothing at all", "long": False, "count": 0, "share": 0.5}
+            return super().score(texts, work)
+
+    rows = typed(tmp_path, Known, on_short="worst", overwrite=True)
+    known = {"score": -1.0, "kind": "nothing at all", "long": False, "count": 0, "share": 0.5}
+    assert [{name: row[name] for name in known} for row in rows[1:3]] == [known] * 2
+
+
+def test_a_field_without_direction_forgets_the_one_of_the_field_that_it_replaces(tmp_path):
+    write(tmp_path, '{"text": "one two"}')
+    run(tmp_path)
+    (tmp_path / "out.jsonl").replace(tmp_path / "in.jsonl")
+    (tmp_path / "out.jsonl.manifest.json").rename(tmp_path / "in.jsonl.manifest.json")
+
+    class Words(Typed):
+        def __init__(self):
+            super().__init__()
+            self.extra_directions = {"words": None}
+
+        def score(self, texts, work):
+            self.extra = {"words": np.array(["many"], object)}
+            return np.array([1.0])
+
+    [row] = typed(tmp_path, Words, overwrite=True)
+    assert list(row.items()) == [("text", "one two"), ("score", 1.0), ("words", "many"), ("vowels", 3.0)]
+    assert read_manifest(tmp_path / "out.jsonl")["directions"] == {"score": "higher", "vowels": "lower"}
+
+
+@pytest.mark.parametrize("values", [["a", 1], [True, 2], [1.5, "a"], [[1], [2]], [b"a", b"b"]], ids=str)
+def test_a_field_has_one_kind_of_values(values, tmp_path):
+    class Mixed(Typed):
+        def __init__(self):
+            super().__init__()
+            self.extra_directions = {"kind": None}
+
+        def score(self, texts, work):
+            column = np.empty(2, object)
+            column[:] = values
+            self.extra = {"kind": column}
+            return np.array([1.0, 2.0])
+
+    write(tmp_path, '{"text": "aa"}', '{"text": "bb"}')
+    with pytest.raises(AssertionError, match="numbers are expected"):
+        typed(tmp_path, Mixed)
+
+
+@pytest.mark.parametrize("values", [["a", "b"], [True, False]], ids=str)
+def test_what_is_better_in_one_way_is_a_number(values, tmp_path, monkeypatch):
+    def score(self, texts, work):
+        self.extra = {"words": np.array(values), "vowels": np.array([1, 2])}
+        return np.array([1.0, 2.0])
+
+    monkeypatch.setattr(Scorer, "score", score)
+    write(tmp_path, '{"text": "aa"}', '{"text": "bb"}')
+    with pytest.raises(AssertionError, match=r"numbers are expected, not (string|boolean)"):
+        run(tmp_path)

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from data_common.calls.cli import main
+from data_common.calls.config import build
 from data_common.models.tokens import TokenStore, encode
 from data_scoring.entry import STAGE
 from data_scoring.lqs.method import Scorer
@@ -148,8 +149,8 @@ def test_long_rows_mean_is_the_weighted_mean_of_the_chunks(files):
     sizes = np.array([len(ids) for ids in target])
     target = TokenStore(np.concatenate(target), np.cumsum(sizes) - sizes, sizes)
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64)
-    keys = Scorer(annotator_model=model, target_data="unused", steps=4, interval=2, batch_size=2, max_length=length)
-    expected = gamma(keys, network, corpus, target)
+    keys = {"annotator_model": model, "target_data": "unused", "steps": 4, "interval": 2, "batch_size": 2}
+    expected = gamma(build(Scorer, keys), network, corpus, target)
     for row, score in enumerate(scores):
         mine = [number for number, (owner, _) in enumerate(chunks) if owner == row]
         assert score == pytest.approx(np.average(expected[mine], weights=lengths[mine] - 1), rel=1e-9)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_common.calls.cli import main
+from data_common.calls.config import build
 from data_common.files.manifest import read_manifest
 from data_scoring.entry import STAGE
 from data_scoring.min_k.method import Scorer
@@ -19,7 +20,9 @@ TEXTS = ["a plain text", "Zweiter Text: ä, ö, ü", "no", "the same words again
 
 def mean_of_lowest(rows, **keys):
     counts = np.array([len(row) for row in rows])
-    return Scorer(model="any", **keys).mean_of_lowest(np.concatenate(rows), np.cumsum(counts) - counts, counts)
+    return build(Scorer, {"model": "any"} | keys).mean_of_lowest(
+        np.concatenate(rows), np.cumsum(counts) - counts, counts
+    )
 
 
 def test_by_hand():

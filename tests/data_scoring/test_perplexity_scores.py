@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from data_common.calls.cli import main
 from data_common.calls.stage import REPOSITORY
 from data_common.files.manifest import read_manifest
-from data_scoring.engines.likelihood import row_likelihood
+from data_scoring.engines import likelihood
 from data_scoring.entry import STAGE
 from tests.model_eval.direct import perplexity as evaluate
 from tests.models import VOCABULARY, byte_tokenizer, save_model
@@ -132,11 +132,11 @@ def test_another_metric_takes_what_was_computed(tmp_path, model, capsys):
 
 
 def test_a_killed_run_is_gone_on_with(tmp_path, model, monkeypatch, capsys):
-    monkeypatch.setattr(row_likelihood, "PART", 40)
+    monkeypatch.setattr(likelihood, "PART", 40)
     for folder in ("whole", "killed"):
         (tmp_path / folder).mkdir()
     call(tmp_path / "whole", model)
-    computed, real = [], row_likelihood.document_log_probabilities
+    computed, real = [], likelihood.document_log_probabilities
 
     def dying(network, documents, *args, **keys):
         if len(computed) == 2:
@@ -144,12 +144,12 @@ def test_a_killed_run_is_gone_on_with(tmp_path, model, monkeypatch, capsys):
         computed.append(len(documents))
         return real(network, documents, *args, **keys)
 
-    monkeypatch.setattr(row_likelihood, "document_log_probabilities", dying)
+    monkeypatch.setattr(likelihood, "document_log_probabilities", dying)
     words = [write(tmp_path / "killed/in.jsonl"), str(tmp_path / "killed/out.jsonl"), "perplexity", f"model={model}"]
     assert main(STAGE, [*words, "max_length=64"]) == 130
     parts = list((tmp_path / "killed/out.jsonl.work/score").glob("part-*"))
     assert len(parts) == 2 and not (tmp_path / "killed/out.jsonl").exists()
-    monkeypatch.setattr(row_likelihood, "document_log_probabilities", real)
+    monkeypatch.setattr(likelihood, "document_log_probabilities", real)
     call(tmp_path / "killed", model)
     assert "going on with what an interrupted run left" in capsys.readouterr().out
     assert (tmp_path / "killed/out.jsonl").read_bytes() == (tmp_path / "whole/out.jsonl").read_bytes()

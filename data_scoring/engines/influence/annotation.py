@@ -16,36 +16,46 @@ from data_common.models.tokens import TokenStore
 from data_common.parallel import distributed
 from data_scoring.engines.influence import forecast, trajectory
 from data_scoring.engines.influence.per_sample_gradients import PerSampleGradients
-from data_scoring.engines.influence.scorer import Annotate, InfluenceScorer
+from data_scoring.engines.influence.settings import Annotate, Formula, Simulation, Tracking
 from data_scoring.engines.influence.tracking import tracked
 
 
 def annotate(
-    keys: InfluenceScorer,
     model: torch.nn.Module,
     corpus: TokenStore,
     samples: TokenStore,
     target: TokenStore,
+    simulation: Simulation,
+    formula: Formula,
     folder: Path,
+    *,
+    tracking: Tracking,
+    autocast: torch.dtype | None = None,
 ) -> np.ndarray:
-    """gamma of every sample, (samples,), by the formula of the method whose keys these are.
+    """The score of every sample, (samples,), by the formula.
 
     model: the annotator; its parameters are changed. corpus: the training stream. target: the samples of J.
-    folder: for `states`, which the caller removes when gamma is stored, and sweep.
+    folder: for `states`, which the caller removes when the scores are stored, and sweep. autocast: bfloat16 when the
+    gradients of the samples are read.
     Raises: UserError where the training diverges.
     """
-    with tracked(keys.report_to, keys.project, f"annotate {folder.parent.name}", folder) as log:
+    name = f"annotate {folder.parent.name}"
+    with tracked(tracking.report_to, tracking.project, name, folder) as log:
         plan = trajectory.Trajectory(
-            keys.steps, keys.learning_rate, keys.batch_size, keys.batch_tokens, keys.hessian, log
+            simulation.steps,
+            simulation.learning_rate,
+            simulation.batch_size,
+            simulation.batch_tokens,
+            simulation.hessian,
+            log,
         )
         states = plan.states(folder / "states")
-        autocast = torch.bfloat16 if keys.dtype == "bfloat16" else None
         reader = PerSampleGradients(model, [samples[0], samples[len(samples) - 1]], autocast)
-        visits = sum(not _of_step(folder / "sweep", step).exists() for step in keys.steps_read())
+        visits = sum(not _of_step(folder / "sweep", step).exists() for step in formula.steps_read())
         forecast.tell(plan, model, reader, states, corpus, samples, target, visits)
         plan.forward(model, corpus, states)
         sweep = _sweep(plan, model, reader, states, corpus, samples, target, folder / "sweep")
-        gamma = keys.gamma(sweep, len(samples))
+        gamma = formula.gamma(sweep, len(samples))
     if not np.isfinite(gamma).all():
         raise UserError(f"{(~np.isfinite(gamma)).sum():,} scores are no finite numbers: lower learning_rate")
     return gamma

@@ -77,6 +77,13 @@ class DataScorer(torch.nn.Module):
         parts = [self._logits(input_ids[rows, :longest], attention_mask[rows, :longest]) for rows, longest in groups]
         return torch.cat(parts)[by_length.argsort()]
 
+    def as_loaded(self, max_length: int) -> "DataScorer":
+        """This one, once it is fitted, as `load` would give it: probed with the weights that it has now."""
+        self.zero_grad(set_to_none=True)
+        self.to("cpu").eval()
+        self.causal, self.mixed_lengths, _ = probe(self.backbone, max_length)
+        return self
+
     def save(self, folder: Path, tokenizer, facts: Mapping[str, Any]) -> None:
         """Write all that scoring needs to `folder`, whole or not at all. facts: for data_scorer.json."""
         with draft_of(folder, folder=True) as draft:

@@ -22,10 +22,10 @@ from data_common.models.samples import Samples
 from data_common.models.tokens import TokenStore
 from data_common.models.trainer_settings import EvaluationBar, TrainingBar, trainer_arguments
 from data_common.parallel import distributed
+from data_scoring.engines.influence.checks import check_rows, shared_batch
 from data_scoring.engines.influence.data_scorer import DataScorer, to_batch
 
 CLIP = 3.0  # standard deviations
-FEWEST = 20  # rows, of which a tenth says something about the other scores
 WARMUP_STEPS = 10
 TOP = 0.3
 RECIPE = {  # of TrainingArguments
@@ -193,21 +193,6 @@ def split(store: Samples, generator: np.random.Generator) -> tuple[np.ndarray, n
     validates = np.isin(store.rows, generator.permutation(rows)[: len(rows) // 10])
     training, validation = np.flatnonzero(~validates), np.flatnonzero(validates)
     return training, validation[np.argsort(-store.lengths[validation], kind="stable")]
-
-
-def shared_batch(batch_size: int) -> int:
-    """Samples of a batch for each process. Raises: UserError where they cannot be shared out equally."""
-    if batch_size % distributed.size():
-        raise UserError(
-            f"scorer_batch_size={batch_size} cannot be shared out equally to {distributed.size()} processes"
-        )
-    return batch_size // distributed.size()
-
-
-def check_rows(rows: int) -> None:
-    """Raises UserError where there are too few annotated rows to fit a data scorer."""
-    if rows < FEWEST:
-        raise UserError(f"proxy_size: {rows} rows are too few to fit a data scorer (at least {FEWEST})")
 
 
 def agreement(predicted: np.ndarray, annotated: np.ndarray) -> dict[str, float]:

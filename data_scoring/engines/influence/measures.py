@@ -4,7 +4,6 @@ Read from what the visited steps left in `sweep/`: dot products, norms and the n
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,22 @@ import numpy as np
 
 from data_common.files.work_folder import WorkFolder
 from data_common.models.samples import Samples
-from data_scoring.engines.influence.scorer import InfluenceScorer
+from data_common.rows.texts import some
+from data_scoring.engines.influence.settings import Formula
 
 DIGITS = 4
 
 
-def measure(keys: InfluenceScorer, texts: Sequence[str], samples: Samples, work: WorkFolder) -> dict[str, Any]:
+def measure(formula: Formula, texts: Sequence[str], samples: Samples, work: WorkFolder) -> dict[str, Any]:
     """The step behind `annotate`: `measures` of its scores, as facts. samples: the annotated ones."""
     annotated = work.path / "annotate"
 
     def compute(_: Path) -> dict[str, Any]:
-        others = {"length": samples.lengths, "line_breaks": line_breaks(texts, samples, len(texts))}
+        breaks = line_breaks(some(texts, np.unique(samples.rows)), samples)
+        others = {"length": samples.lengths, "line_breaks": breaks}
         try:
-            return measures(np.load(annotated / "gamma.npy"), annotated / "sweep", keys.visited, keys.lag, others)
+            gamma = np.load(annotated / "gamma.npy")
+            return measures(gamma, annotated / "sweep", formula.visited, formula.lag, others)
         except FileNotFoundError as error:
             print(f"note: {error.filename} is not there any more: what the scores go along with is not told")
             return {}
@@ -59,19 +61,17 @@ def measures(
     return {name: round(value, DIGITS) for name, value in (spread | correlations).items() if value is not None}
 
 
-def line_breaks(texts: Iterable[str], samples: Samples, rows: int) -> np.ndarray:
+def line_breaks(texts: Iterable[str], samples: Samples) -> np.ndarray:
     """Share of line breaks among the characters of each sample, (samples,).
 
-    texts: those of all rows. samples: sorted by row. rows: how many texts there are.
+    texts: of the rows that have samples, in order. samples: sorted by row.
     """
-    wanted = np.zeros(rows, bool)
-    wanted[samples.rows] = True
-    share, number = np.zeros(len(samples)), 0
-    for row, text in zip(np.flatnonzero(wanted), compress(texts, wanted), strict=True):
-        while number < len(samples) and samples.rows[number] == row:
-            first, stop = samples.spans[number]
-            share[number] = text.count("\n", first, stop) / max(stop - first, 1)
-            number += 1
+    share = np.zeros(len(samples))
+    firsts = np.flatnonzero(np.diff(samples.rows, prepend=-1))
+    for first, end, text in zip(firsts, [*firsts[1:], len(samples)], texts, strict=True):
+        for number in range(first, end):
+            start, stop = samples.spans[number]
+            share[number] = text.count("\n", start, stop) / max(stop - start, 1)
     return share
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from data_common.messages.errors import UserError
 from data_common.models.tokens import ENCODE_BATCH, encode
-from data_scoring.engines.influence.chunks import cut_chunks, write_chunks
+from data_common.rows.chunks import cut_chunks, write_chunks
 from tests.models import byte_tokenizer
 
 STORY = "The cat sat. The dog ran! Did the bird sing? It did. 「猫。」犬が走る。 The end…\nThe cat sat. The end.\n\n😀 "

@@ -8,15 +8,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from data_common.calls import remote_code
 from data_common.calls.progress import Progress
 from data_common.files.atomic import atomic_file
-from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
-from data_common.models import loading
 from data_common.models.tokens import ENCODE_BATCH, batched, special_tokens
-from data_scoring.engines.influence import data_scorer
-from data_scoring.engines.influence.scorer import InfluenceScorer
 
 Document = tuple[str | int, str]  # source id, text
 
@@ -27,23 +22,6 @@ LINE_END = r"[\n\r\u2028\u2029]"
 SENTENCE_END = re.compile(
     rf"(?:[.!?…؟۔।]{CLOSING}*(?=\s)|[。！？｡]+{CLOSING}*|{LINE_END})(?:\s*{LINE_END})?"  # noqa: RUF001
 )
-
-
-def chunk(keys: InfluenceScorer, texts: Iterable[Document], total: int, work: WorkFolder) -> Path:
-    """The step before all others with granularity: chunk. -> the file of chunks, the corpus of the other steps."""
-    trusted, max_length = keys.trust_remote_code, keys.max_length
-    if keys.scorer_checkpoint is None:
-        source, tokenizer = "annotator_model", loading.load_tokenizer(keys.annotator_model, trusted)
-    else:  # as long as what it reads
-        source, (_, tokenizer, facts) = "scorer_checkpoint", data_scorer.load_reader(keys.scorer_checkpoint, trusted)
-        max_length = data_scorer.shape_of(keys.scorer_checkpoint, facts)["max_length"]
-
-    def write(folder: Path) -> dict[str, int]:
-        return {"chunks": write_chunks(texts, tokenizer, max_length, folder / "chunks.jsonl", total)}
-
-    step_keys = {"max_length": max_length} | remote_code.identity(trusted)
-    work.step("chunk", step_keys, ("data", "reading", source), write, alone=True)
-    return work.path / "chunk" / "chunks.jsonl"
 
 
 def write_chunks(

@@ -1,0 +1,1 @@
+"""Outputs made again from their manifests, and compared."""
