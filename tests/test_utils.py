@@ -50,8 +50,11 @@ def test_help_is_quick_and_loads_no_library(tmp_path):
     assert result.returncode == 0
     assert "python-stdlib" in result.stdout
     program = "import utils, sys; print(*sys.modules)"
-    listing = subprocess.run([sys.executable, "-c", program], cwd=SCRIPT.parent, capture_output=True, text=True)
-    loaded = listing.stdout.split()
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    words = [sys.executable, "-c", program]
+    loaded = subprocess.run(
+        words, cwd=SCRIPT.parent, env=clean, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert "utils" in loaded
     assert not {"numpy", "torch", "datasets", "huggingface_hub"} & set(loaded)
 

@@ -94,7 +94,7 @@ def test_a_row_without_a_number_has_a_place_or_is_dropped(tmp_path, capsys):
         (["fields=[a, b]", "weights=[1]"], "2 numbers"),
         (["fields=[a]", "weights=[0]"], "not all of them 0"),
         (["fields=[a]", "weights=[-1]"], "weights"),
-        (["fields=[a]", "lower_is_better=[b]"], "none of the fields"),
+        (["fields=[a]", "lower_is_better=[b]"], "not one of the fields"),
     ],
 )
 def test_keys_that_make_no_sense(keys, message, tmp_path, capsys):
