@@ -18,14 +18,6 @@ from pathlib import Path
 
 from tests import golden
 
-CALL = """
-import sys
-from tests import golden
-stage, name, *keys = sys.argv[1:]
-golden.KEYS[name] = [*golden.KEYS.get(name, []), *keys]
-golden.result(next(one for one in golden.STAGES if one.name == stage), name)
-"""
-
 
 def write_inputs(folder: Path, rows: int | None) -> None:
     """The golden inputs; with `rows`, as many rows, by repetition."""
@@ -37,13 +29,13 @@ def write_inputs(folder: Path, rows: int | None) -> None:
 
 
 def cpu_seconds(checkout: Path, inputs: Path, words: Sequence[str]) -> float:
-    """CPU seconds of one call, its processes included. words: stage, method, keys."""
+    """CPU seconds of one call, its processes included. words: the module of the stage, then those of the call."""
     with tempfile.TemporaryDirectory() as folder:
         for path in inputs.iterdir():
             (Path(folder) / path.name).symlink_to(path)
         own = {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "DELT_CACHE": str(Path(folder) / "cache")}
         process = subprocess.Popen(
-            [sys.executable, "-c", CALL, *words],
+            [sys.executable, "-m", *words],
             cwd=folder,
             env=os.environ | own | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
             stdout=subprocess.DEVNULL,
@@ -79,7 +71,8 @@ def main() -> int:
         for stage, name in golden.methods():
             if words.methods and name not in words.methods:
                 continue
-            old, new = compare(checkouts, Path(folder), [stage.name, name, *words.keys], words.repeats)
+            call = [f"{stage.name}.entry", *golden.words(stage, name), *words.keys]
+            old, new = compare(checkouts, Path(folder), call, words.repeats)
             slower |= new > words.limit * old
             print(f"{stage.name + '/' + name:<36} {old:>7.2f} {new:>7.2f} {new / old:>6.2f}", flush=True)
     return int(slower)

@@ -103,15 +103,18 @@ def keys_of_stage(stage: Stage, name: str) -> list[str]:
     return [f"{key}={value}" for key, value in (("direction", "higher"), ("lower_is_better", "[]")) if key in known]
 
 
+def words(stage: Stage, name: str) -> list[str]:
+    """The small call of a method, in a working folder that has the inputs."""
+    out = f"{stage.name}-{name}"
+    paths = {TRAINING.name: ["in.jsonl", "model", out], EVALUATION.name: ["model", f"{out}.yaml"]}
+    keys = HELDOUT if stage is EVALUATION and name == "perplexity" else KEYS.get(name, [])
+    return [*paths.get(stage.name, ["in.jsonl", f"{out}.jsonl"]), name, *keys_of_stage(stage, name), *keys]
+
+
 def result(stage: Stage, name: str) -> list[float]:
     """Row numbers, scores, losses, or results of tasks, of a call in the working folder, which has the inputs."""
     out = f"{stage.name}-{name}"
-    paths = {TRAINING.name: ["in.jsonl", "model", out], EVALUATION.name: ["model", f"{out}.yaml"]}
-    words = [*paths.get(stage.name, ["in.jsonl", f"{out}.jsonl"]), name, *keys_of_stage(stage, name)]
-    keys = (
-        ["data=target.jsonl", "max_length=64", "device=cpu"] if stage is EVALUATION and name == "perplexity" else None
-    )
-    assert main(stage, words + (keys or KEYS.get(name, []))) == 0, f"the small call of {stage.name}/{name} failed"
+    assert main(stage, words(stage, name)) == 0, f"the small call of {stage.name}/{name} failed"
     if stage is TRAINING:
         log = Path(out, "train_log.jsonl").read_text().split("\n")[:-1]
         return [json.loads(line)["loss"] for line in log if "loss" in line]
