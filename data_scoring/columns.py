@@ -29,7 +29,12 @@ def written_fields(scorer: BaseScorer, score_field: str, text_field: str | list[
         raise UserError(f"score_field={score_field}: the method writes another field of that name")
     if taken := [field for field in scorer.extra_directions if field in texts]:
         raise UserError(f"text_field={taken[0]}: the method writes a field of that name")
-    return {score_field: "higher" if scorer.higher_is_better else "lower"} | scorer.extra_directions
+    return {score_field: better_of(scorer.higher_is_better)} | scorer.extra_directions
+
+
+def better_of(higher_is_better: bool | None) -> Better:
+    """What a scorer says of its score, as it is declared of a field."""
+    return None if higher_is_better is None else "higher" if higher_is_better else "lower"
 
 
 def as_columns(

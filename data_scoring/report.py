@@ -21,7 +21,7 @@ def write_report(
     name: str,
     field: str,
     scores: np.ndarray,
-    higher_is_better: bool,
+    higher_is_better: bool | None,
     text_of: Callable[[int], str],
     place_of: Callable[[int], str],
     facts: Mapping[str, Any],
@@ -32,14 +32,15 @@ def write_report(
     text_of, place_of: row -> its text, its FILE:LINE; called for the rows shown alone. facts: one a line.
     -> path of the text.
     """
-    better = "higher" if higher_is_better else "lower"
+    order = {True: "higher is better", False: "lower is better", None: "neither end is better"}[higher_is_better]
+    first, last = ("highest", "lowest") if higher_is_better is None else ("best", "worst")
     rows = np.flatnonzero(~np.isnan(scores))
     values = scores[rows]
-    rows = rows[np.argsort(-values if higher_is_better else values, kind="stable")]  # best first
-    lines = [f"{name}: {field}, {better} is better", "", *_numbers(len(scores), values)]
+    rows = rows[np.argsort(values if higher_is_better is False else -values, kind="stable")]  # best first
+    lines = [f"{name}: {field}, {order}", "", *_numbers(len(scores), values)]
     lines += [f"{key}: {value}" for key, value in facts.items()]
     worst = max(0, len(rows) - SHOWN)
-    for title, ranks in ("best", range(len(rows))[:SHOWN]), ("worst", range(len(rows))[worst:]):
+    for title, ranks in (first, range(len(rows))[:SHOWN]), (last, range(len(rows))[worst:]):
         lines += ["", f"The {len(ranks)} {title} rows"]
         for rank in ranks:
             row = int(rows[rank])
@@ -48,7 +49,7 @@ def write_report(
             lines += [f"   {_excerpt(text)}"]
     report = folder / "report.txt"
     write_text(report, "\n".join(map(visible, lines)) + "\n")
-    _histogram(folder / "scores.png", f"{name}: {field}, {better} is better", field, values)
+    _histogram(folder / "scores.png", f"{name}: {field}, {order}", field, values)
     return report
 
 

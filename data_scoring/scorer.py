@@ -15,7 +15,7 @@ Better = Literal["higher", "lower"] | None
 class BaseScorer:
     """A method overrides `score`, and of the rest what differs from these defaults."""
 
-    higher_is_better = True  # selection reads this from the manifest
+    higher_is_better: bool | None = True  # selection reads this from the manifest; None = neither, it must be told
     shares_work = False  # whether several processes (NPROC) may run one call together
     special: Special | None = None  # how text that spells special tokens is read, where a model's tokenizer reads it
     stops_early = False  # whether `score` may give None, as the user asked for a part of the work only

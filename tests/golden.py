@@ -38,6 +38,7 @@ HELDOUT = ["data=target.jsonl", "max_length=64", "device=cpu"]
 KEYS = {  # what a method's own YAML does not say, or says for larger data
     "combine": ["fields=[score,other]", "lower_is_better=[]"],
     "kenlm": ["train_data=target.jsonl", "vocab_size=64", "order=3", "workers=1"],
+    "difficulty": ["metric=tokens_per_word", "tokenizer=model"],
     "dsir": ["target_data=target.jsonl", "workers=1"],
     "quality-classifier": ["positive_data=target.jsonl", "workers=1"],
     "lqs": INFLUENCE,

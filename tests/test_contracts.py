@@ -17,6 +17,7 @@ from data_common.row_methods.table import ORDERING_INPUTS, SELECTION_INPUTS
 from data_ordering.entry import STAGE as ORDERING
 from data_ordering.entry import permutation
 from data_ordering.schedules import phases_of
+from data_scoring.columns import better_of
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
 from data_selection.repeats import checked_copies
@@ -192,7 +193,7 @@ def test_what_a_scorer_writes_has_one_type_a_field_and_a_direction_where_it_is_d
         assert set(manifest["extra"].get(field, manifest["score"])) >= (
             {"0", "1"} if kind in (int, float) else {"rows"}
         )
-    assert manifest["directions"]["new"] in ("higher", "lower")
+    assert manifest["directions"].get("new") == better_of(load_method(SCORING, name)[0].higher_is_better)
     assert manifest["directions"].keys() <= set(fields)  # the input has no manifest that declares others
 
 

@@ -58,4 +58,4 @@ def _of_method(name: str) -> str | None:
     if folder not in [method.replace("-", "_") for method in method_names("data_scoring")]:
         return None
     method = importlib.import_module(f"data_scoring.{folder}.method")
-    return "higher" if method.Scorer.higher_is_better else "lower"
+    return {True: "higher", False: "lower", None: None}[method.Scorer.higher_is_better]

@@ -60,6 +60,13 @@ def test_ten_best_and_ten_worst_rows(tmp_path, higher_is_better):
     ]
 
 
+def test_of_a_score_without_a_better_end_both_ends_are_shown(tmp_path):
+    lines = report(tmp_path, [2, 9, 4], higher_is_better=None)
+    assert lines[0] == "lqs: value, neither end is better"
+    assert [line for line in lines if line.startswith("The ")] == ["The 3 highest rows", "The 3 lowest rows"]
+    assert [line.split("in.jsonl:")[1].split(",")[0] for line in ranked(lines)] == ["2", "3", "1"] * 2
+
+
 def test_texts_are_one_line_and_short(tmp_path):
     long = "a\u2028b \n\t c " + "x" * 1_000
     lines = report(tmp_path, [2, 1], texts=[long, "y" * 300])
