@@ -149,6 +149,9 @@ def test_the_stage_counts_and_warns(folder, capsys):
     words = [str(folder / "out.jsonl"), str(folder / "kept.jsonl"), "top-k", "k=1"]
     assert main(SELECTION, words) == 2  # no end is better: it must be said
     assert "is a higher or a lower score better?" in capsys.readouterr().err
+    (folder / "plain.jsonl").write_text('{"difficulty": 1}\n')  # nor of a field that is named after the method
+    assert main(SELECTION, [str(folder / "plain.jsonl"), words[1], "top-k", "k=1", "score_field=difficulty"]) == 2
+    assert "is a higher or a lower difficulty better?" in capsys.readouterr().err
 
 
 def test_tokens_per_word(folder, capsys):
