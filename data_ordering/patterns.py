@@ -1,6 +1,6 @@
 """Maths that orderings share. An order is an array of row numbers; each function rearranges one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -48,6 +48,16 @@ def shuffled_in_windows(order: np.ndarray, window_size: int, generator: np.rando
     full = len(order) - len(order) % window_size
     windows = generator.permuted(order[:full].reshape(-1, window_size), axis=1)
     return np.concatenate([windows.ravel(), generator.permutation(order[full:])])
+
+
+def equal_parts(order: np.ndarray, count: int) -> list[np.ndarray]:
+    """Consecutive parts whose sizes differ by at most one row, the larger ones first; none is empty but of no rows."""
+    return np.array_split(order, max(1, min(count, len(order))))
+
+
+def each_shuffled(parts: Iterable[np.ndarray], generator: np.random.Generator) -> np.ndarray:
+    """The parts one after the other, each of them shuffled. (m_1,), (m_2,), ... -> (m_1 + m_2 + ...,)."""
+    return np.concatenate([generator.permutation(part) for part in parts])
 
 
 def _layers(order: np.ndarray, layers: int) -> list[np.ndarray]:

@@ -13,20 +13,20 @@ from data_common.calls.config import columns_of, resolve
 from data_common.calls.stage import keys_for, load_method, method_names
 from data_common.files.atomic import save_figure
 from data_common.messages.errors import exit_code
-from data_ordering.entry import SCHEDULE, STAGE
+from data_ordering.entry import STAGE
 from data_ordering.plot import DPI, figure
 
 COLUMNS = 3
 
 
 def panels(n: int = 400) -> dict[str, np.ndarray]:
-    """Title -> the scores 0..n-1, which lie in the file at random, in the order of each method."""
+    """Title -> the scores 0..n-1, which lie in the file at random, in the order of each method that reads no groups."""
     score = np.random.default_rng(0).permutation(n).astype(float)
     columns = {"score": score, "n": n}
     sheet = {}
     for name in method_names(STAGE.name):
         method, config = load_method(STAGE, name)
-        if method.__name__ == SCHEDULE:  # it goes by groups, and rows repeat
+        if "group" in columns_of(method):
             continue
         stage_keys, method_keys = keys_for(STAGE, method)
         values = resolve(stage_keys | method_keys, config, {})

@@ -1,4 +1,4 @@
-"""Segment: reserve a share of the lowest or highest scores for the beginning and for the end.
+"""Segment: one end of the scores first and one end last; for equal parts from low to high see `segments`.
 
 SEG of Demystifying Data Organization (Dai et al., arXiv 2605.30334, ACL 2026): training begins with one end of the
 scores and closes with one end of them; everything between, and each part in itself, is shuffled.
@@ -13,7 +13,7 @@ from msgspec import Meta
 from data_common.calls.config import Seed
 from data_common.calls.decimals import as_written
 from data_common.messages.errors import UserError
-from data_ordering.patterns import ranked
+from data_ordering.patterns import each_shuffled, ranked
 
 ABOUT = {
     "family": "by one score",
@@ -57,4 +57,4 @@ def order(
         middle = by_score[x + y :]
     else:
         front, middle, back = np.split(by_score, [x, len(score) - y])
-    return np.concatenate([generator.permutation(part) for part in (front, middle, back)])
+    return each_shuffled((front, middle, back), generator)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from data_ordering.patterns import arrange_around_splits, fold, ranked, shuffled_in_windows, zigzag
+from data_ordering.patterns import arrange_around_splits, equal_parts, fold, ranked, shuffled_in_windows, zigzag
 
 SIZES = st.integers(0, 60)
 LAYERS = st.integers(1, 70)
@@ -94,3 +94,11 @@ def test_every_window_is_shuffled_uniformly(window):
     counts = [seen.count(order) for order in set(seen)]
     assert len(counts) == (2 if window == 1000 else 6)
     assert chisquare(counts).pvalue > 1e-3
+
+
+@given(SIZES, LAYERS)
+def test_equal_parts_follow_each_other_and_the_larger_come_first(n, count):
+    parts = equal_parts(row_numbers(n), count)
+    assert np.concatenate(parts).tolist() == row_numbers(n).tolist()
+    sizes = [len(part) for part in parts]
+    assert len(parts) == max(1, min(count, n)) and sizes == sorted(sizes, reverse=True) and sizes[0] - sizes[-1] <= 1

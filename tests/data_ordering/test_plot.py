@@ -55,9 +55,10 @@ def test_the_sheet_has_a_panel_for_each_method(tmp_path):
     assert list(panels) == [name for name in method_names("data_ordering") if name not in ("domain-upsampling", "spt")]
     titles = [axes.get_title() for axes in figure(panels, plot_all.COLUMNS).axes]
     assert titles == list(panels)
-    assert all(sorted(score) == list(range(400)) for score in panels.values())
+    repeated = {name for name, score in panels.items() if sorted(score) != list(range(400))}
+    assert repeated == {"replay"} and set(panels["replay"]) == set(range(400))
     assert plot_all.main([str(tmp_path / "sheet.png")]) == 0
-    assert is_png(tmp_path / "sheet.png") and (tmp_path / "sheet.png").stat().st_size < 150_000
+    assert is_png(tmp_path / "sheet.png") and (tmp_path / "sheet.png").stat().st_size < 200_000
 
 
 def test_the_page_explains_each_method():
