@@ -68,13 +68,13 @@ def main() -> int:
     print(f"{'method':<36} {'old':>7} {'new':>7} {'ratio':>6}   CPU seconds, medians of {words.repeats}")
     with tempfile.TemporaryDirectory() as folder:
         write_inputs(Path(folder), words.rows)
-        for stage, name in golden.methods():
-            if words.methods and name not in words.methods:
+        for small in golden.calls():
+            if words.methods and small.method not in words.methods:
                 continue
-            call = [f"{stage.name}.entry", *golden.words(stage, name), *words.keys]
+            call = [f"{small.stage.name}.entry", *golden.words(small), *words.keys]
             old, new = compare(checkouts, Path(folder), call, words.repeats)
             slower |= new > words.limit * old
-            print(f"{stage.name + '/' + name:<36} {old:>7.2f} {new:>7.2f} {new / old:>6.2f}", flush=True)
+            print(f"{small.key:<36} {old:>7.2f} {new:>7.2f} {new / old:>6.2f}", flush=True)
     return int(slower)
 
 

@@ -1,4 +1,4 @@
-"""Results of a small call of every method, as they were when its version was last raised: tests/golden.json.
+"""Results of a small call of every method and configuration, as its version last raised them: tests/golden.json.
 
 python -m tests.golden      records what is new, and what a raised version allows to change
 """
@@ -8,12 +8,12 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from data_common.calls.cli import main
-from data_common.calls.stage import Stage, keys_for, load_method, method_names, versions_of
+from data_common.calls.stage import REPOSITORY, Stage, keys_for, load_method, method_names, versions_of
 from data_ordering.entry import STAGE as ORDERING
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
@@ -58,12 +58,40 @@ KEYS = {  # what a method's own YAML does not say, or says for larger data
     "posttrain": [*TRAIN, "from_scratch=true", "device=cpu"],
     "lm_evaluation_harness": ["tasks=task", "device=cpu"],
 }
+CONFIGS = {  # YAML beside those that carry the name of a method or are its default -> the method
+    "data_scoring/lqs-tiny": "lqs",
+    "model_train/train-tiny": "pretrain",
+    "model_train/debug": "pretrain",
+    "model_eval/all": "lm_evaluation_harness",
+    "model_eval/code": "lm_evaluation_harness",
+    "model_eval/general": "lm_evaluation_harness",
+    "model_eval/math": "lm_evaluation_harness",
+    "model_eval/tiny": "lm_evaluation_harness",
+}
 KINDS = ("one", "one", "two", "one", "two")
 
 
-def methods() -> list[tuple[Stage, str]]:
-    """All that are found."""
-    return [(stage, name) for stage in STAGES for name in method_names(stage.name)]
+class Call(NamedTuple):
+    """A small call: of a method with its default configuration, or with another one."""
+
+    stage: Stage
+    method: str
+    config: str | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.stage.name}/{self.config or self.method}"
+
+    @property
+    def out(self) -> str:
+        return self.key.replace("/", "-")
+
+
+def calls() -> list[Call]:
+    """All methods that are found, and all configurations."""
+    stages = {stage.name: stage for stage in STAGES}
+    found = [Call(stage, name) for stage in STAGES for name in method_names(stage.name)]
+    return found + [Call(stages[key.split("/")[0]], name, key.split("/")[1]) for key, name in CONFIGS.items()]
 
 
 def version(stage: Stage, name: str) -> int:
@@ -104,18 +132,25 @@ def keys_of_stage(stage: Stage, name: str) -> list[str]:
     return [f"{key}={value}" for key, value in (("direction", "higher"), ("lower_is_better", "[]")) if key in known]
 
 
-def words(stage: Stage, name: str) -> list[str]:
-    """The small call of a method, in a working folder that has the inputs."""
-    out = f"{stage.name}-{name}"
-    paths = {TRAINING.name: ["in.jsonl", "model", out], EVALUATION.name: ["model", f"{out}.yaml"]}
+def words(call: Call) -> list[str]:
+    """What follows `entry.sh`, in a working folder that has the inputs."""
+    stage, name = call.stage, call.method
+    paths = {TRAINING.name: ["in.jsonl", "model", call.out], EVALUATION.name: ["model", f"{call.out}.yaml"]}
     keys = HELDOUT if stage is EVALUATION and name == "perplexity" else KEYS.get(name, [])
-    return [*paths.get(stage.name, ["in.jsonl", f"{out}.jsonl"]), name, *keys_of_stage(stage, name), *keys]
+    config = [str(REPOSITORY / stage.name / "config" / f"{call.config}.yaml")] if call.config else []
+    return [
+        *paths.get(stage.name, ["in.jsonl", f"{call.out}.jsonl"]),
+        name,
+        *config,
+        *keys_of_stage(stage, name),
+        *keys,
+    ]
 
 
-def result(stage: Stage, name: str) -> list[float]:
+def result(call: Call) -> list[float]:
     """Row numbers, scores, losses, or results of tasks, of a call in the working folder, which has the inputs."""
-    out = f"{stage.name}-{name}"
-    assert main(stage, words(stage, name)) == 0, f"the small call of {stage.name}/{name} failed"
+    stage, out = call.stage, call.out
+    assert main(stage, words(call)) == 0, f"the small call of {call.key} failed"
     if stage is TRAINING:
         log = Path(out, "train_log.jsonl").read_text().split("\n")[:-1]
         return [json.loads(line)["loss"] for line in log if "loss" in line]
@@ -145,9 +180,9 @@ def record() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         write_inputs(Path(folder))
-        for stage, name in methods():
-            key, now = f"{stage.name}/{name}", version(stage, name)
-            found, before = result(stage, name), known.get(key)
+        for call in calls():
+            key, now = call.key, version(call.stage, call.method)
+            found, before = result(call), known.get(key)
             if before and before["version"] == now and not same(found, before["result"]):
                 sys.exit(f"{key} gives other results: if they are right, raise its version (VERSIONS in its method.py)")
             if not before or before["version"] != now:

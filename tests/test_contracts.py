@@ -177,7 +177,7 @@ def small_calls(tmp_path_factory):
 @pytest.mark.parametrize("name", method_names(SCORING.name))
 def test_what_a_scorer_writes_has_one_type_a_field_and_a_direction_where_it_is_declared(name, small_calls, monkeypatch):
     monkeypatch.chdir(small_calls)
-    golden.result(SCORING, name)
+    golden.result(golden.Call(SCORING, name))
     before, after = (
         [json.loads(line) for line in (small_calls / file).read_text().split("\n")[:-1]]
         for file in ("in.jsonl", f"data_scoring-{name}.jsonl")

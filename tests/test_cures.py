@@ -174,7 +174,7 @@ MODELS = [
     (
         SCORING,
         ["a.jsonl", "o.jsonl", *PERPLEXITY, "device=gpu"],
-        "device gpu cannot be used: there is none (device=auto, cpu, cuda, cuda:1 or mps)",
+        "device gpu cannot be used: no such device (device=auto, cpu, cuda, cuda:1 or mps)",
     ),
     (
         SCORING,

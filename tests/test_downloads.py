@@ -354,7 +354,7 @@ def test_files_of_this_disk(tmp_path, capsys, monkeypatch):
     assert "leave out --split-name" in capsys.readouterr().err
 
 
-def test_what_an_older_version_made_of_values_is_made_anew(tmp_path, capsys, monkeypatch):
+def test_values_written_by_an_older_version_are_written_again(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.csv").write_text("n\n01\n")
     (tmp_path / "b.jsonl").write_text("{}\n")

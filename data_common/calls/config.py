@@ -219,7 +219,7 @@ def _checked(key: Key, value: Any, origin: str, is_text: bool) -> Any:
 
 
 def _fault(key: Key, value: Any) -> str:
-    """What is wrong with a value of the right type: a number that is none, a text that no field or path can be."""
+    """What is wrong with a value of the right type: a number that is not finite, a text that names no field or path."""
     if isinstance(value, float) and math.isnan(value):
         return "NaN is not a value"
     if isinstance(value, int) and not -LARGEST <= value < LARGEST:

@@ -19,7 +19,7 @@ Versions = Mapping[str, Mapping[int, str]]  # method -> version from 2 on -> wha
 
 
 def read_manifest(output: str | Path, quick: bool = False) -> dict[str, Any] | None:
-    """The manifest of `output`, or None where there is none or it does not describe what lies there.
+    """The manifest of `output`, or None if it is missing or does not describe what lies there.
 
     quick: its size is enough to know it by.
     """

@@ -176,7 +176,7 @@ class WorkFolder:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a step's folder; empty where there is none, or a damaged one."""
+    """The record of a step's folder; empty if it is missing or damaged."""
     try:
         record = read_json(folder / RECORD)
         identity = record["identity"]

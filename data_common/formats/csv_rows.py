@@ -26,7 +26,7 @@ def delimiter_of(word: str) -> str:
 
 
 def as_number(cell: str) -> str | None:
-    """A number as JSON spells it, with the digits that it has; 007 is none."""
+    """A number as JSON spells it, with the digits that it has; 007 is text."""
     match = NUMBER.fullmatch(cell)
     if match is None:
         return None

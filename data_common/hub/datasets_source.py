@@ -32,7 +32,7 @@ RAW_FILES = {"togethercomputer/RedPajama-Data-1T-Sample": "cc_*.jsonl"}  # sets 
 PLAIN = ("json", "csv", "parquet")  # modules of `datasets` with builders for files that are read here
 HARMLESS = {"name", "version", "data_dir", "data_files", "description", "features", "sep", "delimiter"}  # of their keys
 HARMLESS |= {"batch_size", "fragment_scan_options", "chunksize", "block_size", "use_threads"}  # how, not what
-READING = 2  # raised when the rows of a file become others: a place in what was read before is none in what is read now
+READING = 2  # raised when the same file is read as other rows: positions from before are then not used
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _in_order(wanted: Wanted, rows: Any) -> Rows:
     """rows: of files, or an IterableDataset; shuffled, where that is wanted."""
     of_files, shuffled = isinstance(rows, FileRows), wanted.shuffle_seed is not None
     if wanted.delimiter is not None and not (of_files and rows.format == "csv"):
-        raise UserError(f"--delimiter is for .csv and .tsv, and {wanted.id} is none")
+        raise UserError(f"--delimiter is for .csv and .tsv, not for {wanted.id}")
     if of_files and not shuffled:
         return rows
     dataset = _as_dataset(rows) if of_files else rows

@@ -60,7 +60,7 @@ def save(
 ) -> tuple[Path, dict[str, int]]:
     """Write the first `sample_size` lines (None: all) to a file beside `path`. -> (that file, facts: rows, ...).
 
-    What an interrupted call has got lies there too, and a call for the same rows goes on from there.
+    What an interrupted call has got lies there too, and a call for the same rows continues with it.
     identity: what the lines and their order depend on; `id` names the set.
     Raises: UserError for values that JSON cannot hold and where the disk cannot be written; whatever the stream does.
     """

@@ -31,7 +31,7 @@ def hub_answers() -> bool:
 def hub_token() -> str | bool:
     """HF_TOKEN without the blanks around it; False, not None, which would stand for a token stored on this machine.
 
-    Raises: UserError where it is none, without showing it.
+    Raises: UserError if it is not a token, without showing it.
     """
     value = os.environ.get("HF_TOKEN", "").strip()
     if value and not re.fullmatch(r"[!-~]+", value):

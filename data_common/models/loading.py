@@ -47,7 +47,7 @@ def pick_device(device: str) -> torch.device:
         picked = torch.device(device)
         torch.empty(0, device=picked)
     except (RuntimeError, AssertionError) as error:
-        reason = "there is none" if str(error).startswith("Expected one of") else _first_line(error)
+        reason = "no such device" if str(error).startswith("Expected one of") else _first_line(error)
         raise UserError(f"device {device} cannot be used: {reason} (device=auto, cpu, cuda, cuda:1 or mps)") from None
     _say_once(f"device: {picked} ({reason})")
     return picked
@@ -77,7 +77,7 @@ def load_tokenizer(path: str, trust_remote_code: bool = False, special: Special 
 
     special: how it reads text that spells a special token, such as </s>.
 
-    Raises: UserError where there is none, or it needs such code that is not to run.
+    Raises: UserError if it is missing, or needs such code that is not to run.
     """
     if Path(path).is_dir() and not any(any(Path(path).glob(pattern)) for pattern in TOKENIZERS):
         cure = "copy that of the model that it comes from there; training takes tokenizer=FOLDER, too"

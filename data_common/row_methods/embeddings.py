@@ -9,7 +9,6 @@ from data_common.models.special_tokens import as_meant
 from data_common.row_methods.row_input import Reading, RowInput
 from data_common.rows.columns import Column
 from data_common.rows.texts import RowTexts
-from data_common.vectors.embedding import EmbeddingSpace
 from data_common.vectors.settings import Embedder
 
 
@@ -33,6 +32,8 @@ class Embedding(RowInput):
 
     def fill(self, reading: Reading) -> np.ndarray:
         """Raises UserError for a row without a token, or where the embedder does not load."""
+        from data_common.vectors.embedding import EmbeddingSpace  # only methods that ask for vectors load it
+
         source, rows = reading.source, reading.table.rows
         special = as_meant(self.settings.special_tokens_in_text, [shard.name for shard in source.shards])
         settings = dataclasses.replace(self.settings, special_tokens_in_text=special)

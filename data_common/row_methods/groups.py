@@ -86,7 +86,7 @@ def spelled(label: str | bool | int | float) -> str:
 
 
 def of_groups(named: Collection[str], groups: Sequence[str], key: str) -> None:
-    """Raises UserError where `key` names a group that is none of `groups`; without rows there are none to check by."""
+    """Raises UserError where `key` names a group that is not in `groups`; without rows there is nothing to check."""
     if unknown := [name for name in named if name not in groups] if groups else []:
         known = ", ".join(map(brief, groups[:SHOWN])) + (", ..." if len(groups) > SHOWN else "")
         cure = "all rows are one group: set group_field=FIELD" if list(groups) == [ALL] else f"groups are {known}"

@@ -87,7 +87,7 @@ def _part(name: str, value: Any, rows: np.ndarray) -> Any:
 
 
 def whole_numbers(result: Any) -> np.ndarray:
-    """What a method gave, as an array. Raises AssertionError unless these are whole numbers: a mask is none."""
+    """What a method gave, as an array. Raises AssertionError unless these are whole numbers: no mask."""
     numbers = np.asarray(result)
     assert numbers.dtype.kind in "iu" or not len(numbers), f"the method gave {numbers.dtype} values, not row numbers"
     return numbers.astype(np.int64)

@@ -48,9 +48,9 @@ def cut_chunks(documents: Iterable[Document], tokenizer, max_length: int) -> Ite
 
     A chunk holds at most `max_length` tokens as a row of its own (BOS and EOS counted), checked by encoding it. It
     ends at the last document or sentence end up to the place where the tokens of its documents, as they stand there,
-    reach that many; where there is none, at that place, between two characters. Within a chunk documents are joined
-    by the text of EOS (a newline for a tokenizer without). Nothing is lost: the chunks of a document, one after the
-    other, are its text exactly.
+    reach that many; a text without such a place is cut right there, between two characters. Within a chunk documents
+    are joined by the text of EOS (a newline for a tokenizer without). Nothing is lost: the chunks of a
+    document, one after the other, are its text exactly.
 
     Raises: UserError for a slow tokenizer, or where `max_length` does not hold a single character.
     """

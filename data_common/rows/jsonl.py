@@ -148,7 +148,7 @@ def read_blocks(
 def read_part(
     source: Source, part: Part, fields: Mapping[str, Any], on_bad_row: BadRowPolicy
 ) -> Iterator[tuple[np.ndarray, np.ndarray, list]]:
-    """`read_blocks` for a part of the source; what is left out is counted in addition to what was before."""
+    """`read_blocks` for a part of the source; rows that it leaves out are added to the count."""
     decoder, base = Decoder(fields), source.shards[part.shard].base
     for position, block in _blocks(source.shards[part.shard], part.begin, part.end):
         valid_utf8 = block.isascii() or _is_utf8(block)
@@ -205,7 +205,7 @@ def raw_lines(source: Source, rows: Rows) -> Iterator[bytes]:
 
 
 def first_row(source: Source, on_bad_row: BadRowPolicy = "error") -> tuple[int | None, dict[str, Any]]:
-    """Offset and fields of the first usable row; None and no fields where there is none. Raises: as `read_rows`."""
+    """Offset and fields of the first usable row; None and no fields if no row is usable. Raises: as `read_rows`."""
     for start, end, _ in read_rows(source, {}, on_bad_row):
         [line] = raw_lines(source, Rows(np.array([start]), np.array([end])))
         return start, json.loads(line, parse_int=long_integer)
@@ -254,7 +254,7 @@ def keep_freed_memory() -> None:
 
 
 def _line_begin(shard: Shard, offset: int) -> int:
-    """The first byte from `offset` on with which a line begins; the size of the file where there is none."""
+    """The first byte from `offset` on with which a line begins; the size of the file if no line begins there."""
     file, position = shard.file.fileno(), offset - 1
     first = len(BYTE_ORDER_MARK) if os.pread(file, 3, 0) == BYTE_ORDER_MARK else 0
     if offset <= first:

@@ -149,7 +149,7 @@ def _shard_paths(path: str, origin: str) -> list[Path]:
 
 
 def _shards_in(folder: Path, origin: str) -> list[Path]:
-    """Sorted by name; what is left out although it looks like one is told."""
+    """Sorted by name; files that look like shards and are not read are told."""
     names = sorted(path.name for path in folder.iterdir())
     visible_names = [name for name in names if not name.startswith(".")]
     if hidden := [name for name in names if name.startswith(".") and name.endswith((*SUFFIXES, *PACKED))]:

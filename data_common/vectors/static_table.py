@@ -72,7 +72,7 @@ class StaticTable:
 
 
 def _unknown(tokenizer) -> int:
-    """The token that stands for what the vocabulary lacks; -1 where there is none."""
+    """The token that stands for what the vocabulary lacks; -1 if the table has no such token."""
     model = json.loads(tokenizer.to_str())["model"]
     found = tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") else model.get("unk_id")
     return -1 if found is None else found

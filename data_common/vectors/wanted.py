@@ -28,7 +28,7 @@ class Wanted:
         self.vectors = np.empty((0, 0), np.float16)
 
     def open(self, width: int) -> None:
-        """Make room on the disk, unless that was done. Raises: UserError where there is none."""
+        """Make room on the disk, once. Raises: UserError if the disk is full."""
         shape = (len(self.hashes), width)
         if self.vectors.shape == shape:
             return

@@ -6,15 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import normalize
 
 from data_common.files.atomic import save_array, write_text
 from data_common.messages.errors import UserError
+from data_scoring.engines.ngrams import hashed_counts
 
 SETTINGS, WEIGHTS = "linear_student.json", "weights.npy"
-TOKEN = r"(?u)\w+|[^\w\s]"  # words, and marks one by one
+FEATURES = 2  # their version: a classifier knows the buckets of its own only
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,7 @@ class Linear:
 
     def features(self, texts: Sequence[str]):
         """Counts of hashed n-grams, each row of length 1 (Euclidean); a sparse matrix, (texts, buckets)."""
-        vectorizer = HashingVectorizer(
-            token_pattern=TOKEN,
-            ngram_range=(1, self.ngrams),
-            n_features=self.buckets,
-            alternate_sign=False,
-            dtype=np.float32,
-        )
-        return vectorizer.transform(texts)
+        return normalize(hashed_counts(texts, self.ngrams, self.buckets), copy=False)
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class LinearStudent:
     def save(self, folder: Path) -> None:
         """Write what `load` reads."""
         save_array(folder / WEIGHTS, self.weights)
-        facts = asdict(self.settings) | {"intercept": self.intercept}
+        facts = asdict(self.settings) | {"intercept": self.intercept, "features": FEATURES}
         write_text(folder / SETTINGS, json.dumps(facts, indent=2) + "\n")
 
 
@@ -84,11 +78,13 @@ def held_out_auc(features, labels: np.ndarray, settings: Linear, share: float, s
 
 
 def load(folder: Path) -> LinearStudent:
-    """Raises: UserError where the folder holds none."""
+    """Raises: UserError if the folder holds no classifier, or one of other features."""
     try:
         facts = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         weights = np.load(folder / WEIGHTS)
         intercept = facts.pop("intercept")
+        if facts.pop("features", 1) != FEATURES:
+            raise UserError(f"{folder} holds a classifier of an older version, with other features: fit it again")
         return LinearStudent(Linear(**facts), weights, intercept)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is no linear classifier: {error}") from error

@@ -1,14 +1,20 @@
 """Hashed word n-grams of texts: which bucket each n-gram falls into, and sums over them."""
 
 import hashlib
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import regex
+import xxhash
+from scipy.sparse import csr_matrix
 
 # Words, or runs of marks, as NLTK's WordPunct: `re` takes marks such as ² for parts of words, `regex` does not.
 WORD = regex.compile(r"\w+|[^\w\s]+")
+TOKEN = re.compile(r"\w+|[^\w\s]")  # words, and marks one by one
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits well mixed: 2**64 divided by the golden ratio
 REMEMBERED = 2**20  # n-grams whose buckets are kept; some 150 MB
 
 
@@ -76,3 +82,31 @@ def _all_ngrams(words: list[str], order: int) -> Iterator[str]:
     yield from words
     for length in range(2, order + 1):
         yield from map(" ".join, zip(*(words[first:] for first in range(length)), strict=False))
+
+
+def hashed_counts(texts: Sequence[str], order: int, count: int) -> csr_matrix:
+    """How often n-grams of 1 to `order` tokens fall into each of `count` buckets; (texts, count) float32.
+
+    Tokens of lower-cased text are hashed once (xxh3, 64 bits). The hash of an n-gram is that of its first n - 1 tokens
+    times MULTIPLIER, plus that of the last, modulo 2**64; its bucket is the hash modulo `count`.
+    """
+    ids: dict[str, int] = defaultdict()
+    ids.default_factory = ids.__len__  # a new token has the next number
+    found = [np.empty(0, np.int32)]
+    for text in texts:
+        tokens = TOKEN.findall(text.lower())
+        found.append(np.fromiter(map(ids.__getitem__, tokens), np.int32, len(tokens)))
+    lengths = np.array([len(tokens) for tokens in found[1:]], np.int64)
+    ends = np.repeat(np.cumsum(lengths), lengths)
+    rows = np.repeat(np.arange(len(texts), dtype=np.int32), lengths)
+    hash_of = np.array([xxhash.xxh3_64_intdigest(token.encode(errors="surrogatepass")) for token in ids], np.uint64)
+    tokens = hash_of[np.concatenate(found)]
+    hashes, buckets, places = tokens, [], []
+    for length in range(1, order + 1):
+        if length > 1:
+            hashes = hashes[:-1] * MULTIPLIER + tokens[length - 1 :]
+        inside = np.arange(length, length + len(hashes)) <= ends[: len(hashes)]  # within one text
+        buckets.append((hashes[inside] % np.uint64(count)).astype(np.int32))
+        places.append(rows[: len(hashes)][inside])
+    cells = np.concatenate(places), np.concatenate(buckets)
+    return csr_matrix((np.ones(len(cells[0]), np.float32), cells), shape=(len(texts), count))

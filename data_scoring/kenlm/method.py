@@ -236,7 +236,7 @@ class Scorer(BaseScorer):
         return self._with_tokenizer(files_of(path, self.language))
 
     def _with_tokenizer(self, files: Files) -> Files:
-        """The files with the SentencePiece model that the keys ask for. Raises: UserError where there is none."""
+        """The files with the SentencePiece model that the keys ask for. Raises: UserError if they are missing."""
         pieces = None if self.tokenizer == "words" else self.sentencepiece_model or files.sentencepiece
         if self.tokenizer == "sentencepiece" and pieces is None:
             raise UserError(f"{files.model} comes without .sp.model: set sentencepiece_model=..., or tokenizer=words")

@@ -82,7 +82,7 @@ def chosen_rules(names: Sequence[str], limits: Mapping[str, float | None]) -> di
         chosen |= SETS[name] if name in SETS else {name: ALL[name]}
     for name, limit in limits.items():
         if name not in chosen:
-            raise UserError(f"limits: '{name}' is none of the rules in use{did_you_mean(name, list(chosen))}")
+            raise UserError(f"limits: '{name}' is not one of the rules in use{did_you_mean(name, list(chosen))}")
         if limit is not None and not math.isfinite(limit):
             raise UserError(f"limits: {name} is {limit}; give a number, or null, which leaves the rule out")
         chosen[name] = chosen[name]._replace(limit=limit)

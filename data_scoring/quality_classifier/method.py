@@ -27,6 +27,7 @@ ABOUT = {
     "formula": "paper",
 }
 
+VERSIONS = {2: "n-grams fall into other buckets: tokens are hashed once"}
 HELD_OUT = 0.1  # of the examples, by which the classifier is judged
 
 

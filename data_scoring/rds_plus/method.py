@@ -46,7 +46,7 @@ class QueryEmbedder(Embedder):
     embedding_max_length: MaxLength = 2048
 
     def __post_init__(self):
-        """Raises: UserError where there is none."""
+        """Raises: UserError if `embedder` is not set."""
         if self.embedder is None:
             raise UserError("embedder is not set: the causal language model that will be trained; folder or hub id")
         super().__post_init__()

@@ -145,7 +145,7 @@ class LanguageModel(HFLM):
         )
 
     def _score_texts(self, requests: list, disable_tqdm: bool) -> list[float]:
-        """Each token once, in windows that share one token; the first begins with BOS, or EOS where there is none."""
+        """Each token once, in windows that share one token; the first begins with BOS, else EOS."""
         windows, counts = [], []
         for request in requests:
             ids = self.tok_encode(request.args[0], add_special_tokens=False)

@@ -127,7 +127,7 @@ def find_file(data_dir: str, task: str, split: str, is_evaluated: bool) -> str:
 
     Its name, or its folder's name and its own, hold the name of the task and a word for the split, whatever else they
     hold; a file without a word for a split is the one to evaluate on. Of several, one with the hub's columns counts.
-    Raises: UserError where there is none, or more than one.
+    Raises: UserError unless there is exactly one.
     """
     files = [file for pattern in ("*", "*/*") for file in sorted(Path(data_dir).glob(pattern)) if is_data(file)]
     of_task = [file for file in files if is_of_task(file.relative_to(data_dir), task)]

@@ -146,7 +146,7 @@ def check_blank(source: Source, rows: Rows, blank: np.ndarray, on_bad_row: BadRo
 
 
 def checkpoint_folders(run: Path) -> dict[int, Path]:
-    """Optimizer step -> folder `checkpoint-STEP` of a run. Raises: UserError where there is none."""
+    """Optimizer step -> folder `checkpoint-STEP` of a run. Raises: UserError if no checkpoint is there."""
     found = {int(path.name.split("-")[1]): path for path in run.glob("checkpoint-*") if path.name[11:].isdecimal()}
     if not found:
         raise UserError(f"{run} has no checkpoint-* folder: train with a save_steps below the number of its steps")

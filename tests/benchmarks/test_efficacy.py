@@ -274,7 +274,7 @@ def test_nothing_that_is_held_out_can_be_learned(embedded):
     assert documents.isdisjoint((row["id"].rsplit("-", 2)[0], row["id"].rsplit("-", 2)[1]) for row in heldout)
 
 
-def test_what_was_made_by_another_plan_is_made_anew(tmp_path, monkeypatch):
+def test_results_of_another_plan_are_computed_again(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/data.json").write_text('{"sha256": "x"}')
 

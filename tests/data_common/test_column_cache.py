@@ -87,7 +87,7 @@ def test_an_edit_with_an_old_time_stamp_is_seen(file, monkeypatch):
     assert read(file)[0].columns[number("score")][3] == 9 != before.columns[number("score")][3]
 
 
-def test_a_damaged_entry_is_made_anew(file, monkeypatch):
+def test_a_damaged_entry_is_written_again(file, monkeypatch):
     first = read(file)
     (entry,) = (file.parent / "cache/columns").iterdir()
     edited(entry / "2.npy", np.float64(6).tobytes(), np.float64(5).tobytes())

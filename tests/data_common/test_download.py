@@ -103,7 +103,7 @@ def test_a_later_call_goes_on(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
 
-def test_other_rows_begin_anew(tmp_path):
+def test_other_rows_are_downloaded_from_the_start(tmp_path):
     with pytest.raises(ConnectionError):
         saved(FakeRows(ROWS, breaks=[13] * 3), tmp_path / "out.jsonl")
     rows = FakeRows(ROWS)

@@ -70,7 +70,7 @@ def test_rows_are_counted():
 
 
 def test_special_tokens_without_a_name_are_counted():
-    """As Llama 3's and Qwen's reserved tokens and those of chats; a word that was added is none."""
+    """As Llama 3's and Qwen's reserved tokens and those of chats; a word that was added is no special token."""
     tokenizer = byte_tokenizer()
     reserved = [AddedToken(f"<|{number}|>", special=True) for number in range(1000)]
     tokenizer.add_tokens([*reserved, AddedToken("[X]", special=True), AddedToken("word", special=False)])

@@ -80,7 +80,7 @@ def test_facts_are_the_same_when_done_and_when_skipped(tmp_path):
         ({"data": "abd"}, "first: made again, since data changed"),
     ],
 )
-def test_a_change_makes_the_step_and_all_behind_it_anew(changed, message, tmp_path, capsys):
+def test_a_change_repeats_the_step_and_all_that_follow(changed, message, tmp_path, capsys):
     Run(tmp_path)()
     capsys.readouterr()
     run = Run(tmp_path, **changed)
@@ -103,7 +103,7 @@ def test_a_key_that_is_gone_is_named(tmp_path, capsys):
     assert "first: made again, old_name" in capsys.readouterr().out
 
 
-def test_only_the_steps_behind_a_change_are_made_anew(tmp_path):
+def test_only_the_steps_after_a_change_are_repeated(tmp_path):
     calls = []
 
     def steps(rate):
@@ -179,7 +179,7 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize("content", DAMAGE)
-def test_a_damaged_record_is_made_anew_and_nothing_beside_it_is_deleted(content, tmp_path, capsys):
+def test_a_damaged_record_is_written_again_and_nothing_beside_it_is_deleted(content, tmp_path, capsys):
     Run(tmp_path)()
     (tmp_path / "first" / RECORD).write_bytes(content)
     for number in (1, 2):
@@ -257,7 +257,7 @@ class Call:
         return self.once
 
 
-def test_steps_are_made_anew_when_the_version_of_the_method_is_raised(tmp_path, capsys):
+def test_steps_are_repeated_when_the_version_of_the_method_is_raised(tmp_path, capsys):
     calls = []
     for call in (None, Call(), Call({2: "the sum was wrong"}), Call({2: "the sum was wrong"})):
         with WorkFolder(tmp_path, {}, call).locked() as work:

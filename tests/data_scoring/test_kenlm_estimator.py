@@ -177,7 +177,7 @@ def lmplz(tmp_path_factory) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("order", LMPLZ)
-def test_as_lmplz_built_anew(order, lmplz, tmp_path):
+def test_as_lmplz_built_here(order, lmplz, tmp_path):
     text = "".join(f"{line}\n" for line in training_text()).encode()
     command = [lmplz, "-o", str(order), "--discount_fallback", "-S", "500M", "-T", str(tmp_path)]
     (tmp_path / "lmplz.arpa").write_bytes(subprocess.run(command, input=text, check=True, capture_output=True).stdout)

@@ -128,7 +128,7 @@ HOSTILE = ["x", "!", "[", "[1", ".'", "a.", "\n", " ", "-\n", "... ", "a b "]
 
 @pytest.mark.parametrize("piece", HOSTILE, ids=repr)
 def test_time_is_linear(piece):
-    """A pattern that tries every place anew would take minutes."""
+    """A pattern that starts again at every place would take minutes."""
     started = time.process_time()
     found = of(piece * (200_000 // len(piece)) + "x")
     assert time.process_time() - started < 10 and all(np.isfinite(value) for value in found.values())
@@ -234,7 +234,7 @@ def test_scripts_without_blanks_are_told(folder, capsys):
         (["rules=[]"], "rules: name one at least, or one of the sets gopher_quality, gopher_repetition, c4, fineweb"),
         (
             ["limits={c4_sentence: 3}"],
-            "limits: 'c4_sentence' is none of the rules in use; did you mean 'c4_sentences'?",
+            "limits: 'c4_sentence' is not one of the rules in use; did you mean 'c4_sentences'?",
         ),
         (["limits={c4_sentences: .inf}"], "NaN and infinity are no values"),
         (["limits=3"], "(allowed: mapping {name: float | null})"),

@@ -73,7 +73,7 @@ def test_two_blanks_at_the_border(tmp_path, model, passage, choice, delimiter, t
     assert ("prompt and answer of 1 of 2 items meet with two blanks (doc_to_text, target_delimiter)" in notes) == told
 
 
-def test_data_that_changed_under_its_old_time_is_read_anew(tmp_path, model):
+def test_data_that_changed_under_its_old_time_is_read_again(tmp_path, model):
     """The cache of `datasets` knows a file by its path and time, which copies and checkouts may keep."""
     before = result(model, tmp_path, items(6))
     file = tmp_path / "words.jsonl"

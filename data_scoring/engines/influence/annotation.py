@@ -1,6 +1,6 @@
 """Annotate: walk the simulated training back and read every sample's gradient at the visited steps.
 
-What a visited step gave is kept in `sweep/`, so that a run that was killed goes on from the last stored co-state and
+What a visited step gave is kept in `sweep/`, so that a run that was killed continues with the last stored co-state and
 reads nothing twice.
 """
 

@@ -121,7 +121,7 @@ def load_reader(path: str, trust_remote_code: bool = False) -> tuple[Path, Any, 
 def load(path: str, trust_remote_code: bool = False) -> tuple[DataScorer, Any, dict[str, Any]]:
     """A fitted data scorer, in float32, from a folder or a hub id. -> (scorer, tokenizer, facts of data_scorer.json).
 
-    Raises: UserError where there is none or a part of it is missing or broken.
+    Raises: UserError if it is missing, or a part of it is missing or broken.
     """
     folder, tokenizer, facts = load_reader(path, trust_remote_code)
     options = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}

@@ -113,9 +113,9 @@ class PerSampleGradients:
         return not self.unreached
 
     def _forward(self, documents: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Something with one row a sample, (documents, ...), and the gradient of the summed losses at it.
+        """Per-sample losses or hidden states, (documents, ...), and the gradient of the summed losses at them.
 
-        That is the last hidden states, with the output layer read on the way, or else the losses themselves.
+        Last hidden states where the head is read separately, with the output layer read on the way; else losses.
         """
         self.listening = True
         if self.head is None or self.one_by_one & {self.index.get(id(p)) for p in self.head.parameters()}:

@@ -9,7 +9,7 @@ Hessian, J the mean loss of the target set; the loss of a sample is its mean tok
 
 The forward pass stores a state on disk every sqrt(T) steps; the reverse pass trains again from one stored state to
 the next, so that it holds about sqrt(T) states in memory instead of T, and stores a co-state at each of them. A run
-that was killed goes on from the last stored state or co-state, to the same numbers. Several processes share every
+that was killed continues with the last stored state or co-state, to the same numbers. Several processes share every
 batch and add up their gradients.
 """
 
@@ -76,7 +76,7 @@ class Trajectory:
     def co_states(
         self, model: torch.nn.Module, states: "StoredStates", corpus: TokenStore, target: TokenStore
     ) -> Iterator[tuple[int, Tensors | None]]:
-        """Yield (t, lambda_{t+1}) for t = T .. 0, with the model at theta_t; there is none for t = T.
+        """Yield (t, lambda_{t+1}) for t = T .. 0, with the model at theta_t; at t = T it has no co-state.
 
         Where a co-state lambda_s is stored, only for t = s - 1 .. 0.
         """

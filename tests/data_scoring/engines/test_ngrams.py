@@ -1,10 +1,12 @@
 """Hashed n-grams against counting by hand, with NLTK's words and the bucket numbers of the package data-selection."""
 
 import hashlib
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
+import xxhash
 
 from data_scoring.engines import ngrams
 from data_scoring.engines.ngrams import Buckets, hashed_ngrams
@@ -78,3 +80,25 @@ def test_parts_that_are_there_are_not_made_again(tmp_path, monkeypatch, workers)
     found = [part["length"].tolist() for part in saved_parts(tmp_path, 8)]
     assert found == [[6, 6, 6], [-1, -1, -1], [6, 6]]
     assert (tmp_path / "part-00000.npz").stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("count", [7, 2**20])
+def test_counts_by_hand(order, count):
+    def hashed(tokens):
+        value = 0
+        for token in tokens:
+            value = (value * 0x9E3779B97F4A7C15 + xxhash.xxh3_64_intdigest(token.encode())) % 2**64
+        return value % count
+
+    texts = [*TEXTS, "one one one"]
+    found = ngrams.hashed_counts(texts, order, count)
+    assert found.shape == (len(texts), count) and found.dtype == np.float32
+    for row, text in enumerate(texts):
+        tokens = re.findall(r"\w+|[^\w\s]", text.lower())
+        every = [tokens[a : a + n] for n in range(1, order + 1) for a in range(len(tokens) - n + 1)]
+        wanted = Counter(map(hashed, every))
+        one = found[[row]].tocoo()
+        assert dict(zip(one.col.tolist(), one.data.tolist(), strict=True)) == wanted
+    assert ngrams.hashed_counts([], order, count).shape == (0, count)
+    assert ngrams.hashed_counts([""], order, count).nnz == 0
