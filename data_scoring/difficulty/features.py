@@ -8,13 +8,11 @@ import numpy as np
 import regex
 import zstandard
 
+from data_scoring.engines.scripts import unspaced_characters
+
 # Words hold together across an apostrophe, point, comma or hyphen: don't, 3.5, well-known.
 WORD = regex.compile(r"\w++(?:['’.,\-]\w++)*+")  # noqa: RUF001
 SENTENCE_END = regex.compile(r"""\p{Sentence_Terminal}++["'”’)\]]*+(?:\s|$)|\n\s*\n""")  # noqa: RUF001
-UNSPACED = regex.compile(
-    r"[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}"
-    r"\p{Script=Myanmar}\p{Script=Tibetan}]"
-)
 LEVEL = 3  # of zstd, its own default
 THRESHOLD = 0.72  # type-token ratio at which a factor of MTLD is complete
 
@@ -55,7 +53,13 @@ def _features(text: str, compressor: zstandard.ZstdCompressor) -> tuple[float, .
     if not words:
         return ratio, np.nan, np.nan, 0, np.nan
     characters = sum(map(len, words))
-    return ratio, mtld(words), flesch_reading_ease(words, sentences(text)), len(words), unspaced(text) / characters
+    return (
+        ratio,
+        mtld(words),
+        flesch_reading_ease(words, sentences(text)),
+        len(words),
+        unspaced_characters(text) / characters,
+    )
 
 
 def compression_ratio(text: str, compressor: zstandard.ZstdCompressor) -> float:
@@ -104,11 +108,6 @@ def syllables(word: str) -> int:
 
 def _vowel_groups(word: str) -> int:
     return len(VOWELS.findall(word)) - len(SILENT.findall(word)) + len(HIATUS.findall(word))
-
-
-def unspaced(text: str) -> int:
-    """Characters of scripts that set no blanks between words."""
-    return 0 if text.isascii() else len(UNSPACED.findall(text))
 
 
 def token_counts(texts: Iterable[str], tokenizer) -> np.ndarray:

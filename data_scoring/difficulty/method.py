@@ -5,9 +5,9 @@ McCarthy and Jarvis, https://doi.org/10.3758/BRM.42.2.381. Reading ease: Flesch,
 Formulas and limits: README.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from msgspec import Meta
@@ -16,6 +16,7 @@ from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
 from data_common.models.special_tokens import Special
 from data_common.parallel.processes import cores
+from data_scoring.engines.scripts import told_unspaced
 from data_scoring.scorer import BaseScorer
 
 ABOUT = {
@@ -27,7 +28,6 @@ ABOUT = {
 
 Metric = Literal["compression_ratio", "mtld", "flesch_reading_ease", "tokens_per_word"]
 FEW_WORDS = 100  # below which MTLD says little
-UNSPACED = 0.5  # of the characters of a text's words: what are words there is not known
 
 
 class Scorer(BaseScorer):
@@ -35,7 +35,7 @@ class Scorer(BaseScorer):
 
     Args:
         metric: what goes to score_field: compression_ratio, mtld, flesch_reading_ease (high = easy) or tokens_per_word
-        extra_metrics: further metrics, each written to a field of its own name; the metric itself is not repeated
+        extra_metrics: further metrics, each written to a field of its own name; null = all the others that can be had
         tokenizer: folder or hub id of the tokenizer of tokens_per_word; null = that cannot be had
         special_tokens_in_text: how text that spells a special token, such as </s>, is read: as text or as tokens
         trust_remote_code: true runs Python code that comes with the tokenizer; false refuses what needs it
@@ -48,7 +48,7 @@ class Scorer(BaseScorer):
         self,
         *,
         metric: Metric = "compression_ratio",
-        extra_metrics: list[Metric] = ["compression_ratio", "mtld", "flesch_reading_ease"],  # noqa: B006 - never changed
+        extra_metrics: list[Metric] | None = None,
         tokenizer: str | None = None,
         special_tokens_in_text: Special = "text",
         trust_remote_code: bool = False,
@@ -56,9 +56,11 @@ class Scorer(BaseScorer):
     ):
         super().__init__()
         self.metric, self.workers = metric, workers or cores()
-        self.extra_directions = {name: None for name in extra_metrics if name != metric}
+        had = [name for name in get_args(Metric) if tokenizer or name != "tokens_per_word"]
+        wanted = [metric, *(had if extra_metrics is None else extra_metrics)]
+        self.extra_directions = {name: None for name in wanted if name != metric}
         self.tokenizer, self.special, self.trust_remote_code = tokenizer, special_tokens_in_text, trust_remote_code
-        if tokenizer is None and "tokens_per_word" in (metric, *extra_metrics):
+        if tokenizer is None and "tokens_per_word" in wanted:
             raise UserError("tokens_per_word: set tokenizer to the folder or hub id of one")
 
     def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
@@ -80,7 +82,7 @@ class Scorer(BaseScorer):
             compute_parts(texts, folder, self._measures(), self.workers, "measuring")
             return {"texts": len(texts)}
 
-        keys = {"special": self.special, "trust_remote_code": self.trust_remote_code}
+        keys = {"tokens": bool(self.tokenizer), "special": self.special, "trust_remote_code": self.trust_remote_code}
         work.step("measures", keys, ("data", "reading", *self.inputs()), compute, alone=True)
         parts = list(saved_parts(work.path / "measures", len(texts)))
         values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -90,7 +92,7 @@ class Scorer(BaseScorer):
         self.extra = {name: values[name] for name in self.extra_directions}
         return values[self.metric]
 
-    def _measures(self):
+    def _measures(self) -> Callable[[Sequence[str]], dict[str, np.ndarray]]:
         """The function texts -> measures of each, (texts,)."""
         from data_scoring.difficulty.features import text_features, token_counts
 
@@ -108,13 +110,9 @@ class Scorer(BaseScorer):
 
     def _tell(self, values: Mapping[str, np.ndarray]) -> None:
         """How many texts the measures of words say little of."""
-        words, unspaced = values["words"], int((values["unspaced"] > UNSPACED).sum())
+        words, consequence = values["words"], "only compression_ratio says something: see the README of difficulty"
+        unspaced, warnings = told_unspaced(values["unspaced"], consequence)
         few = int(((words > 0) & (words < FEW_WORDS)).sum())
-        self.facts |= {"rows_without_words": int((words == 0).sum()), f"rows_below_{FEW_WORDS}_words": few}
-        self.facts |= {"rows_without_spaces": unspaced}
+        counts = {"rows_without_words": int((words == 0).sum()), f"rows_below_{FEW_WORDS}_words": few}
+        self.tell(counts | {"rows_without_spaces": unspaced}, warnings)
         print(f"rows of fewer than {FEW_WORDS} words, of which MTLD says little: {few:,} of {len(words):,}")
-        if unspaced:
-            self.warnings.append(
-                f"{unspaced:,} rows are mostly in scripts without blanks between words (Chinese, Japanese, Thai, ...), "
-                "where only compression_ratio says something: see the README of difficulty"
-            )

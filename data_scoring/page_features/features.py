@@ -12,16 +12,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import regex
 
+from data_scoring.engines.scripts import unspaced_characters
 from data_scoring.page_features.repetition import Words, duplicates, ngram_characters
 
 # Words hold together across an apostrophe, point or comma (don't, 3.5, U.S); runs of marks are tokens of their own.
 TOKEN = regex.compile(r"\w++(?:['’.,]\w++)*+|[^\w\s]++")  # noqa: RUF001
 # Punctuation of ASCII and of CCNet's table; sentence marks and control characters of Unicode come on top.
 MARKS = frozenset(string.punctuation + "«´»–—’“”„…∶━►、。〈〉《》「」【】！％（），．：；？～")  # noqa: RUF001
-UNSPACED = regex.compile(
-    r"[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}"
-    r"\p{Script=Myanmar}\p{Script=Tibetan}]"
-)
 LINES, PARAGRAPHS = re.compile("\n+"), re.compile("\n{2,}")
 SHORT_LINE = 30  # characters
 NGRAM_WORDS = 2**17  # that are looked at together; their keys fit into a processor's cache
@@ -93,7 +90,8 @@ def _word_features(
         "hashes_per_word": lines["_hashes"] / tokens,
         "ellipses_per_word": lines["_ellipses"] / tokens,
         "newlines_per_word": lines["_newlines"] / tokens,
-        "unspaced_characters": total([_unspaced(word) for word in vocabulary]) / np.maximum(total(lengths), 1),
+        "unspaced_characters": total([unspaced_characters(word) for word in vocabulary])
+        / np.maximum(total(lengths), 1),
     } | {name: np.concatenate([one[name] for one in repeated]) / characters for name in repeated[0]}
 
 
@@ -122,11 +120,6 @@ def _is_mark(character: str) -> bool:
 def _ends_sentence(character: str) -> bool:
     """Whether it is a full stop, question mark or the like of any script."""
     return bool(regex.match(r"\p{Sentence_Terminal}", character))
-
-
-def _unspaced(word: str) -> int:
-    """Characters of scripts that set no blanks between words."""
-    return 0 if word.isascii() else len(UNSPACED.findall(word))
 
 
 def _line_features(text: str) -> Mapping[str, float]:

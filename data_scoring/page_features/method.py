@@ -14,6 +14,7 @@ from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
 from data_common.messages.mistakes import did_you_mean
 from data_common.parallel.processes import cores
+from data_scoring.engines.scripts import told_unspaced
 from data_scoring.page_features.rules import SETS, by_set, chosen_rules, direction_of
 from data_scoring.scorer import BaseScorer
 
@@ -35,7 +36,6 @@ SHARES = (  # floats, in the order in which they are written
 FEATURES = ("words", "stop_words", "c4_sentences", "c4_lorem_ipsum", "c4_curly_bracket", *SHARES)
 STOP_WORDS = ["the", "be", "to", "of", "and", "that", "have", "with"]
 PASSES = "passes"  # in place of the name of a rule
-UNSPACED = 0.5  # of a page's characters: its words are then not what the rules mean by words
 
 
 class Scorer(BaseScorer):
@@ -112,12 +112,9 @@ class Scorer(BaseScorer):
         self.facts |= {"rows_that_break": counts}
         listed = [f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda one: -one[1]) if count]
         print(f"rows that break each rule, whatever else they break: {', '.join(listed) or 'none'}")
-        if unspaced := int((features["unspaced_characters"] > UNSPACED).sum()):
-            self.facts |= {"rows_without_spaces": unspaced}
-            self.warnings.append(
-                f"{unspaced:,} rows are mostly in scripts without blanks between words (Chinese, Japanese, Thai, ...), "
-                "where rules of words and sentences say nothing: see the README of page-features"
-            )
+        consequence = "rules of words and sentences say nothing: see the README of page-features"
+        unspaced, warnings = told_unspaced(features["unspaced_characters"], consequence)
+        self.tell({"rows_without_spaces": unspaced} if unspaced else {}, warnings)
 
 
 def broken_field(owner: str) -> str:

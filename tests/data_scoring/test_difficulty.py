@@ -158,6 +158,7 @@ def test_tokens_per_word(folder, capsys):
     model = str(save_model(folder / "model"))
     from transformers import AutoTokenizer
 
+    assert call(folder, "on_short=drop")[0] == 0  # what it measured lacks tokens
     keys = ["metric=tokens_per_word", "extra_metrics=[mtld]", "on_short=drop", f"tokenizer={model}"]
     code, rows = call(folder, *keys)
     assert code == 0 and len(rows) == 3
@@ -169,6 +170,9 @@ def test_tokens_per_word(folder, capsys):
 
 
 def test_the_metric_is_not_written_twice():
-    for metric in ("mtld", "compression_ratio"):
-        assert metric not in Scorer(metric=metric).extra_directions
-        assert len(Scorer(metric=metric).extra_directions) == 2
+    assert [*Scorer(metric="mtld").extra_directions] == ["compression_ratio", "flesch_reading_ease"]
+    assert [*Scorer(metric="mtld", extra_metrics=["mtld", "compression_ratio"]).extra_directions] == [
+        "compression_ratio"
+    ]
+    assert [*Scorer(tokenizer="any").extra_directions] == ["mtld", "flesch_reading_ease", "tokens_per_word"]
+    assert not Scorer(extra_metrics=[]).extra_directions
