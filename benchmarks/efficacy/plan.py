@@ -79,11 +79,27 @@ class Plan:
     contrasts: Mapping[str, Sequence[tuple[str, str]]]
     pilot: Sequence[tuple[str, str, float, float | None]]
     paper: Mapping[str, float]
+    cross: Mapping[str, Any]
 
     def cells(self) -> list[Cell]:
         """All cells in the order of the rounds, each once."""
         wanted = ((name, seed) for part in self.rounds for seed in range(part["seeds"]) for name in part["arms"])
         return [Cell(self.arms[name], seed, seed % self.blocks) for name, seed in dict.fromkeys(wanted)]
+
+    def cross_cells(self) -> list[Cell]:
+        """Every order with every schedule, in the order of their rounds."""
+        cells = []
+        for part in self.cross["rounds"]:
+            for seed in range(part["seeds"]):
+                arms = [self.crossed(order, name) for order in part["orders"] for name in self.cross["schedules"]]
+                cells += [Cell(arm, seed, seed % self.blocks) for arm in arms]
+        return list({cell.name: cell for cell in cells}.values())
+
+    def crossed(self, order: str, schedule: str) -> Arm:
+        """The arm ORDER.SCHEDULE, whose weights are averaged too."""
+        training = dict(self.cross["schedules"][schedule]) | dict(self.cross["average"])
+        entry = {"calls": self.cross["orders"][order], "training": training}
+        return arm(f"{order}.{schedule}", entry, self.scores)
 
     def tuning_cells(self) -> list[Cell]:
         """The arm `shuffle` with the learning rates and batch sizes to choose from, one seed."""
@@ -145,6 +161,7 @@ def load(data: str) -> Plan:
         "contrasts",
         "pilot",
         "paper",
+        "cross",
     )
     return Plan(
         data=data,

@@ -20,9 +20,18 @@ class Measure(NamedTuple):
 
 
 def read(data: str, kind: str = "cells") -> list[dict[str, Any]]:
-    """All records of `real` or `embedded`, by name. kind: cells or accuracy."""
+    """All records of `real`, `embedded`, `bits` or `cross`, by name. kind: cells or accuracy.
+
+    A training whose weights were averaged counts twice: ARM is its last weights, ARM.mean the averaged ones.
+    """
     paths = sorted((FOLDER / "results" / data / kind).glob("*"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    means = [
+        record | {"arm": f"{record['arm']}.mean", "bits_per_byte": record["mean_bits_per_byte"]}
+        for record in found
+        if "mean_bits_per_byte" in record
+    ]
+    return found + means
 
 
 def domains(plan: Plan, records: list[dict[str, Any]]) -> list[str]:

@@ -160,21 +160,21 @@ class Study:
         keys["score_field"] = "planted" if cell.arm.source == "pool" else cell.arm.source  # the order made visible
         warm, model = self.folder / "models" / f"warm-{cell.block}", folder / "model"
         costs["train"] = self.train(data, warm, model, keys, cell.name)
-        heldout = "model_eval perplexity data=$data/heldout max_length=$chunk_tokens"
-        costs["evaluate"] = self.call(heldout, [model, folder / "heldout.yaml"], cell.name)
-        tasks = yaml.safe_load((folder / "heldout.yaml").read_text(encoding="utf-8"))["tasks"]
+        averaged = keys.get("average", "none") != "none"  # then `model` is the mean, and the last weights lie in it
+        bits, costs["evaluate"] = self.evaluate(model / "last" if averaged else model, folder, cell.name)
+        of_mean = {"mean_bits_per_byte": self.evaluate(model, folder, cell.name)[0]} if averaged else {}
         passes = json.loads((folder / "model.manifest.json").read_text(encoding="utf-8"))["passes"]
         if "data_ordering" in "".join(cell.arm.calls[-1:]) and 0 < passes % 1 < 0.9:
             raise RuntimeError(f"{cell.name}: {passes} passes end within the order")
         log = [json.loads(line) for line in (model / "train_log.jsonl").read_text(encoding="utf-8").split("\n") if line]
-        shutil.rmtree(folder / "heldout.yaml.work", ignore_errors=True)
         data.unlink()
         return {
             "arm": cell.arm.name,
             "seed": cell.seed,
             "block": cell.block,
             "passes": passes,
-            "bits_per_byte": {name: task["value"] for name, task in tasks.items()},
+            "bits_per_byte": bits,
+            **of_mean,
             "curve": [
                 [entry["step"] * per_step, round(entry["heldout_loss"], 5)] for entry in log if "heldout_loss" in entry
             ],
@@ -182,6 +182,15 @@ class Study:
             "seconds": round(time.perf_counter() - begun, 1),
             "cost": costs,
         }
+
+    def evaluate(self, model: Path, folder: Path, name: str) -> tuple[dict[str, float], dict[str, float]]:
+        """Bits per byte of each held-out text, and what it cost."""
+        output = folder / "heldout.yaml"
+        heldout = "model_eval perplexity data=$data/heldout max_length=$chunk_tokens"
+        cost = self.call(heldout, [model, output], name)
+        tasks = yaml.safe_load(output.read_text(encoding="utf-8"))["tasks"]
+        shutil.rmtree(folder / "heldout.yaml.work", ignore_errors=True)
+        return {text: task["value"] for text, task in tasks.items()}, cost
 
     def prepare(self, calls: Sequence[Call], source: Path, output: Path, cell: Cell, name: str) -> dict[str, float]:
         """The calls one after the other, from `source` to `output`; a copy where there are none."""
@@ -231,6 +240,7 @@ def main() -> None:
     parser.add_argument("--budget-minutes", type=float, default=float("inf"), help="start nothing after so long")
     parser.add_argument("--only", default="*", help="cells whose name (ARM-SEED) matches this pattern")
     parser.add_argument("--tuning", action="store_true", help="the cells of the tuning instead of the plan's")
+    parser.add_argument("--cross", action="store_true", help="orders x schedules of the learning rate (results/cross)")
     parser.add_argument("--accuracy", action="store_true", help="benchmarks for the models of finished cells")
     parser.add_argument("--prepare", action="store_true", help="do all that the cells need, and none of them")
     parser.add_argument("--workers", type=int, default=2, help="trainings side by side, one thread each")
@@ -240,8 +250,10 @@ def main() -> None:
     plan, folder = load(given.data), given.folder or Path("results") / f"efficacy-{given.data}"
     if not (folder / "data" / "data.json").exists():
         corpus.build(corpus.source(given.data, folder), folder / "data", plan.sizes)
-    study = Study(plan, folder.resolve(), given.records or FOLDER / "results" / given.data)
-    cells = plan.tuning_cells() if given.tuning else plan.accuracy_cells() if given.accuracy else plan.cells()
+    records = FOLDER / "results" / ("cross" if given.cross else given.data)
+    study = Study(plan, folder.resolve(), given.records or records)
+    kinds = {"tuning": plan.tuning_cells, "accuracy": plan.accuracy_cells, "cross": plan.cross_cells}
+    cells = next((make for kind, make in kinds.items() if getattr(given, kind)), plan.cells)()
     cells = [cell for cell in cells if fnmatch.fnmatch(cell.name, given.only)]
     if not cells:
         parser.error(f"no cell is called {given.only}")
