@@ -60,9 +60,9 @@ def forget_unfinished(work: Path, kept: Path | None) -> None:
             shutil.rmtree(checkpoint)
 
 
-def check_space(folder: Path, model: torch.nn.Module) -> None:
-    """Raises UserError where the disk has no room for a checkpoint: the weights, and AdamW's two moments of each."""
-    needed = 3 * sum(p.numel() * p.element_size() for p in model.parameters())
+def check_space(folder: Path, model: torch.nn.Module, averages: bool) -> None:
+    """Raises UserError where the disk has no room for a checkpoint: weights, their average, AdamW's two moments."""
+    needed = (4 if averages else 3) * sum(p.numel() * p.element_size() for p in model.parameters())
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(

@@ -17,6 +17,8 @@ from data_common.parallel import distributed
 from model_train.sequences import Sequences
 
 LOG, CURVE = "train_log.jsonl", "curve.png"
+AVERAGE = "average"  # before the names of what is measured of averaged weights
+HELDOUT_AVERAGE = f"{AVERAGE}_heldout_loss"
 
 
 class Watch(TrainerCallback):
@@ -36,6 +38,7 @@ class Watch(TrainerCallback):
         """
         self.sequences, self.batch, self.folder = sequences, batch, folder
         self.scores, self.place = scores, place
+        self.averaged: list[int] = []  # steps whose weights are averaged
         self.tokens = 0
         self._reset()
 
@@ -122,8 +125,9 @@ class Watch(TrainerCallback):
 
 def entry_of(logs: Mapping[str, float]) -> dict[str, float] | None:
     """The entry of train_log.jsonl for what the Trainer logs; None for its summaries."""
-    if "eval_heldout_loss" in logs:
-        return {"step": logs["step"], "heldout_loss": logs["eval_heldout_loss"]}
+    for name, logged in {"heldout_loss": "eval_heldout_loss", HELDOUT_AVERAGE: HELDOUT_AVERAGE}.items():
+        if logged in logs:
+            return {"step": logs["step"], name: logs[logged]}
     names = ("step", "tokens", "loss", "learning_rate", "grad_norm", "score", "tokens_per_second")
     return {name: logs[name] for name in names if name in logs} if "loss" in logs else None
 
@@ -132,6 +136,8 @@ def describe(entry: Mapping[str, float], steps: int, left: float) -> str:
     """An entry in one line. left: seconds."""
     if "heldout_loss" in entry:
         return f"  step {entry['step']:,} of {steps:,}: held-out loss {entry['heldout_loss']:.4f}"
+    if HELDOUT_AVERAGE in entry:
+        return f"  averaged weights: held-out loss {entry[HELDOUT_AVERAGE]:.4f}"
     forms = {"loss": "loss {:.4f}", "learning_rate": "lr {:.2e}", "grad_norm": "grad {:.2f}", "score": "score {:.4g}"}
     forms |= {"tokens": "{:,} tokens", "tokens_per_second": "{:,.0f} tok/s"}
     parts = [form.format(entry[name]) for name, form in forms.items() if name in entry]

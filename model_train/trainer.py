@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from transformers import EvalPrediction, PrinterCallback, Trainer, TrainingArguments
+from transformers import EvalPrediction, PrinterCallback, TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from data_common.calls.config import did_you_mean, load_yaml
@@ -17,14 +17,17 @@ from data_common.messages.errors import UserError
 from data_common.models.tokens import IGNORED
 from data_common.models.trainer_settings import EvaluationBar, check_account, trainer_arguments
 from data_common.parallel import distributed
+from model_train.averaging import RunningAverage
 from model_train.checkpoints import PICKLED, WRITING, AtomicCheckpoints, check_space, forget_unfinished
 from model_train.output_layer import chunk_the_loss
 from model_train.sequences import Sequences, WholeBatches, collate
-from model_train.train_log import Watch
+from model_train.train_log import AVERAGE, HELDOUT_AVERAGE, Watch
 from model_train.training import BaseTraining
+from model_train.watched_trainer import WatchedTrainer
 
 FLASH = "flash_attention_2"
 LONG_WARMUP = 0.1  # of a run
+LAST = "last"  # folder in the work folder for the last weights, where the model gets the averaged ones
 
 
 class RunFolder(NamedTuple):
@@ -34,39 +37,6 @@ class RunFolder(NamedTuple):
     name: str  # in a tracker
     identity: Mapping[str, Any]  # kept in its checkpoints
     checkpoint: Path | None  # to resume from
-
-
-class WatchedTrainer(Trainer):
-    """The Trainer, with the tokens, scores and losses of its steps in the log; by its documented hooks."""
-
-    watch: Watch
-    use_cache: bool | None  # of the model; the Trainer switches it off
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As the model shall be used, not as it is trained."""
-        trained, self.model.config.use_cache = self.model.config.use_cache, self.use_cache
-        try:
-            super().save_model(output_dir, _internal_call)
-        finally:
-            self.model.config.use_cache = trained
-
-    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        """Keeps the loss, on its device, until the next entry of the log."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        self.watch.losses[-1].append(loss)
-        return loss
-
-    def _issue_warnings_after_load(self, load_result) -> None:
-        """Says nothing of weights that are another's, as those of an output layer which is the embedding."""
-        missing = [name for name in load_result.missing_keys if name not in self.model.all_tied_weights_keys]
-        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Raises: UserError where loss or gradient is no number."""
-        if "loss" in logs:
-            self.watch.check_finite(logs, self.state.global_step)
-            logs = logs | self.watch.numbers()
-        super().log(logs, start_time)
 
 
 def fit(
@@ -94,8 +64,13 @@ def fit(
         chunk_the_loss(model.to(device), precision)
     if distributed.is_main():
         forget_unfinished(place.folder, place.checkpoint)
-        check_space(place.folder, model)
+        check_space(place.folder, model, training.averaging.average != "none")
     arguments = _arguments(training, place, device, precision, learning_rate, flat, heldout is not None)
+    total = -(-len(sequences) // watch.batch)
+    highest = highest_rate(arguments, total)
+    training.schedule.decay(total, arguments.get_warmup_steps(total))  # what does not fit is better known now
+    watch.averaged = training.averaging.steps(total)
+    average = RunningAverage(watch.averaged, training.averaging.newest, place.checkpoint, training.fsdp is not None)
     trainer = WatchedTrainer(
         model,
         arguments,
@@ -107,26 +82,41 @@ def fit(
         callbacks=[
             watch,
             EvaluationBar("held-out loss"),
+            average,
             AtomicCheckpoints(place.folder, place.identity, training.save_total_limit, tokenizer),
         ],
     )
-    trainer.watch, trainer.use_cache = watch, use_cache
+    trainer.watch, trainer.use_cache, trainer.schedule = watch, use_cache, training.schedule
     trainer.remove_callback(PrinterCallback)
-    highest = highest_rate(arguments, -(-len(sequences) // watch.batch))
     if not trainer.model_accepts_loss_kwargs:
         raise UserError(f"{type(model).__name__} cannot take its loss over all tokens of an optimizer step")
     try:
         trainer.train(resume_from_checkpoint=None if place.checkpoint is None else str(place.checkpoint))
-        trainer.save_model(str(place.folder))
+        if watch.averaged:
+            _average(trainer, average, tokenizer, place.folder / LAST)
+        _save(trainer, tokenizer, place.folder)
     except (OSError, RuntimeError, SafetensorError):
-        check_space(place.folder, model)  # most likely the disk is full
+        check_space(place.folder, model, training.averaging.average != "none")  # most likely the disk is full
         raise
-    if distributed.is_main():
-        tokenizer.save_pretrained(place.folder)
-        (place.folder / PICKLED).unlink(missing_ok=True)
-        if (place.folder / WRITING).exists():
-            shutil.rmtree(place.folder / WRITING)  # or the model would be published with it
+    if distributed.is_main() and (place.folder / WRITING).exists():
+        shutil.rmtree(place.folder / WRITING)  # or the model would be published with it
     return _facts(model, trainer, sequences) | {"learning_rate": learning_rate, "highest_learning_rate": highest}
+
+
+def _average(trainer: WatchedTrainer, average: RunningAverage, tokenizer, last: Path) -> None:
+    """Save the last weights in the folder `last`; the model has the averaged ones then, and their held-out loss."""
+    _save(trainer, tokenizer, last)
+    average.put_into(trainer.model)
+    if trainer.eval_dataset is not None:
+        trainer.evaluate(metric_key_prefix=AVERAGE)
+
+
+def _save(trainer: WatchedTrainer, tokenizer, folder: Path) -> None:
+    """The model as it is now, and its tokenizer."""
+    trainer.save_model(str(folder))
+    if distributed.is_main():
+        tokenizer.save_pretrained(folder)
+        (folder / PICKLED).unlink(missing_ok=True)
 
 
 def _arguments(
@@ -142,13 +132,7 @@ def _arguments(
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(place.folder / "tensorboard"))
     names = ("gradient_accumulation_steps", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_grad_norm")
     same = {name: getattr(training, name) for name in (*names, "save_steps", "logging_steps", "report_to", "seed")}
-    if training.scheduler == "cosine":
-        lowest = training.min_learning_rate
-        floor = {"min_lr_rate": 0.1 if lowest is None else lowest / learning_rate}
-        schedule = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": floor}
-    else:
-        names = {"constant": "constant_with_warmup"}
-        schedule = {"lr_scheduler_type": names.get(training.scheduler, training.scheduler)}
+    schedule = training.schedule.arguments(learning_rate)
     if evaluates:
         schedule |= {"eval_strategy": "steps", "eval_steps": training.heldout_steps}
     if training.fsdp:
@@ -189,11 +173,10 @@ def highest_rate(arguments: TrainingArguments, steps: int) -> float:
     return highest
 
 
-def _facts(model: torch.nn.Module, trainer: Trainer, sequences: Sequences) -> dict[str, Any]:
+def _facts(model: torch.nn.Module, trainer: WatchedTrainer, sequences: Sequences) -> dict[str, Any]:
     entries = [entry for entry in trainer.state.log_history if "loss" in entry]
     before = [0, *(entry["step"] for entry in entries)]
     total = sum(entry["loss"] * (entry["step"] - step) for entry, step in zip(entries, before, strict=False))
-    heldout = [entry for entry in trainer.state.log_history if "eval_heldout_loss" in entry][-1:]
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "optimizer_steps": trainer.state.global_step,
@@ -201,8 +184,17 @@ def _facts(model: torch.nn.Module, trainer: Trainer, sequences: Sequences) -> di
         "passes": round(sequences.epochs, 4),
         "cut_documents": sequences.cut,
         "training_loss": total / trainer.state.global_step,
-        **({"heldout_loss": heldout[0]["eval_heldout_loss"]} if heldout else {}),
+        **_heldout_losses(trainer),
+        **({"averaged_steps": trainer.watch.averaged} if trainer.watch.averaged else {}),
     }
+
+
+def _heldout_losses(trainer: WatchedTrainer) -> dict[str, float]:
+    """Of MODEL_OUT, and of the last weights where it has the averaged ones."""
+    names = {"eval_heldout_loss": "heldout_loss"}
+    if trainer.watch.averaged:
+        names = {"eval_heldout_loss": "last_heldout_loss", HELDOUT_AVERAGE: "heldout_loss"}
+    return {names[name]: entry[name] for entry in trainer.state.log_history for name in names if name in entry}
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

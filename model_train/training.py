@@ -3,7 +3,7 @@
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -14,6 +14,7 @@ from data_common.messages.errors import UserError
 from data_common.models.special_tokens import Special
 from data_common.rows.json_line import BadRow
 from data_common.rows.jsonl import BadRowPolicy, Source
+from model_train.settings import Averaging, Schedule
 
 Rate = Annotated[float, Meta(ge=0)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
@@ -46,8 +47,6 @@ class BaseTraining(ABC):
         batch_size: sequences per optimizer step and device, before accumulation
         gradient_accumulation_steps: forward and backward passes per optimizer step
         learning_rate: highest learning rate of AdamW; null = that of the architecture file MODEL_IN
-        min_learning_rate: learning rate at the end of the cosine; null = a tenth of the highest
-        scheduler: shape of the learning rate after the warm-up
         warmup_steps: optimizer steps of linear warm-up; below 1 a share of all steps
         adam_beta1: decay of the first moment
         adam_beta2: decay of the second moment
@@ -85,14 +84,14 @@ class BaseTraining(ABC):
     batch_size: Positive = 8
     gradient_accumulation_steps: Annotated[int, Meta(ge=1, lt=2**31)] = 4
     learning_rate: Annotated[float, Meta(gt=0)] | None = 6e-4
-    min_learning_rate: Rate | None = None
-    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Schedule = field(default_factory=Schedule)
     warmup_steps: Annotated[float, Meta(ge=0, lt=2**31)] = 2000
     adam_beta1: Decay = 0.9
     adam_beta2: Decay = 0.98
     adam_epsilon: Annotated[float, Meta(gt=0)] = 1e-6
     weight_decay: Rate = 0.01
     max_grad_norm: Rate = 1.0
+    averaging: Averaging = field(default_factory=Averaging)
     tokenizer: str | None = None
     from_scratch: Literal["auto"] | bool = "auto"
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
@@ -115,9 +114,7 @@ class BaseTraining(ABC):
     trust_remote_code: bool = False
 
     def __post_init__(self):
-        lowest, highest = self.min_learning_rate, self.learning_rate
-        if lowest is not None and self.scheduler != "cosine":
-            raise UserError(f"min_learning_rate is of the cosine scheduler only: leave it null with {self.scheduler}")
+        lowest, highest = self.schedule.min_learning_rate, self.learning_rate
         if lowest is not None and highest is not None and lowest > highest:
             raise UserError(f"min_learning_rate={lowest:g} is above learning_rate={highest:g}")
         for name in ("fsdp", "deepspeed"):
@@ -125,6 +122,8 @@ class BaseTraining(ABC):
                 raise UserError(f"{name} spreads the output layer, which chunked_loss needs whole: drop one of them")
             if (path := getattr(self, name)) is not None:
                 load_yaml(Path(path), name)  # broken, it is better known now
+        if self.deepspeed and self.averaging.average != "none":
+            raise UserError("deepspeed keeps weights that average cannot reach: average=none, or fsdp in its place")
         if self.deepspeed and importlib.util.find_spec("deepspeed") is None:
             raise UserError(f"deepspeed={self.deepspeed}: it is not installed (pip install deepspeed)")
 

@@ -115,7 +115,11 @@ def test_yaml_then_words_override(tmp_path, monkeypatch, capsys):
         (SCORING, ["perplexity"], "model is not set"),
         (SCORING, ["lqs", "annotator_model=m", "target_data=t", "device=cuda:1"], "CUDA_VISIBLE_DEVICES"),
         (TRAINING, ["pretrain", "min_learning_rate=1", "learning_rate=0.1"], "min_learning_rate=1 is above"),
-        (TRAINING, ["pretrain", "min_learning_rate=0", "scheduler=linear"], "cosine scheduler only"),
+        (TRAINING, ["pretrain", "min_learning_rate=0", "scheduler=constant"], "is of cosine, linear, wsd only"),
+        (TRAINING, ["pretrain", "decay_share=0.3"], "decay_share is of scheduler=wsd only"),
+        (TRAINING, ["pretrain", "average_last=3"], "average_last is of average=uniform and exponential only"),
+        (TRAINING, ["pretrain", "average=uniform"], "needs average_every"),
+        (TRAINING, ["pretrain", "average=uniform", "average_every=2", "average_decay=0.5"], "exponential only"),
         (TRAINING, ["pretrain", "cross_document_attention=false", "max_length=2"], "max_length=2"),
     ],
 )

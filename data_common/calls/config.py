@@ -70,7 +70,7 @@ def build(function: Callable, values: Mapping[str, Any]) -> Any:
     """
     values = dict(values)
     for parameter in (one for owner in _owners(function) for one in _keyword_only(owner)):
-        if is_dataclass(parameter.annotation):
+        if is_dataclass(parameter.annotation) and parameter.name not in values:  # a base class may have built it
             own = {name: values.pop(name) for name in keys_of(parameter.annotation) if name in values}
             values[parameter.name] = build(parameter.annotation, own)
     return function(**values)
