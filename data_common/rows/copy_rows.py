@@ -42,6 +42,7 @@ def copy_rows(
     verb: str,
     rejects: str | None = None,
     versions: Versions | None = None,
+    rewrite: Callable[[bytes], bytes] | None = None,
 ) -> None:
     """Write the lines of IN that `arrange` asks for to OUT, and the manifest. A dry run looks at the first rows only.
 
@@ -56,6 +57,7 @@ def copy_rows(
     overwrite_out: whether OUT may replace what no stage made, and what IN was made from.
     verb: what happened to the rows, for the summary ("kept", "ordered", "scheduled").
     rejects: a path for all other rows, in input order.
+    rewrite: a line of OUT -> what is written in its place; None writes the lines as they are.
     versions: of further methods that the rows depend on, as `Run` has them.
     """
     source_path, target = call.paths
@@ -102,7 +104,8 @@ def copy_rows(
         counts = {"rows_in": len(table)} | source.counts()
         for one, pick in reversed(list(zip(runs, picks, strict=True))):  # OUT last
             with draft_of(one.output, folder=rows_per_shard is not None) as draft:
-                write_lines(draft, one.output.name, source, table.rows, pick, rows_per_shard)
+                change = rewrite if one is run else None
+                write_lines(draft, one.output.name, source, table.rows, pick, rows_per_shard, change)
                 source.check_unchanged(fingerprints)
                 run.check_inputs()
                 one.finish(draft, **({"rows_out": len(pick)} if one is not run else facts) | counts)
@@ -144,6 +147,10 @@ def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source,
         print(f"  kept: {band}")
     if source.dropped:
         print(f"  dropped {sum(source.dropped.values()):,} bad rows: {dict(source.dropped)}")
+    if rewriting := facts.get("rewriting"):
+        before, after = rewriting["characters"]["before"], rewriting["characters"]["after"]
+        print(f"  rows: {', '.join(f'{outcome} {rows:,}' for outcome, rows in rewriting['rows'].items())}")
+        print(f"  characters of text: {after:,} of {before:,} are left ({after / max(1, before):.1%})")
     if copies := facts.get("copies"):
         print(f"  copies: {', '.join(f'{rows:,} rows {times} times' for times, rows in copies['histogram'].items())}")
     for phase in facts.get("schedule", ()):
