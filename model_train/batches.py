@@ -3,7 +3,7 @@
 import functools
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -89,13 +89,17 @@ class Batches(torch.utils.data.Dataset):
         """Sequences of optimizer step `step` (from 1), over all processes; the last one may have fewer."""
         return self.part(step).batch_size * self.lanes
 
-    def facts(self) -> dict[str, list[int]]:
-        """First steps (from 1) of other batch sizes, and the tokens before each; nothing where there are none."""
-        changes = self.parts[1:]
-        if not changes:
-            return {}
-        tokens = [self.sequences.before(part.sequence) for part in changes]
-        return {"batch_size_steps": [part.step + 1 for part in changes], "batch_size_tokens": tokens}
+    def facts(self) -> dict[str, Any]:
+        """First steps (from 1) of other batch sizes, the tokens before each, and what the weights are."""
+        facts: dict[str, Any] = {}
+        if changes := self.parts[1:]:
+            facts["batch_size_steps"] = [part.step + 1 for part in changes]
+            facts["batch_size_tokens"] = [self.sequences.before(part.sequence) for part in changes]
+        if self.weights is not None:
+            names = {"lowest_weight": np.min, "mean_weight": np.mean, "highest_weight": np.max}
+            facts |= {name: float(of(self.weights)) for name, of in names.items()}
+            facts["documents_of_weight_0"] = int((self.weights == 0).sum())
+        return facts
 
     def documents(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Documents that optimizer step `step` (from 1) learns from, and how many tokens of each."""

@@ -15,7 +15,7 @@ from model_train import resuming
 from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
 from model_train.batches import Batches
 from model_train.special_ids import stop_ids, take_over
-from model_train.tokenized_corpus import corpus_of, row_scores
+from model_train.tokenized_corpus import corpus_of, row_scores, row_weights
 from model_train.train_log import Watch
 from model_train.trainer import RunFolder, fit
 from model_train.training import BaseTraining, TrainingRows
@@ -55,7 +55,8 @@ def train(
     if sequences.epochs > 1 and unfinished and distributed.is_main():
         print(f"note: {sequences.epochs:.4g} passes: the training ends {unfinished:.1%} into the order of the file")
     lanes = training.gradient_accumulation_steps * distributed.size()
-    batches = Batches(sequences, training.batch_size, lanes, training.batch_sizes.changes())
+    weights = row_weights(rows, corpus.offsets)
+    batches = Batches(sequences, training.batch_size, lanes, training.batch_sizes.changes(), weights)
     watch = Watch(batches, work, scores, lambda document: rows.source.place(int(corpus.offsets[document])))
     if distributed.is_main():
         _tell_sizes(watch)

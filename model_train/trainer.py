@@ -20,7 +20,7 @@ from data_common.parallel import distributed
 from model_train.averaging import RunningAverage
 from model_train.batches import Batches
 from model_train.checkpoints import PICKLED, WRITING, AtomicCheckpoints, check_space, forget_unfinished
-from model_train.output_layer import chunk_the_loss
+from model_train.output_layer import chunk_the_loss, weigh_the_loss
 from model_train.sequences import Sequences, collate
 from model_train.train_log import AVERAGE, HELDOUT_AVERAGE, Watch
 from model_train.training import BaseTraining
@@ -55,12 +55,14 @@ def fit(
     """Train on `sequences` once through, in order; save model, tokenizer and log in the folder. -> facts.
 
     Raises: UserError for a loss that is no number, a full disk, an attention that does not work here,
-    an output layer that chunked_loss cannot take.
+    an output layer that chunked_loss cannot take, a loss that cannot be weighted.
     """
     use_cache = getattr(model.config, "use_cache", None)
     flat = training.attention == FLASH and "position_ids" in sequences[0]
     if "position_ids" in sequences[0]:
         check_apart(model.to(device), precision)
+    if watch.batches.weights is not None:
+        weigh_the_loss(model.to(device), precision)
     if training.chunked_loss:
         chunk_the_loss(model.to(device), precision)
     if distributed.is_main():

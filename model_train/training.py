@@ -27,6 +27,7 @@ class TrainingRows(NamedTuple):
     fingerprints: Sequence[Mapping[str, Any]]  # of its shards
     on_bad_row: BadRowPolicy = "error"
     max_rows: int | None = None
+    weight_field: str | None = None  # of a row in the loss; None = all weigh the same
 
 
 class Encoded(NamedTuple):

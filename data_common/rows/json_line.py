@@ -5,7 +5,7 @@ import math
 import operator
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -16,6 +16,7 @@ from data_common.messages.visible import brief
 ESCAPED = re.compile(r'[\x00-\x1f"\\]')  # characters that JSON spells in another way inside a string
 BEGIN, END = b"{}"
 Number = float
+Weight = Annotated[float, msgspec.Meta(ge=0)]
 Text = str | list[str]
 Label = str | bool | int | float
 Scalar = str | bool | int | float | None
@@ -47,8 +48,8 @@ class Decoder:
     """
 
     def __init__(self, fields: Mapping[str, Any]):
-        """fields: name -> `Number`, `Text`, `Label` or another type that msgspec knows; `msgspec.UnsetType` for a
-        top-level field that must be absent.
+        """fields: name -> `Number`, `Weight` (a number of 0 or more), `Text`, `Label` or another type that msgspec
+        knows; `msgspec.UnsetType` for a top-level field that must be absent.
 
         Raises: UserError where one field is wanted both as a value and as the object that holds another.
         """
@@ -108,9 +109,11 @@ class Decoder:
             raise BadRow(str(bad), _instead(row, wanted)) from None
         if value is None:
             raise BadRow(f"{name} is null")
-        if wanted is Number and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if wanted in (Number, Weight) and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise BadRow(f"{name} is {_kind(value)}, not a number")
-        if wanted is Number:
+        if wanted is Weight and value < 0:
+            raise BadRow(f"{name} is negative")
+        if wanted in (Number, Weight):
             return _finite(value, name)
         try:
             value = msgspec.convert(value, wanted)
@@ -171,7 +174,7 @@ def _lookup(row: dict, name: str) -> Any:
 
 def _instead(row: dict, wanted: Any) -> str:
     """In words: the fields of a row that hold what is wanted in one that is missing."""
-    kind = {Text: str, Number: int | float}.get(wanted)
+    kind = {Text: str, Number: int | float, Weight: int | float}.get(wanted)
     names = [n for n, v in row.items() if kind and isinstance(v, kind) and not isinstance(v, bool)]
     listed = ", ".join(map(brief, names[:SHOWN_FIELDS])) + (", ..." if len(names) > SHOWN_FIELDS else "")
     if wanted is Text and (chats := [chat for chat in CHATS if isinstance(row.get(chat), list)]):
