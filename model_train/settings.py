@@ -35,7 +35,7 @@ class BatchSizes:
                 raise UserError(f"batch_size_schedule: at={at:g} is no share of the run between 0 and 1")
             if at <= last:
                 raise UserError(f"batch_size_schedule: at={at:g} stands behind at={last:g}: ascending ones are wanted")
-            if size < 1 or size != int(size):
+            if not 1 <= size < 2**31 or size != int(size):
                 raise UserError(f"batch_size_schedule: batch_size={size:g} is no whole number above 0")
             last = at
 

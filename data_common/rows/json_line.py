@@ -16,7 +16,8 @@ from data_common.messages.visible import brief
 ESCAPED = re.compile(r'[\x00-\x1f"\\]')  # characters that JSON spells in another way inside a string
 BEGIN, END = b"{}"
 Number = float
-Weight = Annotated[float, msgspec.Meta(ge=0)]
+HEAVIEST = 1e30  # sums of weights stay finite
+Weight = Annotated[float, msgspec.Meta(ge=0, le=HEAVIEST)]
 Text = str | list[str]
 Label = str | bool | int | float
 Scalar = str | bool | int | float | None
@@ -48,7 +49,7 @@ class Decoder:
     """
 
     def __init__(self, fields: Mapping[str, Any]):
-        """fields: name -> `Number`, `Weight` (a number of 0 or more), `Text`, `Label` or another type that msgspec
+        """fields: name -> `Number`, `Weight` (a number from 0 to 1e30), `Text`, `Label` or another type that msgspec
         knows; `msgspec.UnsetType` for a top-level field that must be absent.
 
         Raises: UserError where one field is wanted both as a value and as the object that holds another.
@@ -111,10 +112,11 @@ class Decoder:
             raise BadRow(f"{name} is null")
         if wanted in (Number, Weight) and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise BadRow(f"{name} is {_kind(value)}, not a number")
-        if wanted is Weight and value < 0:
-            raise BadRow(f"{name} is negative")
         if wanted in (Number, Weight):
-            return _finite(value, name)
+            number = _finite(value, name)
+            if wanted is Weight and not 0 <= number <= HEAVIEST:
+                raise BadRow(f"{name} is {number:g}, not a weight from 0 to {HEAVIEST:g}")
+            return number
         try:
             value = msgspec.convert(value, wanted)
         except msgspec.ValidationError as error:

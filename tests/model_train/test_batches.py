@@ -139,6 +139,8 @@ def test_two_processes_learn_as_one(run):
         ([{"at": 0.5, "batch_size": 2}, {"at": 0.5, "batch_size": 3}], "at=0.5 stands behind at=0.5: ascending"),
         ([{"at": 0.5, "batch_size": 2}, {"at": 0.4, "batch_size": 3}], "at=0.4 stands behind at=0.5: ascending"),
         ([{"at": 0.5, "batch_size": 0}], "batch_size=0 is no whole number above 0"),
+        ([{"at": 0.5, "batch_size": float("inf")}], "batch_size=inf is no whole number above 0"),
+        ([{"at": float("nan"), "batch_size": 2}], "at=nan is no share"),
         ([{"at": 0.5, "batch_size": 2.5}], "batch_size=2.5 is no whole number above 0"),
     ],
 )

@@ -197,11 +197,11 @@ def test_a_row_of_weight_2_is_that_row_twice(run, method):
 
 def test_only_the_ratios_of_weights_matter(run):
     weights = {}
-    for factor in (1, 1e30, 1e-30):
+    for factor in (1, 1e29, 1e-30):
         write_rows(run.folder / "in.jsonl", [{**row, "w": row["w"] * factor} for row in UNEQUAL])
         assert main(STAGE, run.words(*STEADY, "weight_field=w", "resume=never")) == 0
         weights[factor] = run.weights()
-    for factor in (1e30, 1e-30):
+    for factor in (1e29, 1e-30):
         for name, tensor in weights[1].items():
             torch.testing.assert_close(weights[factor][name], tensor, rtol=1e-3, atol=1e-5)
 
@@ -248,8 +248,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(run):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"w": -1}, "w is negative"),
-        ({"w": -0.001}, "w is negative"),
+        ({"w": -1}, "w is -1, not a weight from 0 to 1e+30"),
+        ({"w": -0.001}, "w is -0.001, not a weight"),
+        ({"w": 1e31}, "w is 1e+31, not a weight"),
         ({"w": math.nan}, "w is not a finite number"),
         ({"w": math.inf}, "w is not a finite number"),
         ({"w": None}, "w is null"),
@@ -266,13 +267,13 @@ def test_a_bad_weight_is_an_error_with_its_place_or_is_dropped(run, capsys, bad,
         said = capsys.readouterr().err
         assert f"in.jsonl:6: {message}" in said and said.count("\n") == 1
     assert main(STAGE, run.words("weight_field=w", "on_bad_row=drop")) == 0
-    assert run.manifest()["rows"] == 40 and message.split(" (")[0] in json.dumps(run.manifest())
+    assert run.manifest()["rows"] == 40 and message in json.dumps(run.manifest())
 
 
 def test_a_bad_weight_far_down_is_an_error_too(run, capsys):
     write_rows(run.folder / "in.jsonl", [*UNEQUAL * 5, {"text": "bad", "w": -2}])
     assert main(STAGE, run.words("weight_field=w")) == 2
-    assert "in.jsonl:201: w is negative" in capsys.readouterr().err
+    assert "in.jsonl:201: w is -2, not a weight" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
