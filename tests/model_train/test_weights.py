@@ -20,6 +20,7 @@ from data_common.models.tokens import IGNORED, encode
 from model_train.batches import Batches
 from model_train.entry import STAGE
 from model_train.output_layer import chunk_the_loss, weigh_the_loss
+from model_train.sequences import collate
 from tests.model_train.conftest import write_rows
 from tests.model_train.test_batches import KINDS
 from tests.model_train.test_output_layer import batch, build, gradients
@@ -111,6 +112,19 @@ def test_each_token_carries_its_rows_share_of_the_step(rows, kind, size, lanes):
         raw = weights[np.searchsorted(np.cumsum(lengths), tokens, side="right")]
         expected = raw / raw.sum() if raw.sum() else raw
         np.testing.assert_allclose(np.concatenate(shares), expected, rtol=1e-6)
+
+
+def test_a_batch_has_the_weights_beside_its_labels():
+    batches = Batches(KINDS["separate"](store_of([3, 5, 2])), 3, 1, [(0.7, 4)], np.array([1.0, 2.0, 4.0]))
+    items = [batches[place] for place in range(4)]  # the fourth place is of the larger batch behind it
+    bits = np.array([1, 1, 1, 2, 2, 2, 2, 2, 4, 4], np.float32) / 14  # 2, 4 and 1 tokens are predicted
+    assert items[3] is None
+    flat = collate(items, flat=True)["token_weights"].numpy().astype(np.int32).view(np.float32)
+    np.testing.assert_array_equal(flat, bits[None])
+    stacked = collate(items)["token_weights"].numpy().astype(np.int32).view(np.float32)
+    expected = np.zeros((3, 5), np.float32)
+    expected[0, :3], expected[1], expected[2, :2] = bits[:3], bits[3:8], bits[8:]
+    np.testing.assert_array_equal(stacked, expected)
 
 
 def by_hand(folder, rows, blocks_of, batch, accumulation, rate=0.01):
