@@ -30,6 +30,7 @@ from benchmarks.peak import matmul_peak
 from data_common.embedded import python_stdlib, tiny_model
 from data_common.files.manifest import fingerprint
 from data_common.rows.jsonl import open_source
+from model_train.batches import Batches
 from model_train.pretrain.method import Training
 from model_train.sequences import collate
 from model_train.train_log import LOG, Watch
@@ -62,7 +63,7 @@ def trainer_speed(size: str, training: Training, tokenizer, sequences) -> float:
     precision = torch.bfloat16 if training.dtype == "bfloat16" else torch.float32
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder = Path(name)
-        watch = Watch(sequences, training.batch_size, folder)
+        watch = Watch(Batches(sequences, training.batch_size), folder)
         place = RunFolder(folder, "benchmark", {}, None)
         fit(training, annotator(size), tokenizer, sequences, None, watch, place, DEVICE, precision, 1e-4)
         entries = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").split("\n")[:-1]]

@@ -18,9 +18,10 @@ from data_common.models.tokens import IGNORED
 from data_common.models.trainer_settings import EvaluationBar, check_account, trainer_arguments
 from data_common.parallel import distributed
 from model_train.averaging import RunningAverage
+from model_train.batches import Batches
 from model_train.checkpoints import PICKLED, WRITING, AtomicCheckpoints, check_space, forget_unfinished
-from model_train.output_layer import chunk_the_loss
-from model_train.sequences import Sequences, WholeBatches, collate
+from model_train.output_layer import chunk_the_loss, weigh_the_loss
+from model_train.sequences import Sequences, collate
 from model_train.train_log import AVERAGE, HELDOUT_AVERAGE, Watch
 from model_train.training import BaseTraining
 from model_train.watched_trainer import WatchedTrainer
@@ -54,19 +55,22 @@ def fit(
     """Train on `sequences` once through, in order; save model, tokenizer and log in the folder. -> facts.
 
     Raises: UserError for a loss that is no number, a full disk, an attention that does not work here,
-    an output layer that chunked_loss cannot take.
+    an output layer that chunked_loss cannot take, a loss that cannot be weighted.
     """
     use_cache = getattr(model.config, "use_cache", None)
     flat = training.attention == FLASH and "position_ids" in sequences[0]
     if "position_ids" in sequences[0]:
         check_apart(model.to(device), precision)
+    if watch.batches.weights is not None:
+        weigh_the_loss(model.to(device), precision)
     if training.chunked_loss:
         chunk_the_loss(model.to(device), precision)
     if distributed.is_main():
         forget_unfinished(place.folder, place.checkpoint)
         check_space(place.folder, model, training.averaging.average != "none")
-    arguments = _arguments(training, place, device, precision, learning_rate, flat, heldout is not None)
-    total = -(-len(sequences) // watch.batch)
+    width = watch.batches.width
+    arguments = _arguments(training, place, device, precision, learning_rate, width, flat, heldout is not None)
+    total = watch.batches.steps
     highest = highest_rate(arguments, total)
     training.schedule.decay(total, arguments.get_warmup_steps(total))  # what does not fit is better known now
     watch.averaged = training.averaging.steps(total)
@@ -75,8 +79,8 @@ def fit(
         model,
         arguments,
         data_collator=functools.partial(collate, flat=flat),
-        train_dataset=WholeBatches(sequences, watch.batch),
-        eval_dataset=None if heldout is None else WholeBatches(heldout, 1),
+        train_dataset=watch.batches,
+        eval_dataset=None if heldout is None else Batches(heldout, 1),
         preprocess_logits_for_metrics=token_losses,
         compute_metrics=mean_loss,
         callbacks=[
@@ -125,10 +129,14 @@ def _arguments(
     device: torch.device,
     precision: torch.dtype,
     learning_rate: float,
+    width: int,
     flat: bool,
     evaluates: bool,
 ) -> TrainingArguments:
-    """The keys in the words of TrainingArguments. Raises: UserError for fsdp on one process or without GPUs."""
+    """The keys in the words of TrainingArguments. width: places of a micro-batch.
+
+    Raises: UserError for fsdp on one process or without GPUs.
+    """
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(place.folder / "tensorboard"))
     names = ("gradient_accumulation_steps", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_grad_norm")
     same = {name: getattr(training, name) for name in (*names, "save_steps", "logging_steps", "report_to", "seed")}
@@ -149,7 +157,7 @@ def _arguments(
         precision,
         training.project,
         num_train_epochs=1,  # the sequences hold all passes
-        per_device_train_batch_size=training.batch_size,
+        per_device_train_batch_size=width,
         per_device_eval_batch_size=1 if flat else training.batch_size,
         learning_rate=learning_rate,
         warmup_steps=warmup if warmup < 1 else int(warmup),

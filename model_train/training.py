@@ -14,7 +14,7 @@ from data_common.messages.errors import UserError
 from data_common.models.special_tokens import Special
 from data_common.rows.json_line import BadRow
 from data_common.rows.jsonl import BadRowPolicy, Source
-from model_train.settings import Averaging, Schedule
+from model_train.settings import Averaging, BatchSizes, Schedule
 
 Rate = Annotated[float, Meta(ge=0)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
@@ -27,6 +27,7 @@ class TrainingRows(NamedTuple):
     fingerprints: Sequence[Mapping[str, Any]]  # of its shards
     on_bad_row: BadRowPolicy = "error"
     max_rows: int | None = None
+    weight_field: str | None = None  # of a row in the loss; None = all weigh the same
 
 
 class Encoded(NamedTuple):
@@ -82,6 +83,7 @@ class BaseTraining(ABC):
     max_tokens: Positive | None = None
     epochs: Annotated[float, Meta(gt=0, lt=2**31)] = 1.0
     batch_size: Positive = 8
+    batch_sizes: BatchSizes = field(default_factory=BatchSizes)
     gradient_accumulation_steps: Annotated[int, Meta(ge=1, lt=2**31)] = 4
     learning_rate: Annotated[float, Meta(gt=0)] | None = 6e-4
     schedule: Schedule = field(default_factory=Schedule)
