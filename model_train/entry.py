@@ -68,7 +68,9 @@ def run(
 
 
 def _fact(name: str, value: Any) -> str:
-    number = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
+    number = (
+        f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else visible(str(value))
+    )
     return f"{name.replace('_', ' ')} {number}"
 
 

@@ -15,6 +15,8 @@ from data_common.messages.errors import UserError
 from data_common.messages.visible import visible
 from data_common.parallel import distributed
 
+STAGE = "model_train"
+OPTIMIZER = "optimizer.pt"  # in a checkpoint: its state
 RECORD = "run.json"  # in a checkpoint: stage, method, configuration, inputs, number of processes of its run; its files
 
 
@@ -96,6 +98,30 @@ def find_checkpoint(work: Path, resume: str, run: Run) -> Path | None:
     return checkpoint
 
 
+def checkpoint_to_continue(path: str) -> Path:
+    """The checkpoint at `path`, or the last one in `path`, MODEL_OUT of a finished training.
+
+    Raises: UserError where there is none, where it is damaged or has no state of its optimizer.
+    """
+    checkpoint: Path | None = Path(path)
+    if _record(checkpoint) is None:
+        made = read_manifest(path, quick=True)
+        if made is None or made.get("stage") != STAGE:
+            known = newest_checkpoint(Path(path)) or newest_checkpoint(partial_path(Path(path)))
+            cure = f" (a checkpoint can be named: {known})" if known else ""
+            raise UserError(f"continue_from: {path} is no finished, unchanged model of {STAGE}{cure}")
+        checkpoint = newest_checkpoint(Path(path))
+        if checkpoint is None:
+            cure = "a training keeps its last one, also with save_total_limit=1"
+            raise UserError(f"continue_from: {path} has no checkpoint, which has the optimizer's state: {cure}")
+    if not (checkpoint / OPTIMIZER).exists():
+        forms = "fsdp and deepspeed have other forms of it"
+        raise UserError(f"continue_from: {checkpoint} has no {OPTIMIZER}, the optimizer's state ({forms})")
+    if lost := _lost(checkpoint):
+        raise UserError(f"continue_from: {checkpoint} is damaged ({lost}): name another one")
+    return checkpoint
+
+
 def _newest_whole(work: Path) -> Path | None:
     for checkpoint in reversed(checkpoints(work)):
         if not (lost := _lost(checkpoint)):
@@ -160,6 +186,8 @@ def _make_room(output: Path, work: Path, run: Run, resume: str) -> None:
         os.replace(output, work)  # complete but for its manifest
     checkpoint = find_checkpoint(work, resume, run)
     if checkpoint is None or work.resolve() not in checkpoint.resolve().parents:
+        if read := [path for path in run.stamps if work.resolve() in Path(path).resolve().parents]:
+            raise UserError(f"{read[0]} is an input of this call and would be removed: copy it to another place")
         discard(work)
     work.mkdir(exist_ok=True)
     if checkpoint is not None:

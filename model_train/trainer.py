@@ -19,6 +19,7 @@ from data_common.models.trainer_settings import EvaluationBar, check_account, tr
 from data_common.parallel import distributed
 from model_train.averaging import RunningAverage
 from model_train.checkpoints import PICKLED, WRITING, AtomicCheckpoints, check_space, forget_unfinished
+from model_train.continuing import Moments
 from model_train.output_layer import chunk_the_loss
 from model_train.sequences import Sequences, WholeBatches, collate
 from model_train.train_log import AVERAGE, HELDOUT_AVERAGE, Watch
@@ -37,6 +38,7 @@ class RunFolder(NamedTuple):
     name: str  # in a tracker
     identity: Mapping[str, Any]  # kept in its checkpoints
     checkpoint: Path | None  # to resume from
+    start: Path | None = None  # of another run: a checkpoint whose optimizer this one begins with
 
 
 def fit(
@@ -83,6 +85,7 @@ def fit(
             watch,
             EvaluationBar("held-out loss"),
             average,
+            *([Moments(place.start)] if place.start and not place.checkpoint else []),
             AtomicCheckpoints(place.folder, place.identity, training.save_total_limit, tokenizer),
         ],
     )
@@ -141,7 +144,7 @@ def _arguments(
         schedule |= {"fsdp": True, "fsdp_config": load_yaml(Path(training.fsdp))}
     if training.deepspeed:
         schedule |= {"deepspeed": load_yaml(Path(training.deepspeed))}
-    warmup = training.warmup_steps
+    warmup = training.warmup
     return trainer_arguments(
         place.folder / WRITING,
         place.name,
