@@ -52,8 +52,7 @@ def made_by(model: str) -> dict[str, Any]:
     manifest = _of_model(model)
     if manifest is None:
         return {}
-    checkpoint = CHECKPOINT.fullmatch(Path(model).absolute().name)
-    return dict(_all_of(manifest, "")) | ({"checkpoint": int(checkpoint[1])} if checkpoint else {})
+    return dict(_all_of(manifest, "")) | dict(zip(["checkpoint"], _step({"path": model}), strict=False))
 
 
 def content_of(known: Mapping[str, Any]) -> str:
@@ -80,16 +79,23 @@ def _of_model(model: str) -> dict[str, Any] | None:
 def _all_of(manifest: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     yield f"{prefix}method", manifest["method"]
     for key, value in manifest["config"].items():
-        if key.split(".")[-1] not in ("seed", *OF_MACHINES):
+        if key.split(".")[-1] not in ("seed", "continue_from", *OF_MACHINES):  # a path: its content is an input
             yield f"{prefix}{key}", value
     inputs = {name: recorded for name, recorded in manifest["inputs"].items() if name not in OF_MACHINES}
     for name, recorded in inputs.items():
         maker = _maker(recorded)
         if maker is not None:
             yield from _all_of(maker, f"{prefix}{name}.")
+            yield from ((f"{prefix}{name}.checkpoint", step) for step in _step(recorded))
         else:
             prints = recorded if isinstance(recorded, list) else [recorded]
             yield f"{prefix}{name}", CONTENT + " ".join(map(content_of, prints))
+
+
+def _step(recorded: Any) -> list[int]:
+    """The step of a checkpoint of a training; of anything else none."""
+    found = CHECKPOINT.fullmatch(Path(recorded.get("path", "")).absolute().name) if isinstance(recorded, dict) else None
+    return [int(found[1])] if found else []
 
 
 def _maker(recorded: Any) -> dict[str, Any] | None:

@@ -103,17 +103,17 @@ def checkpoint_to_continue(path: str) -> Path:
 
     Raises: UserError where there is none, where it is damaged or has no state of its optimizer.
     """
-    checkpoint: Path | None = Path(path)
+    checkpoint = Path(path)
     if _record(checkpoint) is None:
-        made = read_manifest(path, quick=True)
-        if made is None or made.get("stage") != STAGE:
-            known = newest_checkpoint(Path(path)) or newest_checkpoint(partial_path(Path(path)))
-            cure = f" (a checkpoint can be named: {known})" if known else ""
-            raise UserError(f"continue_from: {path} is no finished, unchanged model of {STAGE}{cure}")
-        checkpoint = newest_checkpoint(Path(path))
-        if checkpoint is None:
-            cure = "a training keeps its last one, also with save_total_limit=1"
-            raise UserError(f"continue_from: {path} has no checkpoint, which has the optimizer's state: {cure}")
+        last, made = newest_checkpoint(checkpoint), read_manifest(path, quick=True)
+        if made is None or made.get("stage") != STAGE or last is None:
+            if known := last or newest_checkpoint(partial_path(checkpoint)):
+                raise UserError(
+                    f"continue_from: {path} is no finished, unchanged model: name a checkpoint, say {known}"
+                )
+            cure = "a training keeps its last one in MODEL_OUT, more with save_total_limit"
+            raise UserError(f"continue_from: {path} has no checkpoint with the state of the optimizer ({cure})")
+        checkpoint = last
     if not (checkpoint / OPTIMIZER).exists():
         forms = "fsdp and deepspeed have other forms of it"
         raise UserError(f"continue_from: {checkpoint} has no {OPTIMIZER}, the optimizer's state ({forms})")
