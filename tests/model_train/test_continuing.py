@@ -273,6 +273,6 @@ def test_it_learns_answers_after_texts(halves):
     (halves.folder / "a.yaml").write_text(json.dumps({name: config[name] for name in names}))
     write_rows(halves.folder / "in.jsonl", [{"prompt": f"{number}?", "response": "yes"} for number in range(8)])
     call = [str(halves.folder / "in.jsonl"), str(halves.folder / "a.yaml"), str(halves.folder / "second"), "posttrain"]
-    keys = [*FIXED, "scheduler=constant", "min_learning_rate=null", f"tokenizer={halves.folder}/model"]
+    keys = [*FIXED, "scheduler=constant", "min_learning_rate=null", "epochs=1", f"tokenizer={halves.folder}/model"]
     assert main(STAGE, [*call, *each_once(*keys, *going_on(halves))]) == 0
     assert json.loads((halves.folder / "second.manifest.json").read_text())["optimizer_steps"] == 2
