@@ -52,7 +52,8 @@ def made_by(model: str) -> dict[str, Any]:
     manifest = _of_model(model)
     if manifest is None:
         return {}
-    return dict(_all_of(manifest, "")) | dict(zip(["checkpoint"], _step({"path": model}), strict=False))
+    step = _step({"path": model})
+    return dict(_all_of(manifest, "")) | ({} if step is None else {"checkpoint": step})
 
 
 def content_of(known: Mapping[str, Any]) -> str:
@@ -86,16 +87,18 @@ def _all_of(manifest: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any
         maker = _maker(recorded)
         if maker is not None:
             yield from _all_of(maker, f"{prefix}{name}.")
-            yield from ((f"{prefix}{name}.checkpoint", step) for step in _step(recorded))
+            if (step := _step(recorded)) is not None:
+                yield f"{prefix}{name}.checkpoint", step
         else:
             prints = recorded if isinstance(recorded, list) else [recorded]
             yield f"{prefix}{name}", CONTENT + " ".join(map(content_of, prints))
 
 
-def _step(recorded: Any) -> list[int]:
-    """The step of a checkpoint of a training; of anything else none."""
-    found = CHECKPOINT.fullmatch(Path(recorded.get("path", "")).absolute().name) if isinstance(recorded, dict) else None
-    return [int(found[1])] if found else []
+def _step(recorded: Any) -> int | None:
+    """The step of a checkpoint of a training; None of anything else."""
+    path = recorded.get("path", "") if isinstance(recorded, dict) else ""
+    found = CHECKPOINT.fullmatch(Path(path).absolute().name)
+    return int(found[1]) if found else None
 
 
 def _maker(recorded: Any) -> dict[str, Any] | None:

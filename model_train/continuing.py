@@ -38,7 +38,7 @@ class Moments(TrainerCallback):
         saved = torch.load(self.checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         sizes = [len(group["params"]) for group in own["param_groups"]]
-        fits = sizes == [len(group["params"]) for group in saved["param_groups"]]
+        fits = saved["state"] and sizes == [len(group["params"]) for group in saved["param_groups"]]
         if not fits or not all(_fit(weights[number], of_one) for number, of_one in saved["state"].items()):
             raise UserError(f"continue_from: {self.checkpoint / OPTIMIZER} has no moments of AdamW for these weights")
         optimizer.load_state_dict(own | {"state": saved["state"]})

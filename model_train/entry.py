@@ -71,9 +71,7 @@ def run(
 
 
 def _fact(name: str, value: Any) -> str:
-    number = (
-        f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else visible(str(value))
-    )
+    number = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else visible(value)
     return f"{name.replace('_', ' ')} {number}"
 
 

@@ -15,7 +15,6 @@ from data_common.messages.errors import UserError
 from data_common.messages.visible import visible
 from data_common.parallel import distributed
 
-STAGE = "model_train"
 OPTIMIZER = "optimizer.pt"  # in a checkpoint: its state
 RECORD = "run.json"  # in a checkpoint: stage, method, configuration, inputs, number of processes of its run; its files
 
@@ -63,6 +62,9 @@ def check_output(run: Run, resume: str) -> None:
     another run only with resume=never.
     """
     output, stage = run.output, run.identity["stage"]
+    work = partial_path(output.resolve())
+    if read := [path for path in run.stamps if work in Path(path).resolve().parents]:
+        raise UserError(f"{read[0]} is in the folder that this call works in: copy it to another one")
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     made = read_manifest(output, run.quick)
@@ -106,7 +108,7 @@ def checkpoint_to_continue(path: str) -> Path:
     checkpoint = Path(path)
     if _record(checkpoint) is None:
         last, made = newest_checkpoint(checkpoint), read_manifest(path, quick=True)
-        if made is None or made.get("stage") != STAGE or last is None:
+        if made is None or made.get("stage") != "model_train" or last is None:
             if known := last or newest_checkpoint(partial_path(checkpoint)):
                 raise UserError(
                     f"continue_from: {path} is no finished, unchanged model: name a checkpoint, say {known}"
@@ -186,8 +188,6 @@ def _make_room(output: Path, work: Path, run: Run, resume: str) -> None:
         os.replace(output, work)  # complete but for its manifest
     checkpoint = find_checkpoint(work, resume, run)
     if checkpoint is None or work.resolve() not in checkpoint.resolve().parents:
-        if read := [path for path in run.stamps if work.resolve() in Path(path).resolve().parents]:
-            raise UserError(f"{read[0]} is an input of this call and would be removed: copy it to another place")
         discard(work)
     work.mkdir(exist_ok=True)
     if checkpoint is not None:

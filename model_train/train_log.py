@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from data_common.calls.progress import Progress
 from data_common.messages.errors import UserError
 from data_common.parallel import distributed
-from model_train.figure import draw
+from model_train import figure
 from model_train.sequences import Sequences
 
 LOG, PROGRESS = "train_log.jsonl", "progress.png"
@@ -126,7 +126,7 @@ class Watch(TrainerCallback):
         """The figure of a finished run. history: all that the Trainer has logged."""
         entries = [entry for kept in history if (entry := entry_of(kept))]
         placed = [entry | {"tokens": self._tokens_at(entry["step"], entries)} for entry in entries]
-        draw(self.folder / PROGRESS, placed, [self._tokens_at(step, entries) for step in self.averaged])
+        figure.draw(self.folder / PROGRESS, placed, [self._tokens_at(step, entries) for step in self.averaged])
         shutil.copyfile(self.folder / PROGRESS, self.folder / CURVE)
 
     def _tokens_at(self, step: int, entries: Sequence[Mapping[str, float]]) -> int:

@@ -187,7 +187,7 @@ def test_the_moments_are_taken_and_the_rates_are_not(tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "shape", "keys"),
-    [(torch.optim.SGD, (3, 2), {"momentum": 0.9}), (torch.optim.AdamW, (2, 3), {}), (torch.optim.Adagrad, (3, 2), {})],
+    [(torch.optim.SGD, (3, 2), {}), (torch.optim.AdamW, (2, 3), {}), (torch.optim.Adagrad, (3, 2), {})],
 )
 def test_other_moments_are_refused(kind, shape, keys, tmp_path):
     torch.save(stepped(kind, shape, **keys)[1].state_dict(), tmp_path / "optimizer.pt")
@@ -262,7 +262,7 @@ def test_a_checkpoint_that_would_be_removed_is_refused(halves, capsys):
     (halves.folder / "first").rename(halves.folder / ".second.partial")
     keys = [f"continue_from={halves.folder}/.second.partial/checkpoint-5", "resume=never"]
     assert main(STAGE, words(halves, "second", *keys)) == 2
-    assert "checkpoint-5 is an input of this call and would be removed" in capsys.readouterr().err
+    assert "checkpoint-5 is in the folder that this call works in: copy it" in capsys.readouterr().err
 
 
 def test_it_learns_answers_after_texts(halves):

@@ -48,7 +48,7 @@ def test_the_figure_places_everything_at_its_tokens(run, monkeypatch):
     assert main(STAGE, run.words(*keys, "average=none", "average_last=null", "average_every=null")) == 0
     tokens = {entry["step"]: entry["tokens"] for entry in run.log() if "tokens" in entry}
     drawn = []
-    monkeypatch.setattr("model_train.train_log.draw", lambda path, *what: (drawn.extend(what), path.touch()))
+    monkeypatch.setattr("model_train.figure.draw", lambda path, *what: (drawn.extend(what), path.touch()))
     assert main(STAGE, run.words(*keys, "logging_steps=7", "resume=never")) == 0
     entries, averaged = drawn
     assert [entry["tokens"] for entry in entries] == [tokens[entry["step"]] for entry in entries]
