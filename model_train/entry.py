@@ -60,18 +60,21 @@ def run(
         if call.dry_run:
             return
         from model_train.run import train
+        from model_train.trainer import LAST
 
         facts = train(training, rows, score_field, model_in, work, checkpoint, stage_run)
         if not distributed.is_main():
             return
         stage_run.finish(work, processes=distributed.size(), weights=weights_of(work), **facts)
     print(f"{call.method_name}: " + ", ".join(_fact(name, value) for name, value in facts.items() if value))
+    if "averaged_steps" in facts:
+        print(f"  {visible(model_out)} has the averaged weights, {visible(model_out)}/{LAST} the last ones")
     remote_code.summary(call.config)
     print(f"  wrote {visible(model_out)} in {stage_run.seconds():.1f} s")
 
 
 def _fact(name: str, value: Any) -> str:
-    number = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
+    number = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else visible(value)
     return f"{name.replace('_', ' ')} {number}"
 
 

@@ -14,6 +14,7 @@ from data_common.rows.jsonl import open_source
 from model_train import resuming
 from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
 from model_train.batches import Batches
+from model_train.continuing import check_alike
 from model_train.special_ids import stop_ids, take_over
 from model_train.tokenized_corpus import corpus_of, row_scores, row_weights
 from model_train.train_log import Watch
@@ -41,7 +42,11 @@ def train(
     precision = loading.pick_dtype(training.dtype, device)
     learning_rate = training.learning_rate or learning_rate_of(model_in)
     corpus = _first_alone(lambda: corpus_of(training, rows, tokenizer))
-    shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
+    start, from_scratch = training.start(), training.from_scratch
+    if start is not None:
+        check_alike(training, start, model_in, tokenizer, precision, special)
+        model_in, from_scratch = str(start), False
+    shape = (training.max_length, from_scratch, training.attention, precision, training.seed)
     model = load_for_training(model_in, tokenizer, *shape, training.trust_remote_code)
     check_ids(corpus, tokenizer, model, "document")
     for change in take_over(model, tokenizer, training.tokenizer is not None):
@@ -63,9 +68,10 @@ def train(
     with _heldout(training, rows, tokenizer) as heldout:
         run.check_inputs()  # all of them have been read
         identity = resuming.identity_of(run)
-        place = RunFolder(work, work.name.removeprefix(".").removesuffix(".partial"), identity, checkpoint)
+        place = RunFolder(work, work.name.removeprefix(".").removesuffix(".partial"), identity, checkpoint, start)
         facts = fit(training, model, tokenizer, sequences, heldout, watch, place, device, precision, learning_rate)
-    return dict(corpus.facts) | facts | batches.facts()
+    continued = {"continued_from": str(start)} if start else {}
+    return dict(corpus.facts) | continued | facts | batches.facts()
 
 
 def _tell_sizes(watch: Watch) -> None:

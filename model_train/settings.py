@@ -1,4 +1,4 @@
-"""Keys that training methods share, in groups: batch sizes, the learning rate's shape, the averaging of weights."""
+"""Keys that training methods share, in groups: batch sizes, learning rate, what a run continues, averaging."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -100,6 +100,25 @@ class Schedule:
                 "lower warmup_steps (below 1 a share of the run) or decay_share"
             )
         return decay, self.decay_shape or "1-sqrt"
+
+
+@dataclass(kw_only=True)
+class Continuation:
+    """Another training that this one goes on from, under a schedule of its own.
+
+    Args:
+        continue_from: MODEL_OUT of another training, or a checkpoint: its last weights and the state of its optimizer
+            take the place of the weights of MODEL_IN, which has the same architecture; null = a new optimizer
+        rewarmup_steps: optimizer steps of linear warm-up with continue_from, in place of warmup_steps; below 1 a share
+            of all steps
+    """
+
+    continue_from: str | None = None
+    rewarmup_steps: Annotated[float, Meta(ge=0, lt=2**31)] = 0
+
+    def __post_init__(self):
+        if self.rewarmup_steps and self.continue_from is None:
+            raise UserError("rewarmup_steps is of continue_from only: warmup_steps is meant, or leave it 0")
 
 
 @dataclass(kw_only=True)

@@ -1,6 +1,7 @@
-"""Watching a run: progress bar, printed log, train_log.jsonl, curve.png, and a stop at the first loss that is NaN."""
+"""Watching a run: progress bar, printed log, train_log.jsonl, its figure, and a stop at the first loss that is NaN."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,13 @@ import torch
 from transformers import TrainerCallback
 
 from data_common.calls.progress import Progress
-from data_common.files.atomic import save_figure
 from data_common.messages.errors import UserError
 from data_common.parallel import distributed
+from model_train import figure
 from model_train.batches import Batches
 
-LOG, CURVE = "train_log.jsonl", "curve.png"
+LOG, PROGRESS = "train_log.jsonl", "progress.png"
+CURVE = "curve.png"  # as older versions called the figure: a copy of it
 AVERAGE = "average"  # before the names of what is measured of averaged weights
 HELDOUT_AVERAGE = f"{AVERAGE}_heldout_loss"
 
@@ -31,7 +33,7 @@ class Watch(TrainerCallback):
         scores: np.ndarray | None = None,
         place: Callable[[int], str] = str,
     ):
-        """batches: of the run. folder: for log and curve.
+        """batches: of the run. folder: for log and figure.
 
         scores: (documents,), NaN where there is none; None = no scores. place: document -> `FILE:LINE` of its row.
         """
@@ -112,8 +114,19 @@ class Watch(TrainerCallback):
 
     def on_train_end(self, args, state, control, **_: Any) -> None:
         self.bar.close()
-        if distributed.is_main():
-            plot(self.folder / CURVE, [entry for kept in state.log_history if (entry := entry_of(kept))])
+
+    def draw(self, history: Sequence[Mapping[str, float]]) -> None:
+        """The figure of a finished run. history: all that the Trainer has logged."""
+        entries = [entry for kept in history if (entry := entry_of(kept))]
+        placed = [entry | {"tokens": self._tokens_at(entry["step"], entries)} for entry in entries]
+        figure.draw(self.folder / PROGRESS, placed, [self._tokens_at(step, entries) for step in self.averaged])
+        shutil.copyfile(self.folder / PROGRESS, self.folder / CURVE)
+
+    def _tokens_at(self, step: int, entries: Sequence[Mapping[str, float]]) -> int:
+        """Tokens of the first `step` steps: those that the log had last said, and those of the steps since."""
+        known = [(entry["step"], entry["tokens"]) for entry in entries if "tokens" in entry and entry["step"] <= step]
+        last, tokens = max(known, default=(0, 0))
+        return tokens + sum(int(self.documents(number)[1].sum()) for number in range(last + 1, step + 1))
 
 
 def entry_of(logs: Mapping[str, float]) -> dict[str, float] | None:
@@ -135,25 +148,3 @@ def describe(entry: Mapping[str, float], steps: int, left: float) -> str:
     forms |= {"batch_size": "batch {:,}", "tokens": "{:,} tokens", "tokens_per_second": "{:,.0f} tok/s"}
     parts = [form.format(entry[name]) for name, form in forms.items() if name in entry]
     return f"  step {entry['step']:,} of {steps:,}: {', '.join(parts)}, {Progress.format_interval(left)} left"
-
-
-def plot(path: Path, entries: Sequence[Mapping[str, float]]) -> None:
-    """Loss, held-out loss, score of the rows, gradient norm and learning rate against steps."""
-    from matplotlib.figure import Figure
-
-    panels = {"loss": ("loss", "heldout_loss"), "score": ("score",)}
-    panels |= {"gradient norm": ("grad_norm",), "learning rate": ("learning_rate",)}
-    panels = {title: names for title, names in panels.items() if any(names[0] in entry for entry in entries)}
-    sheet = Figure(figsize=(7, 2 * len(panels)), layout="constrained")
-    axes = sheet.subplots(len(panels), sharex=True, squeeze=False)
-    for axis, (title, names) in zip(axes[:, 0], panels.items(), strict=True):
-        for name in names:
-            points = [(entry["step"], entry[name]) for entry in entries if name in entry]
-            if points:
-                axis.plot(*zip(*points, strict=True), label=name, marker="o" if name == "heldout_loss" else None)
-        axis.set_ylabel(title)
-        axis.grid(alpha=0.3)
-    axes[-1, 0].set_xlabel("optimizer step")
-    if any("heldout_loss" in entry for entry in entries):
-        axes[0, 0].legend(["training", "held out"])
-    save_figure(path, sheet)

@@ -20,6 +20,7 @@ from data_common.parallel import distributed
 from model_train.averaging import RunningAverage
 from model_train.batches import Batches
 from model_train.checkpoints import PICKLED, WRITING, AtomicCheckpoints, check_space, forget_unfinished
+from model_train.continuing import Moments
 from model_train.output_layer import chunk_the_loss, weigh_the_loss
 from model_train.sequences import Sequences, collate
 from model_train.train_log import AVERAGE, HELDOUT_AVERAGE, Watch
@@ -38,6 +39,7 @@ class RunFolder(NamedTuple):
     name: str  # in a tracker
     identity: Mapping[str, Any]  # kept in its checkpoints
     checkpoint: Path | None  # to resume from
+    start: Path | None = None  # of another run: a checkpoint whose optimizer this one begins with
 
 
 def fit(
@@ -87,6 +89,7 @@ def fit(
             watch,
             EvaluationBar("held-out loss"),
             average,
+            *([Moments(place.start)] if place.start and not place.checkpoint else []),
             AtomicCheckpoints(place.folder, place.identity, training.save_total_limit, tokenizer),
         ],
     )
@@ -98,6 +101,8 @@ def fit(
         trainer.train(resume_from_checkpoint=None if place.checkpoint is None else str(place.checkpoint))
         if watch.averaged:
             _average(trainer, average, tokenizer, place.folder / LAST)
+        if distributed.is_main():
+            watch.draw(trainer.state.log_history)
         _save(trainer, tokenizer, place.folder)
     except (OSError, RuntimeError, SafetensorError):
         check_space(place.folder, model, training.averaging.average != "none")  # most likely the disk is full
@@ -149,7 +154,7 @@ def _arguments(
         schedule |= {"fsdp": True, "fsdp_config": load_yaml(Path(training.fsdp))}
     if training.deepspeed:
         schedule |= {"deepspeed": load_yaml(Path(training.deepspeed))}
-    warmup = training.warmup_steps
+    warmup = training.warmup
     return trainer_arguments(
         place.folder / WRITING,
         place.name,

@@ -80,6 +80,18 @@ def test_an_output_of_every_stage_is_equal_and_nothing_is_touched(stage, words, 
     assert content(folder) == before and not list(folder.parent.joinpath("tmp").iterdir())
 
 
+def test_a_training_that_went_on_from_another_is_made_again(folder, capfd):
+    call("train", f"in.jsonl model first pretrain {TRAIN}")
+    call("train", f"in.jsonl model second pretrain {TRAIN} continue_from=first rewarmup_steps=2")
+    before = content(folder)
+    assert replay("second.manifest.json") == 0
+    assert "\nequal: the weights" in capfd.readouterr().out and content(folder) == before
+    path = next(Path("first").glob("checkpoint-*/optimizer.pt"))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert replay("second.manifest.json") == 2
+    assert "error: continue_from: " in capfd.readouterr().err
+
+
 def test_a_save_dir_keeps_what_was_made_and_an_output_may_be_named(folder, capfd):
     call("order", "in.jsonl out.jsonl sorting")
     assert replay("out.jsonl", "--save-dir", "again") == 0
