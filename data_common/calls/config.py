@@ -225,7 +225,7 @@ def _fault(key: Key, value: Any) -> str:
     if isinstance(value, int) and not -LARGEST <= value < LARGEST:
         return "out of range"
     is_text = TEXTS.search(key.name)
-    several = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    several = list(_parts(value))
     if any(isinstance(part, float) and not math.isfinite(part) for part in several if part is not value):
         return "NaN and infinity are no values"
     parts = [part for part in several if isinstance(part, str)]
@@ -236,6 +236,15 @@ def _fault(key: Key, value: Any) -> str:
     if not is_text and any(part.startswith("~/") for part in parts):
         return "~ stands for no folder here, write the path in full"
     return ""
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """What lists and mappings hold, names too, on every level; any other value is its own part."""
+    if isinstance(value, list | dict):
+        for part in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from _parts(part)
+    else:
+        yield value
 
 
 def _plain(value: Any) -> str:
