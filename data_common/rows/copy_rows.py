@@ -26,6 +26,15 @@ SHOWN_GROUPS = 8
 WITHOUT_EFFECT = ("cache", "overwrite_out")  # keys that change nothing in the result
 
 
+class UnusableRows(UserError):
+    """Rows that a method cannot use whatever the others hold: what `on_bad_row` is about, and found after the scan."""
+
+    def __init__(self, source: jsonl.Source, start: np.ndarray, reason: str):
+        """start: of the rows, as in `Rows`."""
+        super().__init__(f"{source.place(int(start[0]))}: {reason} ({len(start):,} such rows; on_bad_row=drop goes on)")
+        self.start, self.reason = start, reason
+
+
 def copy_rows(
     call: Call,
     columns: Sequence[Column],
@@ -51,7 +60,7 @@ def copy_rows(
     directed: (directions that the input's manifest declares) -> those that the call goes by, and OUT has; it may raise
         UserError.
     arrange: (source, table, directions) -> (row numbers in their new order, which may repeat, facts for the manifest);
-        it may raise UserError.
+        it may raise UserError; rows of `UnusableRows` are left out where on_bad_row allows it, and it is asked again.
     check: raises UserError for what `arrange` would refuse whatever the rows hold.
     score_field: its quantiles are reported, where there is one, and it is among the columns.
     overwrite_out: whether OUT may replace what no stage made, and what IN was made from.
@@ -96,9 +105,7 @@ def copy_rows(
             return
         fingerprints = run.identity["inputs"]["data"]
         table = cached_scan(source, columns, on_bad_row, fingerprints) if cache else scan(source, columns, on_bad_row)
-        if not len(table):
-            raise UserError(f"{source_path} holds no rows")
-        index, facts = arrange(source, table, directions)
+        table, index, facts = _arranged(arrange, source, table, directions, on_bad_row)
         facts = _counts(table, index, score_field) | facts
         picks = [index] if rejects is None else [index, np.delete(np.arange(len(table)), index)]
         counts = {"rows_in": len(table)} | source.counts()
@@ -110,6 +117,21 @@ def copy_rows(
                 run.check_inputs()
                 one.finish(draft, **({"rows_out": len(pick)} if one is not run else facts) | counts)
     _summary(call, verb, facts, source, run)
+
+
+def _arranged(
+    arrange: Callable, source: jsonl.Source, table: Table, directions: Mapping[str, str], on_bad_row: jsonl.BadRowPolicy
+) -> tuple[Table, np.ndarray, dict[str, Any]]:
+    """The usable rows, and what `arrange` gives for them. Raises: UserError, also where there is none."""
+    while len(table):
+        try:
+            return table, *arrange(source, table, directions)
+        except UnusableRows as unusable:
+            if on_bad_row != "drop":
+                raise
+            source.dropped[unusable.reason] += len(unusable.start)
+            table = table.take(np.flatnonzero(~np.isin(table.rows.start, unusable.start)))
+    raise UserError(f"{source.path} holds no {'usable ' if source.dropped else ''}rows")
 
 
 def _counts(table: Table, index: np.ndarray, score_field: str | None) -> dict[str, Any]:

@@ -176,6 +176,25 @@ def test_relative_inputs_of_an_absolute_output_are_found_from_elsewhere(folder, 
     assert replay(folder / "out.jsonl.manifest.json") == 0
 
 
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ("select", "scored.jsonl out.jsonl top-r r=0.4 score_field=new"),
+        ("select", "scored.jsonl out.jsonl round-robin k=9 r=null score_fields=[new,score] lower_is_better=[score]"),
+        ("order", "scored.jsonl out.jsonl sorting score_field=new select=top-k select.k=7"),
+        ("score", "scored.jsonl out.jsonl combine fields=[new,score] lower_is_better=[] score_field=both"),
+    ],
+)
+def test_directions_are_those_of_then(stage, words, folder, capfd):
+    """The manifest of IN, which told them, is none of the inputs and may be gone."""
+    call("score", f"in.jsonl scored.jsonl dsir {SCORE}")
+    change_manifest("scored.jsonl", directions={"new": "lower"})
+    call(stage, words)
+    os.remove("scored.jsonl.manifest.json")
+    assert replay("out.jsonl.manifest.json") == 0
+    assert "equal: " in capfd.readouterr().out
+
+
 def test_a_folder_of_shards_must_have_the_shards_of_then(folder, capfd):
     Path("shards").mkdir()
     lines = Path("in.jsonl").read_text()
