@@ -3,7 +3,7 @@
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -16,7 +16,7 @@ from data_common.messages.errors import UserError
 from data_common.messages.visible import visible
 from data_common.parallel.processes import cores, forked_map
 from data_common.rows.json_line import Decoder, Id, Label, Number, Text, document_text
-from data_common.rows.jsonl import BadRowPolicy, Part, Rows, Source, raw_lines, read_part
+from data_common.rows.jsonl import BadRowPolicy, Part, Rows, Source, lines_of_part, raw_lines, read_part
 
 
 class Column(NamedTuple):
@@ -65,26 +65,51 @@ def scan(source: Source, columns: Sequence[Column], on_bad_row: BadRowPolicy = "
     where one field is asked for as two different things.
     """
     types = types_of(columns)
-    parts, workers = source.parts(PART), max(1, min(cores(), source.bytes // PART))
     found, groups = _Found(columns), [{} for _ in columns]
     source.forget_counts()
-    with Progress(desc="reading", total=source.bytes, unit="B", unit_scale=True) as bar:
-        scanned = forked_map(partial(_scan_part, source, columns, types, on_bad_row), parts, workers)
-        for part, (more, labels, counted) in zip(parts, scanned, strict=True):
-            for known, new, codes in zip(groups, labels, more.values, strict=True):
-                if new:  # the part has numbered its groups by itself
-                    numbers = np.array([known.setdefault(label, len(known)) for label in new], np.int32)
-                    codes[:] = array("i", numbers[codes].tobytes())
-            found.extend(more)
-            source.blank += counted.blank
-            source.dropped += counted.dropped
-            source.dropped_at += counted.dropped_at
-            source.rounded += counted.rounded
-            bar.update(part.end - part.begin)
+    for more, labels, counted in _by_parts(source, partial(_scan_part, source, columns, types, on_bad_row)):
+        for known, new, codes in zip(groups, labels, more.values, strict=True):
+            if new:  # the part has numbered its groups by itself
+                numbers = np.array([known.setdefault(label, len(known)) for label in new], np.int32)
+                codes[:] = array("i", numbers[codes].tobytes())
+        found.extend(more)
+        source.blank += counted.blank
+        source.dropped += counted.dropped
+        source.dropped_at += counted.dropped_at
+        source.rounded += counted.rounded
     kinds = ["q", "q", *(HASH if column.kind == "id" else CODES[column.kind] for column in columns)]
     arrays = [np.frombuffer(v, kind) for v, kind in zip((found.start, found.end, *found.values), kinds, strict=True)]
     warn_of_rounded(source.rounded)
     return Table(Rows(*arrays[:2]), dict(zip(columns, arrays[2:], strict=True)))
+
+
+def scan_lines(source: Source) -> Table:
+    """Every line of `source` that is not blank, without columns: nothing is decoded, and nothing checked."""
+    none = np.empty(0, np.int64)
+    starts, ends = [none], [none]
+    source.forget_counts()
+    for start, end, blank in _by_parts(source, partial(_lines_of_part, source)):
+        starts.append(start)
+        ends.append(end)
+        source.blank += blank
+    return Table(Rows(np.concatenate(starts), np.concatenate(ends)), {})
+
+
+def _by_parts(source: Source, function: Callable[[Part], Any]) -> Iterator[Any]:
+    """What `function` gives for each part of the source, in order; of a large source by several processes."""
+    parts, workers = source.parts(PART), max(1, min(cores(), source.bytes // PART))
+    with Progress(desc="reading", total=source.bytes, unit="B", unit_scale=True) as bar:
+        for part, result in zip(parts, forked_map(function, parts, workers), strict=True):
+            yield result
+            bar.update(part.end - part.begin)
+
+
+def _lines_of_part(source: Source, part: Part) -> tuple[np.ndarray, np.ndarray, int]:
+    """First bytes and ends of the lines of a part, and how many are blank."""
+    source = replace(source, blank=0)
+    found = [np.concatenate(some) for some in zip(*lines_of_part(source, part), strict=True)]
+    start, end = found or [np.empty(0, np.int64)] * 2
+    return start, end, source.blank
 
 
 def warn_of_rounded(rounded: Mapping[str, int]) -> None:

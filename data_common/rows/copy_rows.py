@@ -18,8 +18,7 @@ from data_common.messages.errors import UserError
 from data_common.messages.visible import visible
 from data_common.rows import jsonl
 from data_common.rows.column_cache import cached_scan
-from data_common.rows.columns import Column, Table, number, scan, types_of
-from data_common.rows.lines import scan_lines
+from data_common.rows.columns import Column, Table, number, scan, scan_lines, types_of
 from data_common.rows.score_join import ScoreKeys, open_scores
 from data_common.rows.shards import check_apart
 from data_common.rows.statistics import quantiles

@@ -35,6 +35,7 @@ TEXT_KEYS = {  # key of a path -> key of the text field in it, where that is not
 READ_BLOCK = 2**18  # bytes decoded as UTF-8 and split at a time
 LOOK = 16  # blocks that are looked at before a file is read
 CARRIAGE_RETURN = 13
+SPACE = 32  # a line that begins with a larger byte is not blank
 HIGH_BITS = np.uint64(0x8080808080808080)  # of eight bytes: zero where all are ASCII
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -179,6 +180,18 @@ def read_part(
             lines = [(base + position + i, block[i:j]) for i, j in zip(start.tolist(), end.tolist(), strict=True)]
             good, values = _usable(source, decoder, lines, valid_utf8, on_bad_row)
         yield start[good] + base + position, end[good] + base + position, values
+
+
+def lines_of_part(source: Source, part: Part) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(starts, ends) of the lines that are not blank, for a block at a time; nothing in them is decoded or checked."""
+    base = source.shards[part.shard].base
+    for position, block in _blocks(source.shards[part.shard], part.begin, part.end):
+        start, end = _line_bounds(block)
+        filled = np.frombuffer(block, np.uint8)[start] > SPACE
+        odd = np.flatnonzero(~filled)
+        filled[odd] = [bool(block[i:j].strip()) for i, j in zip(start[odd], end[odd], strict=True)]
+        source.blank += len(filled) - int(filled.sum())
+        yield start[filled] + base + position, end[filled] + base + position
 
 
 def _line_bounds(block: bytes) -> tuple[np.ndarray, np.ndarray]:
