@@ -33,7 +33,8 @@ def command(record: Mapping[str, Any], folder: Path, out: Path, scratch: Path) -
         file = scratch / "call.yaml"
         file.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
         words = [record["stage"], *paths[:-1], str(made), record["method"], str(file)]
-        target = Path(rejects) if rejects and _is_rejects(record, folder) else made
+        beside = made.with_name(Path(record["output"]["path"]).name)  # OUT, or the scores of its rows
+        target = Path(rejects) if rejects and _is_rejects(record, folder) else beside
     return ["bash", "-c", START, str(REPOSITORY), *words], target
 
 

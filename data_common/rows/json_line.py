@@ -20,8 +20,9 @@ HEAVIEST = 1e30  # sums of weights stay finite
 Weight = Annotated[float, msgspec.Meta(ge=0, le=HEAVIEST)]
 Text = str | list[str]
 Label = str | bool | int | float
+Id = str | int
 Scalar = str | bool | int | float | None
-NOT = {Text: "not text", Label: "not a string, number or boolean"}
+NOT = {Text: "not text", Label: "not a string, number or boolean", Id: "not a string or whole number"}
 
 
 ROLES = " (roles are system, user and assistant; what others call human is user, gpt is assistant)"
@@ -105,7 +106,7 @@ class Decoder:
                 raise FieldExists(f"{name} is there already (overwrite=true replaces it)")
             return msgspec.UNSET
         try:
-            value = _lookup(row, name)
+            value = lookup(row, name)
         except BadRow as bad:
             raise BadRow(str(bad), _instead(row, wanted)) from None
         if value is None:
@@ -163,7 +164,8 @@ def _struct(tree: dict[str, Any]) -> type:
     return msgspec.defstruct("Row", members, rename=names, kw_only=True, gc=False)
 
 
-def _lookup(row: dict, name: str) -> Any:
+def lookup(row: dict, name: str) -> Any:
+    """The field of a row that was decoded as a whole. Raises: BadRow where it is missing."""
     if name in row:
         return row[name]
     value: Any = row
