@@ -124,7 +124,9 @@ def arranged(method: RowMethod, values: Mapping[str, Any], n: int) -> tuple[dict
         return {ALL: permutation(whole_numbers(result), n)}, facts
     phases = phases_of(result, n)
     if not any(map(len, phases.values())):
-        raise UserError("the schedule has no row: what it draws has no tokens, or `tokens` is less than half a row")
+        raise UserError(
+            "the schedule has no row: what it draws has no tokens, or each group may give less than half a row"
+        )
     return phases, facts | schedule_facts(phases, values, n)
 
 

@@ -1,10 +1,13 @@
 """Mixtures: rows of several groups drawn by shares of tokens, each group pass after pass."""
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 
 from data_common.messages.errors import UserError
+
+TOLERATED = 0.1  # share of the tokens of a draw that rows of some length may miss or exceed without a word
 
 
 class Streams:
@@ -34,7 +37,9 @@ class Streams:
                 rows, middle = self._next(number, share * tokens)
                 drawn.append(rows)
                 times.append(middle / share)
-        return np.concatenate(drawn)[np.argsort(np.concatenate(times), kind="stable")]
+        rows = np.concatenate(drawn)[np.argsort(np.concatenate(times), kind="stable")]
+        _tell_missed(float(self.token_count[rows].sum()), tokens if len(self.token_count) else 0)
+        return rows
 
     def _next(self, number: int, tokens: float) -> tuple[np.ndarray, np.ndarray]:
         """The next rows of a stream whose middle lies within so many tokens, and where their middles lie."""
@@ -51,3 +56,10 @@ class Streams:
         count = int(np.searchsorted(middle, tokens))
         self.ahead[number], self.owed[number] = ahead[count:], tokens - size[:count].sum()
         return ahead[:count], middle[:count]
+
+
+def _tell_missed(found: float, asked: float) -> None:
+    """A line where a draw has other than about so many tokens: what a group may give is less than its rows are long."""
+    if abs(found - asked) > TOLERATED * asked:
+        cause = "some groups may give less than half a row: ask for more tokens, or name fewer groups"
+        print(f"warning: a phase of {asked:,.0f} tokens has {found:,.0f}: {cause}", file=sys.stderr)

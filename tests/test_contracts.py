@@ -122,6 +122,13 @@ def test_the_pages_list_the_methods_as_they_are():
     assert methods_page.FRONT_PAGE.read_text(encoding="utf-8") == methods_page.front_page(), methods_page.__doc__
 
 
+def test_addresses_end_before_the_full_stop():
+    assert about("data_scoring", "difficulty").sources[1:] == (
+        "https://doi.org/10.3758/BRM.42.2.381",
+        "https://doi.org/10.1037/h0057532",
+    )
+
+
 def test_the_front_page_is_short():
     assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").split("\n")) <= 160
 

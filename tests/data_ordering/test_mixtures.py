@@ -63,3 +63,13 @@ def test_without_tokens_nothing_can_be_drawn():
     assert empty.draw(np.array([1.0, 0.0]), 3).tolist() == [0]
     with pytest.raises(UserError, match="the group code has no tokens"):
         empty.draw(np.array([0.5, 0.5]), 3)
+
+
+def test_a_draw_that_misses_its_tokens_is_told(capsys):
+    """A hundred groups of one row each: each may give 3 tokens, and has rows of 10 or of 4."""
+    sizes = np.where(np.arange(100) % 2, 10, 4)
+    drawn = Streams(np.arange(100), [str(number) for number in range(100)], sizes, 0).draw(np.full(100, 0.01), 300)
+    assert set(sizes[drawn]) == {4}
+    assert "warning: a phase of 300 tokens has 200: some groups may give less" in capsys.readouterr().err
+    streams().draw(SHARES, 2000)
+    assert not capsys.readouterr().err
