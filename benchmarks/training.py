@@ -66,26 +66,26 @@ def data(folder: Path, max_length: int, packing: str, steps: int, batch: int = B
 
 
 class Clock(Watch):
-    """Notes wall and CPU seconds at the beginning of each optimizer step, and those that averaging takes."""
+    """Notes wall and CPU seconds at the beginning of each optimizer step."""
 
     def on_train_begin(self, *arguments, **rest) -> None:
         super().on_train_begin(*arguments, **rest)
         self.begins: list[np.ndarray] = []
-        self.averaging: list[np.ndarray] = []
 
     def on_step_begin(self, *arguments, **rest) -> None:
         super().on_step_begin(*arguments, **rest)
         self.begins.append(seconds())
 
-    def timed(self, add: Callable) -> Callable:
-        """`RunningAverage.add`, whose seconds are noted."""
 
-        def timed_add(*arguments) -> None:
-            begin = seconds()
-            add(*arguments)
-            self.averaging.append(seconds() - begin)
+def timed(function: Callable, taken: list[np.ndarray]) -> Callable:
+    """`function`, whose seconds go into a list."""
 
-        return timed_add
+    def timed_function(*arguments) -> None:
+        begin = seconds()
+        function(*arguments)
+        taken.append(seconds() - begin)
+
+    return timed_function
 
 
 def seconds() -> np.ndarray:
@@ -94,28 +94,29 @@ def seconds() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def trained(size: str, training: Training, tokenizer, sequences) -> tuple[Clock, list[dict]]:
-    """One run of the trainer: its clock and the entries of its log."""
+def trained(kind: type, size: str, training: Training, tokenizer, sequences) -> tuple[Watch, list[dict]]:
+    """One run of the trainer, watched by a Watch of this kind: that, and the entries of the log."""
     precision = torch.bfloat16 if training.dtype == "bfloat16" else torch.float32
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder = Path(name)
-        clock = Clock(Batches(sequences, training.batch_size), folder)
+        watch = kind(Batches(sequences, training.batch_size), folder)
         place = RunFolder(folder, "benchmark", {}, None)
-        with patch.object(RunningAverage, "add", clock.timed(RunningAverage.add)):
-            fit(training, annotator(size), tokenizer, sequences, None, clock, place, DEVICE, precision, 1e-4)
-        return clock, [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").split("\n")[:-1]]
+        fit(training, annotator(size), tokenizer, sequences, None, watch, place, DEVICE, precision, 1e-4)
+        return watch, [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def trainer_speed(*arguments) -> float:
     """Tokens a second."""
-    return trained(*arguments)[1][1]["tokens_per_second"]
+    return trained(Watch, *arguments)[1][1]["tokens_per_second"]
 
 
 def step_seconds(*arguments) -> tuple[np.ndarray, np.ndarray]:
     """Median wall and CPU seconds of the optimizer steps behind the first two, and of their averaging, (2,) both."""
-    clock, _ = trained(*arguments)
+    averaging: list[np.ndarray] = []
+    with patch.object(RunningAverage, "add", timed(RunningAverage.add, averaging)):
+        clock, _ = trained(Clock, *arguments)
     steps = np.diff(clock.begins, axis=0)[2:]
-    return np.median(steps, axis=0), np.median(clock.averaging or [[0, 0]], axis=0)
+    return np.median(steps, axis=0), np.median(averaging or [[0, 0]], axis=0)
 
 
 def loop_speed(size: str, training: Training, tokenizer, sequences) -> float:
@@ -206,27 +207,13 @@ def report_averaging(folder: Path, size: str, repeats: int, steps: int) -> None:
         for way, keys in ways.items():
             taken[way].append(step_seconds(size, keys, *rest))
     (plain, _), (averaged, alone) = (np.median(values, axis=0) for values in taken.values())
-    rows = [
-        [
-            name,
-            *(f"{time * 1e3:,.1f}" for time in times),
-            f"{times[1] / times[0] - 1:+.1%}",
-            f"{times[2] / times[1]:.2%}",
-        ]
-        for name, *times in zip(("wall", "CPU"), plain, averaged, alone, strict=True)
-    ]
-    columns = [
-        "seconds",
-        "step, ms",
-        "with averaging, ms",
-        "averaging alone, ms",
-        "difference",
-        "share (aim below 2 %)",
-    ]
+    rows = []
+    for name, *times in zip(("wall", "CPU"), plain, averaged, alone, strict=True):
+        shares = f"{times[1] / times[0] - 1:+.1%}", f"{times[2] / times[1]:.2%}"
+        rows.append([name, *(f"{one * 1e3:,.1f}" for one in times), *shares])
+    columns = ["seconds", "step, ms", "with averaging, ms", "averaging alone, ms", "difference", "share (aim 2 %)"]
     millions = parameter_count(annotator(size)) / 1e6
-    print_table(
-        f"Weights of every step averaged, {size} ({millions:.1f} M), {BATCH} x 256 tokens a step", columns, rows
-    )
+    print_table(f"Every step averaged, {size} ({millions:.1f} M), {BATCH} x 256 tokens a step", columns, rows)
 
 
 def report_gpu(folder: Path, steps: int) -> None:
