@@ -126,7 +126,7 @@ class Watch(TrainerCallback):
         """Tokens of the first `step` steps: those that the log had last said, and those of the steps since."""
         known = [(entry["step"], entry["tokens"]) for entry in entries if "tokens" in entry and entry["step"] <= step]
         last, tokens = max(known, default=(0, 0))
-        return tokens + sum(int(self.documents(number)[1].sum()) for number in range(last + 1, step + 1))
+        return tokens + sum(int(self.batches.documents(number)[1].sum()) for number in range(last + 1, step + 1))
 
 
 def entry_of(logs: Mapping[str, float]) -> dict[str, float] | None:
