@@ -15,7 +15,7 @@ from data_common.messages.errors import UserError
 from data_common.rows.columns import Column, Table
 from data_common.rows.jsonl import BadRowPolicy, Source, open_source
 from data_common.rows.score_binding import ARRAY, is_of, manifests_of, score_paths
-from data_common.rows.score_files import ArrayFiles, LineFiles, ScoreFile, Scores
+from data_common.rows.score_files import ArrayFiles, Entries, LineFiles, ScoreFile
 from data_common.rows.shards import KEPT
 
 
@@ -111,7 +111,7 @@ class ScoresBeside:
         columns = table.columns | {column: found.columns[column][entry] for column in held}
         return Table(table.rows, columns), entry, {"scores": facts}
 
-    def _by_number(self, source: Source, table: Table, found: Scores) -> np.ndarray:
+    def _by_number(self, source: Source, table: Table, found: Entries) -> np.ndarray:
         """The entry of each row, (rows,); -1 where it has none."""
         rows, scores = source.shard_rows(table.rows), found.file_rows
         if not self.each:
@@ -126,7 +126,7 @@ class ScoresBeside:
         entry_of[found.number] = np.arange(len(found.number))
         return entry_of[source.row_numbers(table.rows)]
 
-    def _by_id(self, table: Table, found: Scores) -> np.ndarray:
+    def _by_id(self, table: Table, found: Entries) -> np.ndarray:
         """The entry of each row, (rows,); -1 where it has none. Raises: UserError for an id with two entries."""
         ids, wanted = found.columns[self.id_column], table.columns[self.id_column]
         order = np.argsort(ids, kind="stable")

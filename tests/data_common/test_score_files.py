@@ -216,7 +216,7 @@ def test_lines_are_those_of_the_scan_that_reads_them(tmp_path):
         path = tmp_path / f"{case}.jsonl"
         path.write_bytes((generator.choice(["", "\ufeff"]) + content[: -1 if case % 2 else None]).encode())
         with open_source(str(path)) as source:
-            found, blank = columns.scan_lines(source), source.blank
+            found, blank = columns.scan(source, None), source.blank
             read = columns.scan(source, [], "drop")
             assert not source.dropped and source.blank == blank
         np.testing.assert_array_equal(found.rows.start, read.rows.start)
