@@ -119,11 +119,12 @@ def copy_rows(
 
         def write(one: Run, rows: np.ndarray, facts: Mapping[str, Any]) -> None:
             with draft_of(one.output, folder=rows_per_shard is not None) as draft:
-                write_lines(draft, one.output.name, source, table.rows, rows, rows_per_shard)
+                written = write_lines(draft, one.output.name, source, table.rows, rows, rows_per_shard)
                 source.check_unchanged(fingerprints)
                 run.check_inputs()
-                known = beside.write(scores_run, entry[rows], draft, run.output) if beside and one is run else None
-                one.finish(draft, known, **facts, **counts)
+                if beside and one is run:
+                    beside.write(scores_run, entry[rows], draft, written | {"path": str(run.output)})
+                one.finish(draft, written, **facts, **counts)
 
         for one in runs[1:]:
             others = np.delete(np.arange(len(table)), index)

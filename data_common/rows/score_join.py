@@ -62,16 +62,15 @@ class ScoresBeside:
         run.identity = run.identity | {"directions": {name: known[name] for name in self.file.names() if name in known}}
         return run
 
-    def write(self, run: Run, entries: np.ndarray, draft: Path, output: Path) -> dict[str, Any]:
-        """Write the entries of these numbers as the scores of OUT; the fingerprint of OUT, which waits as `draft`."""
-        own = fingerprint(draft)
-        corpus = [own | {"path": str(output)}]
+    def write(self, run: Run, entries: np.ndarray, draft: Path, written: Mapping[str, Any]) -> None:
+        """Write the entries of these numbers as the scores of OUT, which waits as `draft`. written: its fingerprint."""
+        corpus = [written]
         if draft.is_dir():
-            corpus = [fingerprint(part) | {"path": str(output / part.name)} for part in sorted(draft.iterdir())]
+            folder = Path(written["path"])
+            corpus = [fingerprint(part) | {"path": str(folder / part.name)} for part in sorted(draft.iterdir())]
         with draft_of(run.output) as scores:
             self.file.write(scores, run.output.name, entries)
             run.finish(scores, rows_out=len(entries), corpus=corpus, fields=self.file.names())
-        return own
 
     def split(self, columns: Sequence[Column]) -> tuple[list[Column], list[Column]]:
         """Columns that the score files hold; those that are to be read of the text, the id among them if need be.
