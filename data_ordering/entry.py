@@ -114,12 +114,17 @@ def run(
 
 
 def arranged(method: RowMethod, values: Mapping[str, Any], n: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Phase -> row numbers, an order being one phase; and what the manifest tells. values: for n rows."""
+    """Phase -> row numbers, an order being one phase; and what the manifest tells. values: for n > 0 rows.
+
+    Raises: UserError for a schedule without rows.
+    """
     result, told = method.call(values)
     facts = {"facts": told} if told else {}
     if method.method.__name__ != SCHEDULE:
         return {ALL: permutation(whole_numbers(result), n)}, facts
     phases = phases_of(result, n)
+    if not any(map(len, phases.values())):
+        raise UserError("the schedule has no row: what it draws has no tokens, or `tokens` is less than half a row")
     return phases, facts | schedule_facts(phases, values, n)
 
 

@@ -139,6 +139,8 @@ def run(
         scores = np.where(kept, columns[score_field].astype(float), np.nan)
         summary = {field: statistics(values) for field, values in written.items()}
         counts |= {"rows_scored": len(scores), "rows_out": int(kept.sum()), "short_rows": int(short.sum())}
+        if counts["rows_out"] > 1 and summary[score_field]["0"] == summary[score_field]["1"]:
+            scorer.warnings.append(f"all rows have the same {score_field}: nothing can be selected or ordered by it")
         report = write_report(
             work.path,
             call.method_name,

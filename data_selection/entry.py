@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from data_common.calls.cli import main
@@ -12,6 +13,7 @@ from data_common.rows.copy_rows import copy_rows
 from data_common.rows.jsonl import BadRowPolicy
 from data_common.rows.score_join import ScoreKeys
 from data_common.rows.shards import check_suffix
+from data_selection.rewriting import REWRITE, Rewriter
 from data_selection.selector import SELECTION, Selector, selector_keys
 
 
@@ -28,7 +30,9 @@ def run(
     trust_row_numbers: bool = False,
     **choosing: Any,
 ) -> None:
-    """Keep the rows that the method picks, or copies of them. choosing: the keys of `selector_keys`.
+    """Keep the rows that the method picks, copies of them, or rows with other texts.
+
+    choosing: the keys of `selector_keys`.
 
     Args:
         on_bad_row: a row without a usable score stops the run, or is dropped and counted
@@ -41,7 +45,7 @@ def run(
         id_field: field by which rows of IN and of scores are joined where no manifest binds the scores to IN
         trust_row_numbers: true takes the scores row by row where nothing tells that they are of this very IN
     """
-    selector = Selector(call.method, call.method_keys, **choosing)
+    selector = chooser(call.method)(call.method, call.method_keys, **choosing)
     copy_rows(
         call,
         selector.columns(),
@@ -57,13 +61,19 @@ def run(
         overwrite_out=overwrite_out,
         verb="kept",
         rejects=rejects,
+        rewrite=selector.line if isinstance(selector, Rewriter) else None,
     )
+
+
+def chooser(method: Callable) -> type[Selector | Rewriter]:
+    """What applies the method to a file."""
+    return Rewriter if method.__name__ == REWRITE else Selector
 
 
 def check(call: Call) -> None:
     """Raises UserError where the stage or the method refuses its keys."""
     keys = {name: call.config[name] for name in selector_keys(call.method, {})}
-    Selector(call.method, call.method_keys, **keys).check_keys()
+    chooser(call.method)(call.method, call.method_keys, **keys).check_keys()
     if call.config["rejects"] is not None:
         check_suffix(call.config["rejects"], "rejects")
 

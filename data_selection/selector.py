@@ -12,12 +12,14 @@ import numpy as np
 
 from data_common.calls.config import Key, keys_of, load_yaml
 from data_common.calls.stage import Stage, keys_for, load_method
+from data_common.messages.errors import UserError
 from data_common.row_methods.groups import group_column, group_labels
 from data_common.row_methods.row_method import RowMethod, whole_numbers
 from data_common.row_methods.table import SELECTION_INPUTS, input_keys
 from data_common.rows.columns import Column, Table
 from data_common.rows.jsonl import Source
 from data_selection.repeats import checked_copies, copies_facts, repeated
+from data_selection.rewriting import REWRITE, Rewriter
 
 COPIES = "copies"  # what a method.py defines in place of `select`
 RECORDED_GROUPS = 1000  # more are counted, but not listed in the manifest
@@ -131,11 +133,13 @@ def once(index: np.ndarray, n: int) -> np.ndarray:
 
 def selector_keys(method: Callable, given: Mapping[str, Any]) -> dict[str, Key]:
     """The keys that selection has for `method`, beside its own."""
+    if method.__name__ == REWRITE:
+        return keys_of(Rewriter)
     copying = keys_of(repeated) if method.__name__ == COPIES else {}
     return keys_of(Selector) | input_keys(method, SELECTION_INPUTS) | copying
 
 
-SELECTION = Stage("data_selection", ("IN.jsonl", "OUT.jsonl"), ("select", COPIES), Selector, selector_keys)
+SELECTION = Stage("data_selection", ("IN.jsonl", "OUT.jsonl"), ("select", COPIES, REWRITE), Selector, selector_keys)
 
 
 def prefixed_keys(name: str, given: Mapping[str, Any]) -> dict[str, Key]:
@@ -145,6 +149,8 @@ def prefixed_keys(name: str, given: Mapping[str, Any]) -> dict[str, Key]:
     Raises: UserError for an unknown method.
     """
     method, config = load_method(SELECTION, name)
+    if method.__name__ == REWRITE:
+        raise UserError(f"select={name} rewrites the rows, which an order copies: call data_selection first")
     stage_keys, method_keys = keys_for(SELECTION, method)
     defaults = load_yaml(config) if config else {}
     if "score_field" in given:

@@ -21,6 +21,7 @@ from data_scoring.columns import better_of
 from data_scoring.entry import STAGE as SCORING
 from data_selection.entry import STAGE as SELECTION
 from data_selection.repeats import checked_copies
+from data_selection.rewriting import REWRITE
 from data_selection.selector import once
 from model_eval.entry import STAGE as EVALUATION
 from model_train.entry import STAGE as TRAINING
@@ -35,7 +36,9 @@ ROW_METHODS = [
     pytest.param(stage, name, id=f"{stage.name}/{name}")
     for stage in (SELECTION, ORDERING)
     for name in method_names(stage.name)
+    if load_method(stage, name)[0].__name__ != REWRITE
 ]
+REWRITING = [name for name in method_names(SELECTION.name) if load_method(SELECTION, name)[0].__name__ == REWRITE]
 SCORED = [method for method in ROW_METHODS if {"score", "raw_score"} & set(columns_of(load_method(*method.values)[0]))]
 SCORES = [[], [0.5], [2.0, 1.0], [3.0, 3.0, 3.0], [1e300, -1e300, 0.0, -0.0, 5e-324]]
 
@@ -149,6 +152,33 @@ def test_row_methods_keep_their_contract_and_give_the_same_twice(stage, name, sc
     checks = {"select": once, "copies": checked_copies, "order": permutation, "schedule": phases_of}
     checks[load_method(stage, name)[0].__name__](result, len(score))
     np.testing.assert_array_equal(result, apply(stage, name, score))
+
+
+@pytest.mark.parametrize("name", REWRITING)
+def test_what_rewrites_changes_texts_alone_and_gives_the_same_twice(name, tmp_path):
+    texts = [
+        "Home | About | Help\nA page with more than ten words that say a thing or two. \u2028 So it is.\n© 2020",
+        "short",
+        "",
+    ]
+    lines = [
+        f'{{"big": {2**60 + number}, "text":{json.dumps(text)} , "new": 1e5}}' for number, text in enumerate(texts)
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    results = []
+    for out in ("one.jsonl", "two.jsonl"):
+        assert main(SELECTION, [str(tmp_path / "in.jsonl"), str(tmp_path / out), name]) == 0
+        results.append((tmp_path / out).read_bytes())
+    assert results[0] == results[1]
+    before = {json.loads(line)["big"]: line for line in lines}
+    changed = 0
+    for line in results[0].decode().split("\n")[:-1]:
+        row = json.loads(line)
+        old = before[row["big"]]
+        head, tail = old.split(json.dumps(json.loads(old)["text"]))
+        assert line == head + json.dumps(row["text"], ensure_ascii=False) + tail or line == old
+        changed += line != old
+    assert changed == 1
 
 
 @pytest.mark.parametrize("bad", ["null", '"3"', "true", "NaN", "Infinity", "1e999", "[1]"])

@@ -84,9 +84,11 @@ def paper(plan: Plan, found: dict[str, Measure]) -> str:
 
 
 def shown(difference: Difference | None) -> str:
-    """Value and margin; the value is bold where the interval excludes zero."""
+    """Value and margin; the value is bold where the interval excludes zero. One run of each has no interval."""
     if not difference:
         return ""
+    if difference.margin != difference.margin:
+        return f"{difference.value:+.4f}"
     value = f"{difference.value:+.4f}"
     return f"{f'**{value}**' if difference.clear else value} ± {difference.margin:.4f}"
 

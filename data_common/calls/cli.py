@@ -33,10 +33,11 @@ def main(stage: Stage, words: list[str] | None = None) -> int:
     if words is None:
         words = sys.argv[1:]
         detach_input(words)
-    return exit_code(lambda: _dispatch(stage, words))
+    return exit_code(lambda: run_call(stage, words))
 
 
-def _dispatch(stage: Stage, words: list[str]) -> None:
+def run_call(stage: Stage, words: list[str]) -> None:
+    """What the words of a command line ask for. Raises: UserError for what the user can cure."""
     flags = [word for word in words if word in FLAGS]
     words = [word for word in words if word not in flags]
     if "--help" in flags or "-h" in flags or not (words or flags):

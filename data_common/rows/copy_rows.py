@@ -29,6 +29,15 @@ SCORES = "the scores of OUT"
 WITHOUT_EFFECT = ("cache", "overwrite_out")  # keys that change nothing in the result
 
 
+class UnusableRows(UserError):
+    """Rows that a method cannot use whatever the others hold: what `on_bad_row` is about, and found after the scan."""
+
+    def __init__(self, source: jsonl.Source, start: np.ndarray, reason: str):
+        """start: of the rows, as in `Rows`."""
+        super().__init__(f"{source.place(int(start[0]))}: {reason} ({len(start):,} such rows; on_bad_row=drop goes on)")
+        self.start, self.reason = start, reason
+
+
 def copy_rows(
     call: Call,
     columns: Sequence[Column],
@@ -46,6 +55,7 @@ def copy_rows(
     verb: str,
     rejects: str | None = None,
     versions: Versions | None = None,
+    rewrite: Callable[[bytes], bytes] | None = None,
 ) -> None:
     """Write the lines of IN that `arrange` asks for to OUT, and the manifest. A dry run looks at the first rows only.
 
@@ -54,13 +64,14 @@ def copy_rows(
     directed: (directions that the input's manifest declares) -> those that the call goes by, and OUT has; it may raise
         UserError.
     arrange: (source, table, directions) -> (row numbers in their new order, which may repeat, facts for the manifest);
-        it may raise UserError.
+        it may raise UserError; rows of `UnusableRows` are left out where on_bad_row allows it, and it is asked again.
     check: raises UserError for what `arrange` would refuse whatever the rows hold.
     score_field: its quantiles are reported, where there is one, and it is among the columns.
     score_keys: score files that hold some of the columns; the scores of the rows of OUT are then written beside it.
     overwrite_out: whether OUT may replace what no stage made, and what IN was made from.
     verb: what happened to the rows, for the summary ("kept", "ordered", "scheduled").
     rejects: a path for all other rows, in input order.
+    rewrite: a line of OUT -> what is written in its place; None writes the lines as they are.
     versions: of further methods that the rows depend on, as `Run` has them.
     """
     source_path, target = call.paths
@@ -110,27 +121,41 @@ def copy_rows(
         fingerprints = run.identity["inputs"]["data"]
         read = None if beside and beside.checked and not wanted else wanted
         table = cached_scan(source, read, on_bad_row, fingerprints) if cache else scan(source, read, on_bad_row)
-        if not len(table):
-            raise UserError(f"{source_path} holds no rows")
-        table, entry, joined = beside.join(source, table, held, on_bad_row) if beside else (table, None, {})
-        index, facts = arrange(source, table, directions)
-        facts = _counts(table, index, score_field) | facts | joined
+        joined, entry, told = beside.join(source, table, held, on_bad_row) if beside else (table, None, {})
+        table, index, facts = _arranged(arrange, source, joined, directions, on_bad_row)
+        facts = _counts(table, index, score_field) | facts | told
         counts = {"rows_in": len(table)} | source.counts()
 
-        def write(one: Run, rows: np.ndarray, facts: Mapping[str, Any]) -> None:
+        def write(one: Run, rows: np.ndarray, facts: Mapping[str, Any], change: Callable | None = None) -> None:
             with draft_of(one.output, folder=rows_per_shard is not None) as draft:
-                written = write_lines(draft, one.output.name, source, table.rows, rows, rows_per_shard)
+                written = write_lines(draft, one.output.name, source, table.rows, rows, rows_per_shard, change)
                 source.check_unchanged(fingerprints)
                 run.check_inputs()
                 if beside and one is run:
-                    beside.write(scores_run, entry[rows], draft, written | {"path": str(run.output)})
-                one.finish(draft, written, **facts, **counts)
+                    entries = entry[np.searchsorted(joined.rows.start, table.rows.start[rows])]
+                    beside.write(scores_run, entries, draft, written | {"path": str(run.output)})
+                one.finish(draft, written, **facts | counts)
 
         for one in runs[1:]:
             others = np.delete(np.arange(len(table)), index)
             write(one, others, {"rows_out": len(others)})
-        write(run, index, {name: value for name, value in facts.items() if name not in counts})
+        write(run, index, facts, rewrite)
     _summary(call, verb, facts, source, run)
+
+
+def _arranged(
+    arrange: Callable, source: jsonl.Source, table: Table, directions: Mapping[str, str], on_bad_row: jsonl.BadRowPolicy
+) -> tuple[Table, np.ndarray, dict[str, Any]]:
+    """The usable rows, and what `arrange` gives for them. Raises: UserError, also where there is none."""
+    while len(table):
+        try:
+            return table, *arrange(source, table, directions)
+        except UnusableRows as unusable:
+            if on_bad_row != "drop":
+                raise
+            source.dropped[unusable.reason] += len(unusable.start)
+            table = table.take(np.flatnonzero(~np.isin(table.rows.start, unusable.start)))
+    raise UserError(f"{source.path} holds no {'usable ' if source.dropped else ''}rows")
 
 
 def _counts(table: Table, index: np.ndarray, score_field: str | None) -> dict[str, Any]:
@@ -171,6 +196,10 @@ def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source,
         print(f"  kept: {band}")
     if source.dropped:
         print(f"  dropped {sum(source.dropped.values()):,} bad rows: {dict(source.dropped)}")
+    if rewriting := facts.get("rewriting"):
+        before, after = rewriting["characters"]["before"], rewriting["characters"]["after"]
+        print(f"  rows: {', '.join(f'{outcome} {rows:,}' for outcome, rows in rewriting['rows'].items())}")
+        print(f"  characters of text: {after:,} of {before:,} are left ({after / max(1, before):.1%})")
     if scores := facts.get("scores"):
         print(f"  scores: {scores['rows']:,}, joined by {visible(scores['joined_by'])}{_unmatched(scores)}")
     if copies := facts.get("copies"):

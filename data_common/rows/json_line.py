@@ -5,7 +5,7 @@ import math
 import operator
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -16,6 +16,8 @@ from data_common.messages.visible import brief
 ESCAPED = re.compile(r'[\x00-\x1f"\\]')  # characters that JSON spells in another way inside a string
 BEGIN, END = b"{}"
 Number = float
+HEAVIEST = 1e30  # sums of weights stay finite
+Weight = Annotated[float, msgspec.Meta(ge=0, le=HEAVIEST)]
 Text = str | list[str]
 Label = str | bool | int | float
 Id = str | int
@@ -48,8 +50,8 @@ class Decoder:
     """
 
     def __init__(self, fields: Mapping[str, Any]):
-        """fields: name -> `Number`, `Text`, `Label` or another type that msgspec knows; `msgspec.UnsetType` for a
-        top-level field that must be absent.
+        """fields: name -> `Number`, `Weight` (a number from 0 to 1e30), `Text`, `Label` or another type that msgspec
+        knows; `msgspec.UnsetType` for a top-level field that must be absent.
 
         Raises: UserError where one field is wanted both as a value and as the object that holds another.
         """
@@ -109,10 +111,13 @@ class Decoder:
             raise BadRow(str(bad), _instead(row, wanted)) from None
         if value is None:
             raise BadRow(f"{name} is null")
-        if wanted is Number and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if wanted in (Number, Weight) and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise BadRow(f"{name} is {_kind(value)}, not a number")
-        if wanted is Number:
-            return _finite(value, name)
+        if wanted in (Number, Weight):
+            number = _finite(value, name)
+            if wanted is Weight and not 0 <= number <= HEAVIEST:
+                raise BadRow(f"{name} is {number:g}, not a weight from 0 to {HEAVIEST:g}")
+            return number
         try:
             value = msgspec.convert(value, wanted)
         except msgspec.ValidationError as error:
@@ -173,7 +178,7 @@ def lookup(row: dict, name: str) -> Any:
 
 def _instead(row: dict, wanted: Any) -> str:
     """In words: the fields of a row that hold what is wanted in one that is missing."""
-    kind = {Text: str, Number: int | float}.get(wanted)
+    kind = {Text: str, Number: int | float, Weight: int | float}.get(wanted)
     names = [n for n, v in row.items() if kind and isinstance(v, kind) and not isinstance(v, bool)]
     listed = ", ".join(map(brief, names[:SHOWN_FIELDS])) + (", ..." if len(names) > SHOWN_FIELDS else "")
     if wanted is Text and (chats := [chat for chat in CHATS if isinstance(row.get(chat), list)]):

@@ -32,13 +32,19 @@ Spans = list[tuple[int, int, int]]  # shard number, first byte and end of each l
 
 
 def write_lines(
-    draft: Path, name: str, source: Source, rows: Rows, index: np.ndarray, rows_per_shard: int | None = None
+    draft: Path,
+    name: str,
+    source: Source,
+    rows: Rows,
+    index: np.ndarray,
+    rows_per_shard: int | None = None,
+    rewrite: Callable[[bytes], bytes] | None = None,
 ) -> dict[str, Any]:
     """Write the raw lines of `rows` in the order of `index` to `draft`; compressed by the suffix of `name`.
 
     Returns the fingerprint of what was written.
-
     rows_per_shard: `draft` is an empty folder, for parts with so many rows each (the last one has the rest).
+    rewrite: a line -> what is written in its place; None = the line as it is.
     """
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Progress(desc="writing", total=len(index), unit="row", unit_scale=True))
@@ -53,7 +59,8 @@ def write_lines(
             )
         for part, chosen in parts:
             with compressed(part, name) as out:
-                digest = _write(out, blocks(_spans(source, rows, chosen, bar)))
+                lines = blocks(_spans(source, rows, chosen, bar))
+                digest = _write(out, lines if rewrite is None else (_rewritten(block, rewrite) for block in lines))
     plain = rows_per_shard is None and not compression(name)
     return fingerprint_of_written(draft, digest) if plain else fingerprint(draft)
 
@@ -80,6 +87,11 @@ def part_names(count: int, suffix: str) -> Iterator[str]:
 def compression(name: str) -> str:
     """The suffix of `name` by which it is compressed, or an empty text."""
     return next((suffix for suffix in (".gz", ".zst") if name.endswith(suffix)), "")
+
+
+def _rewritten(block: bytes, rewrite: Callable[[bytes], bytes]) -> bytes:
+    """A block of whole lines, each of them rewritten."""
+    return b"".join(rewrite(line) + b"\n" for line in block[:-1].split(b"\n"))
 
 
 def _write(out: BinaryIO, blocks: Iterable[bytes]) -> str:

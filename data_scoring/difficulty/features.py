@@ -8,7 +8,7 @@ import numpy as np
 import regex
 import zstandard
 
-from data_scoring.engines.scripts import unspaced_characters
+from data_common.rows.scripts import unspaced_characters
 
 # Words hold together across an apostrophe, point, comma or hyphen: don't, 3.5, well-known.
 WORD = regex.compile(r"\w++(?:['’.,\-]\w++)*+")  # noqa: RUF001

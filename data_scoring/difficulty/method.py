@@ -16,7 +16,7 @@ from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
 from data_common.models.special_tokens import Special
 from data_common.parallel.processes import cores
-from data_scoring.engines.scripts import told_unspaced
+from data_common.rows.scripts import told_unspaced
 from data_scoring.scorer import BaseScorer
 
 ABOUT = {

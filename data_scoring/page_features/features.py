@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import regex
 
-from data_scoring.engines.scripts import unspaced_characters
+from data_common.rows.scripts import unspaced_characters
 from data_scoring.page_features.repetition import Words, duplicates, ngram_characters
 
 # Words hold together across an apostrophe, point or comma (don't, 3.5, U.S); runs of marks are tokens of their own.

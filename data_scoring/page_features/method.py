@@ -14,7 +14,7 @@ from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
 from data_common.messages.mistakes import did_you_mean
 from data_common.parallel.processes import cores
-from data_scoring.engines.scripts import told_unspaced
+from data_common.rows.scripts import told_unspaced
 from data_scoring.page_features.rules import SETS, by_set, chosen_rules, direction_of
 from data_scoring.scorer import BaseScorer
 

@@ -1,4 +1,4 @@
-"""Scripts that set no blanks between words: what is a word there, the rules of several scorers do not know."""
+"""Scripts that set no blanks between words: what is a word there, the rules of several methods do not know."""
 
 import numpy as np
 import regex
@@ -23,3 +23,8 @@ def told_unspaced(share: np.ndarray, consequence: str) -> tuple[int, list[str]]:
     rows = int((share > MOSTLY).sum())
     where = "are mostly in scripts without blanks between words (Chinese, Japanese, Thai, ...)"
     return rows, [f"{rows:,} rows {where}, where {consequence}"] if rows else []
+
+
+def word_count(text: str) -> int:
+    """Words between blanks; of scripts without blanks between words, each character is one."""
+    return len((text if text.isascii() else UNSPACED.sub(" x ", text)).split())
