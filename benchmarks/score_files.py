@@ -4,8 +4,9 @@
     python -m benchmarks.score_files --gigabytes 0.3 --repeats 5
 
 `top-r r=0.5` reads its scores from an .npy that is bound to the corpus, and writes half of the rows. The ways run in
-turn, each in a process of its own; user and system seconds count. The digest of the corpus is remembered, as it is once
-scoring has read it; `first call` has to make it. Floors: `lines` finds where the lines begin and does nothing else;
+turn, each in a process of its own; user and system seconds count. `first` has no cache: it makes the digest of the
+corpus and finds the lines; `scored` has the digest, as it is once scoring has read the corpus; `again` also knows where
+the lines are, as every further call on the corpus. Floors: `lines` finds where the lines begin and does nothing else;
 `half` is `head -c` of half of the bytes; `start` is `--help`, the start of Python and its modules. The files lie in a
 temporary folder (TMPDIR; twice the size is needed) and are removed.
 """
@@ -48,13 +49,15 @@ def ways(folder: Path) -> dict[str, list[str]]:
     """Name -> command that reads `in.jsonl` in the folder and writes `out.jsonl`."""
     source, out = str(folder / "in.jsonl"), str(folder / "out.jsonl")
     selection = [sys.executable, "-m", "data_selection.entry"]
-    select = [*selection, source, out, "top-r", "r=0.5", "cache=false"]
-    lines = "from data_common.rows import columns, jsonl\nwith jsonl.open_source(PATH) as s: columns.scan_lines(s)"
+    select = [*selection, source, out, "top-r", "r=0.5"]
+    scores = f"scores={folder / 'scores.npy'}"
+    lines = "from data_common.rows import columns, jsonl\nwith jsonl.open_source(PATH) as s: columns.scan(s, None)"
     return {
         "cp": ["cp", source, out],
-        "scores=.npy": [*select, f"scores={folder / 'scores.npy'}"],
-        "first call": [*select, f"scores={folder / 'scores.npy'}"],
-        "score in the text": [*select, "direction=higher"],
+        "again": [*select, scores],
+        "scored": [*select, scores, "cache=false"],
+        "first": [*select, scores],
+        "score in the text": [*select, "direction=higher", "cache=false"],
         "lines": [sys.executable, "-c", lines.replace("PATH", repr(source))],
         "half": ["bash", "-c", 'head -c "$1" "$2" > "$3"', "half", str(Path(source).stat().st_size // 2), source, out],
         "start": [*selection, "--help"],
@@ -78,7 +81,7 @@ def measure(folder: Path, repeats: int, report: Callable[[str], None]) -> dict[s
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(repeats + 1):
         for name, command in commands.items():
-            cache = folder / ("cold" if name == "first call" else "cache")
+            cache = folder / ("cold" if name == "first" else "cache")
             shutil.rmtree(folder / "cold", ignore_errors=True)
             seconds[name].append(cpu_seconds(command, cache))
             for made in folder.glob("out.jsonl*"):

@@ -37,7 +37,7 @@ from data_scoring.columns import (
     written_fields,
 )
 from data_scoring.report import write_report
-from data_scoring.score_file import ScoreFile, check_score_file
+from data_scoring.score_file import ScoreWriter, check_score_file
 from data_scoring.scorer import Better
 
 WITHOUT_EFFECT = ("work_dir", "overwrite_out")  # keys that change nothing in the result
@@ -105,7 +105,7 @@ def run(
         contents = stage_run.contents() | {"reading": [text_field, on_bad_row]}
         texts = Texts(source, text_field, on_bad_row, absent, numbers=scorer.number_fields)
         counts = {"rows_in": len(texts.rows)} | source.counts()
-        beside = ScoreFile(source, texts.rows, id_field) if score_file else None
+        beside = ScoreWriter(source, texts.rows, id_field) if score_file else None
         check_short(source, texts.rows, texts.blank, on_short)
         if not len(texts):
             raise UserError(f"{source_path}: no row has any text")

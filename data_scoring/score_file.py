@@ -32,8 +32,8 @@ def check_score_file(target: str, source: str, fields: Collection[str], id_field
         raise UserError(f"OUT={target} holds one number a row, and {', '.join(fields)} are written: end it in .jsonl")
 
 
-class ScoreFile:
-    """Has a row for each row of the corpus, those without a score too (NaN, or null); blank lines are none."""
+class ScoreWriter:
+    """Writes a row for each row of the corpus, those without a score too (NaN, or null); blank lines are none."""
 
     def __init__(self, source: jsonl.Source, rows: jsonl.Rows, id_field: str):
         """rows: (n,), all that the last reading of the source has given."""

@@ -37,6 +37,12 @@ def fingerprint(path: str | Path, quick: bool = False) -> dict[str, Any]:
     return {"path": str(path), "bytes": size, "xxh3": digest} | {name: True for name, found in marks.items() if found}
 
 
+def fingerprint_of_written(path: Path, digest: str) -> dict[str, Any]:
+    """`fingerprint` of a file, by the `file_digest` of what was written to it."""
+    size = path.stat().st_size
+    return {"path": str(path), "bytes": size, "xxh3": digest} | ({WHOLE: True} if size > LARGE else {})
+
+
 def files_of(path: Path, own: bool = True) -> Named | None:
     """(name, path) of what a fingerprint is of; None for an id. own: without results in the folder of a model."""
     if path.exists():

@@ -32,7 +32,10 @@ LIMIT = 8 * 2**30  # bytes of all entries together: beyond it the least recently
 
 
 def cached_scan(
-    source: Source, columns: Sequence[Column], on_bad_row: BadRowPolicy, fingerprints: Sequence[Mapping[str, Any]]
+    source: Source,
+    columns: Sequence[Column] | None,
+    on_bad_row: BadRowPolicy,
+    fingerprints: Sequence[Mapping[str, Any]],
 ) -> Table:
     """`scan`, or its result of an earlier run on the same content. fingerprints: of the shards.
 
@@ -40,10 +43,11 @@ def cached_scan(
     """
     if source.bytes < LEAST_SOURCE:
         return scan(source, columns, on_bad_row)
-    key = reading_key(source, fingerprints, [list(columns), on_bad_row], [columns_module])
+    wanted = None if columns is None else list(columns)
+    key = reading_key(source, fingerprints, [wanted, on_bad_row], [columns_module])
     try:
         entry = cache_folder("columns") / key
-        table = _load(entry, columns, source)
+        table = _load(entry, columns or (), source)
         warn_of_rounded(source.rounded)
     except (OSError, ValueError, KeyError, RuntimeError):
         table = None

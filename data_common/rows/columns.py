@@ -58,12 +58,15 @@ class Table:
         return Table(self.rows.take(index), {column: values[index] for column, values in self.columns.items()})
 
 
-def scan(source: Source, columns: Sequence[Column], on_bad_row: BadRowPolicy = "error") -> Table:
+def scan(source: Source, columns: Sequence[Column] | None, on_bad_row: BadRowPolicy = "error") -> Table:
     """Read every row of `source` once; a large one by several processes.
 
+    columns: None = every line that is not blank is a row, and nothing in it is decoded or checked.
     Raises: UserError `FILE:LINE: reason` at the first bad row, unless they are dropped (and counted in `source`);
     where one field is asked for as two different things.
     """
+    if columns is None:
+        return _lines(source)
     types = types_of(columns)
     found, groups = _Found(columns), [{} for _ in columns]
     source.forget_counts()
@@ -83,8 +86,7 @@ def scan(source: Source, columns: Sequence[Column], on_bad_row: BadRowPolicy = "
     return Table(Rows(*arrays[:2]), dict(zip(columns, arrays[2:], strict=True)))
 
 
-def scan_lines(source: Source) -> Table:
-    """Every line of `source` that is not blank, without columns: nothing is decoded, and nothing checked."""
+def _lines(source: Source) -> Table:
     none = np.empty(0, np.int64)
     starts, ends = [none], [none]
     source.forget_counts()

@@ -18,7 +18,7 @@ from data_common.messages.errors import UserError
 from data_common.messages.visible import visible
 from data_common.rows import jsonl
 from data_common.rows.column_cache import cached_scan
-from data_common.rows.columns import Column, Table, number, scan, scan_lines, types_of
+from data_common.rows.columns import Column, Table, number, scan, types_of
 from data_common.rows.score_join import ScoreKeys, open_scores
 from data_common.rows.shards import check_apart
 from data_common.rows.statistics import quantiles
@@ -105,10 +105,10 @@ def copy_rows(
         scores_run = beside.run_of(_second(run, beside.output(target), SCORES), directions) if beside else None
         if not call.dry_run and all(one.is_done() for one in (scores_run, *reversed(runs)) if one):
             return
-        names = ("OUT", "rejects")
-        for one, name in [*zip(runs, names, strict=False), *([(scores_run, SCORES)] if scores_run else [])]:
-            check_target(str(one.output), None if one is scores_run else rows_per_shard)
-            if not overwrite_out:
+        for one, name in ((run, "OUT"), *((one, "rejects") for one in runs[1:]), (scores_run, SCORES)):
+            if one:
+                check_target(str(one.output), None if one is scores_run else rows_per_shard)
+            if one and not overwrite_out:
                 check_replaceable(one.output, source_path, shards, run.input_files(), name, call.dry_run)
         check()
         columns = list(dict.fromkeys(columns))
@@ -119,26 +119,27 @@ def copy_rows(
                 beside.check(held, on_bad_row)
             return
         fingerprints = run.identity["inputs"]["data"]
-        if beside and beside.checked and not wanted:
-            table = scan_lines(source)
-        else:
-            table = cached_scan(source, wanted, on_bad_row, fingerprints) if cache else scan(source, wanted, on_bad_row)
+        read = None if beside and beside.checked and not wanted else wanted
+        table = cached_scan(source, read, on_bad_row, fingerprints) if cache else scan(source, read, on_bad_row)
         joined, entry, told = beside.join(source, table, held, on_bad_row) if beside else (table, None, {})
         table, index, facts = _arranged(arrange, source, joined, directions, on_bad_row)
         facts = _counts(table, index, score_field) | facts | told
-        picks = [index] if rejects is None else [index, np.delete(np.arange(len(table)), index)]
         counts = {"rows_in": len(table)} | source.counts()
-        for one, pick in reversed(list(zip(runs, picks, strict=True))):  # OUT last
+
+        def write(one: Run, rows: np.ndarray, facts: Mapping[str, Any], change: Callable | None = None) -> None:
             with draft_of(one.output, folder=rows_per_shard is not None) as draft:
-                change = rewrite if one is run else None
-                write_lines(draft, one.output.name, source, table.rows, pick, rows_per_shard, change)
+                written = write_lines(draft, one.output.name, source, table.rows, rows, rows_per_shard, change)
                 source.check_unchanged(fingerprints)
                 run.check_inputs()
-                known = None
-                if one is run and scores_run:
-                    entry = entry[np.isin(joined.rows.start, table.rows.start)]  # of the rows that could be used
-                    known = beside.write(scores_run, entry[index], draft, run.output)
-                one.finish(draft, known, **({"rows_out": len(pick)} if one is not run else facts) | counts)
+                if beside and one is run:
+                    entries = entry[np.searchsorted(joined.rows.start, table.rows.start[rows])]
+                    beside.write(scores_run, entries, draft, written | {"path": str(run.output)})
+                one.finish(draft, written, **facts | counts)
+
+        for one in runs[1:]:
+            others = np.delete(np.arange(len(table)), index)
+            write(one, others, {"rows_out": len(others)})
+        write(run, index, facts, rewrite)
     _summary(call, verb, facts, source, run)
 
 

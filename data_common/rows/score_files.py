@@ -16,7 +16,7 @@ from data_common.rows.write_rows import compression, write_lines
 
 
 @dataclass(frozen=True)
-class Scores:
+class Entries:
     """The usable rows of score files.
 
     number: (m,) of each, counted through all files, unusable ones too. columns: (m,) each. file_rows: (files,), how
@@ -40,7 +40,7 @@ class ScoreFile(Protocol):
     def check(self, columns: Sequence[Column], on_bad_row: BadRowPolicy) -> None:
         """Raises UserError for what is soon seen to be wrong with the files."""
 
-    def read(self, columns: Sequence[Column], on_bad_row: BadRowPolicy) -> Scores:
+    def read(self, columns: Sequence[Column], on_bad_row: BadRowPolicy) -> Entries:
         """The values of these columns. Raises: UserError."""
 
     def place(self, entry: int) -> str:
@@ -70,12 +70,12 @@ class ArrayFiles:
     def check(self, columns: Sequence[Column], on_bad_row: BadRowPolicy) -> None:
         """They were looked at when they were opened."""
 
-    def read(self, columns: Sequence[Column], on_bad_row: BadRowPolicy) -> Scores:
+    def read(self, columns: Sequence[Column], on_bad_row: BadRowPolicy) -> Entries:
         values = np.concatenate([array.astype(float) for array in self.arrays])
         self.usable = np.flatnonzero(np.isfinite(values))
         if count := sum(map(_rounded, self.arrays)):
             warn_of_rounded({self.field: count})
-        return Scores(self.usable, {number(self.field): values[self.usable]}, np.array([*map(len, self.arrays)]))
+        return Entries(self.usable, {number(self.field): values[self.usable]}, np.array([*map(len, self.arrays)]))
 
     def place(self, entry: int) -> str:
         return f"{', '.join(self.paths)}: number {self.usable[entry]}"
@@ -115,10 +115,10 @@ class LineFiles:
     def check(self, columns: Sequence[Column], on_bad_row: BadRowPolicy) -> None:
         first_rows(self.source, types_of(columns), on_bad_row)
 
-    def read(self, columns: Sequence[Column], on_bad_row: BadRowPolicy) -> Scores:
+    def read(self, columns: Sequence[Column], on_bad_row: BadRowPolicy) -> Entries:
         self.table: Table = scan(self.source, columns, on_bad_row)
         rows: Rows = self.table.rows
-        return Scores(self.source.row_numbers(rows), self.table.columns, self.source.shard_rows(rows))
+        return Entries(self.source.row_numbers(rows), self.table.columns, self.source.shard_rows(rows))
 
     def place(self, entry: int) -> str:
         return self.source.place(int(self.table.rows.start[entry]))

@@ -15,7 +15,7 @@ from data_common.messages.errors import UserError
 from data_common.rows.columns import Column, Table
 from data_common.rows.jsonl import BadRowPolicy, Source, open_source
 from data_common.rows.score_binding import ARRAY, is_of, manifests_of, score_paths
-from data_common.rows.score_files import ArrayFiles, LineFiles, ScoreFile, Scores
+from data_common.rows.score_files import ArrayFiles, Entries, LineFiles, ScoreFile
 from data_common.rows.shards import KEPT
 
 
@@ -62,16 +62,15 @@ class ScoresBeside:
         run.identity = run.identity | {"directions": {name: known[name] for name in self.file.names() if name in known}}
         return run
 
-    def write(self, run: Run, entries: np.ndarray, draft: Path, output: Path) -> dict[str, Any]:
-        """Write the entries of these numbers as the scores of OUT; the fingerprint of OUT, which waits as `draft`."""
-        own = fingerprint(draft)
-        corpus = [own | {"path": str(output)}]
+    def write(self, run: Run, entries: np.ndarray, draft: Path, written: Mapping[str, Any]) -> None:
+        """Write the entries of these numbers as the scores of OUT, which waits as `draft`. written: its fingerprint."""
+        corpus = [written]
         if draft.is_dir():
-            corpus = [fingerprint(part) | {"path": str(output / part.name)} for part in sorted(draft.iterdir())]
+            folder = Path(written["path"])
+            corpus = [fingerprint(part) | {"path": str(folder / part.name)} for part in sorted(draft.iterdir())]
         with draft_of(run.output) as scores:
             self.file.write(scores, run.output.name, entries)
             run.finish(scores, rows_out=len(entries), corpus=corpus, fields=self.file.names())
-        return own
 
     def split(self, columns: Sequence[Column]) -> tuple[list[Column], list[Column]]:
         """Columns that the score files hold; those that are to be read of the text, the id among them if need be.
@@ -111,7 +110,7 @@ class ScoresBeside:
         columns = table.columns | {column: found.columns[column][entry] for column in held}
         return Table(table.rows, columns), entry, {"scores": facts}
 
-    def _by_number(self, source: Source, table: Table, found: Scores) -> np.ndarray:
+    def _by_number(self, source: Source, table: Table, found: Entries) -> np.ndarray:
         """The entry of each row, (rows,); -1 where it has none."""
         rows, scores = source.shard_rows(table.rows), found.file_rows
         if not self.each:
@@ -126,7 +125,7 @@ class ScoresBeside:
         entry_of[found.number] = np.arange(len(found.number))
         return entry_of[source.row_numbers(table.rows)]
 
-    def _by_id(self, table: Table, found: Scores) -> np.ndarray:
+    def _by_id(self, table: Table, found: Entries) -> np.ndarray:
         """The entry of each row, (rows,); -1 where it has none. Raises: UserError for an id with two entries."""
         ids, wanted = found.columns[self.id_column], table.columns[self.id_column]
         order = np.argsort(ids, kind="stable")

@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from data_common.calls.progress import Progress
 from data_common.files.atomic import check_writable
+from data_common.files.contents import file_digest
+from data_common.files.fingerprint import fingerprint, fingerprint_of_written
 from data_common.files.manifest import manifest_path
 from data_common.messages.errors import UserError
 from data_common.parallel.processes import threaded_map
@@ -37,9 +39,10 @@ def write_lines(
     index: np.ndarray,
     rows_per_shard: int | None = None,
     rewrite: Callable[[bytes], bytes] | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Write the raw lines of `rows` in the order of `index` to `draft`; compressed by the suffix of `name`.
 
+    Returns the fingerprint of what was written.
     rows_per_shard: `draft` is an empty folder, for parts with so many rows each (the last one has the rest).
     rewrite: a line -> what is written in its place; None = the line as it is.
     """
@@ -56,8 +59,10 @@ def write_lines(
             )
         for part, chosen in parts:
             with compressed(part, name) as out:
-                written = blocks(_spans(source, rows, chosen, bar))
-                _write(out, written if rewrite is None else (_rewritten(block, rewrite) for block in written))
+                lines = blocks(_spans(source, rows, chosen, bar))
+                digest = _write(out, lines if rewrite is None else (_rewritten(block, rewrite) for block in lines))
+    plain = rows_per_shard is None and not compression(name)
+    return fingerprint_of_written(draft, digest) if plain else fingerprint(draft)
 
 
 def check_target(target: str, rows_per_shard: int | None) -> None:
@@ -89,13 +94,18 @@ def _rewritten(block: bytes, rewrite: Callable[[bytes], bytes]) -> bytes:
     return b"".join(rewrite(line) + b"\n" for line in block[:-1].split(b"\n"))
 
 
-def _write(out: BinaryIO, blocks: Iterable[bytes]) -> None:
-    """Write while the disk stores what was written before: the fsync at the end has little left to wait for."""
+def _write(out: BinaryIO, blocks: Iterable[bytes]) -> str:
+    """Write while the disk stores what was written before: the fsync at the end has little left to wait for.
+
+    Returns the digest of the blocks, made while they are in the cache of the processor.
+    """
     keep_freed_memory()
+    digest = file_digest()
     with ThreadPoolExecutor(1) as disk:
         written, stored = 0, None
         for block in blocks:
             out.write(block)
+            digest.update(block)
             written += len(block)
             if written >= SYNC_BYTES and (stored is None or stored.done()):
                 if stored:
@@ -103,6 +113,7 @@ def _write(out: BinaryIO, blocks: Iterable[bytes]) -> None:
                 written, stored = 0, disk.submit(os.fsync, out.fileno())
         if stored:
             stored.result()
+    return digest.hexdigest()
 
 
 def _spans(source: Source, rows: Rows, index: np.ndarray, bar: Progress) -> Iterator[Spans]:

@@ -11,7 +11,7 @@ from data_common.calls.cli import main
 from data_common.files.atomic import draft_of
 from data_common.files.fingerprint import fingerprint
 from data_common.files.manifest import Run, read_manifest
-from data_common.rows import columns
+from data_common.rows import column_cache, columns
 from data_common.rows.jsonl import open_source
 from data_ordering.entry import STAGE as ORDERING
 from data_selection.entry import STAGE as SELECTION
@@ -216,7 +216,7 @@ def test_lines_are_those_of_the_scan_that_reads_them(tmp_path):
         path = tmp_path / f"{case}.jsonl"
         path.write_bytes((generator.choice(["", "\ufeff"]) + content[: -1 if case % 2 else None]).encode())
         with open_source(str(path)) as source:
-            found, blank = columns.scan_lines(source), source.blank
+            found, blank = columns.scan(source, None), source.blank
             read = columns.scan(source, [], "drop")
             assert not source.dropped and source.blank == blank
         np.testing.assert_array_equal(found.rows.start, read.rows.start)
@@ -387,3 +387,28 @@ def test_whole_numbers_that_lose_digits_are_told(folder, capsys):
     )
     kept = np.load("out.jsonl.scores.npy")
     assert kept.dtype == np.int64 and kept.tolist() == [2**60 + i for i in texts(folder / "out.jsonl")]
+
+
+def test_kept_scores_are_those_of_rows_that_the_method_could_use(folder, monkeypatch):
+    """deita leaves out rows without a word after the scores were joined."""
+    monkeypatch.setenv("DELT_CACHE", str(folder / "cache"))
+    words = ["a plain word", "...", "another one", "!", "third text"]
+    write(folder / "in.jsonl", [{"text": word} for word in words])
+    array(folder / "s.npy", np.array([3.0, np.nan, 1.0, 9.0, 2.0]), folder / "in.jsonl")
+    method = ["deita", "r=1", "similarity=1", "direction=higher", "on_bad_row=drop"]
+    assert main(SELECTION, ["in.jsonl", "out.jsonl", *method, "scores=s.npy"]) == 0
+    content = (folder / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    assert [json.loads(line)["text"] for line in content] == [words[0], words[2], words[4]]
+    assert np.load("out.jsonl.scores.npy").tolist() == [3, 1, 2]
+    dropped = read_manifest("out.jsonl")["dropped_rows"]
+    assert dropped == {"no score in s.npy": 1, "no token that embedder=tfidf knows": 1}
+
+
+def test_where_the_lines_are_is_found_once(folder, monkeypatch):
+    monkeypatch.setattr(column_cache, "LEAST_SOURCE", 0)
+    monkeypatch.setenv("DELT_CACHE", str(folder / "cache"))
+    FORMS["npy"](folder)
+    select("scores=s.npy")
+    monkeypatch.setattr(column_cache, "scan", lambda *_: pytest.fail("the lines were looked for"))
+    assert main(SELECTION, ["in.jsonl", "again.jsonl", "top-r", "r=0.5", "direction=lower", "scores=s.npy"]) == 0
+    assert texts(folder / "again.jsonl") == [i for i in range(N) if i not in best(range(N), 0.5)]

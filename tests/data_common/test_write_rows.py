@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from data_common.files import fingerprint as fingerprints
 from data_common.files.atomic import draft_of
 from data_common.files.durable import publish
 from data_common.messages.errors import UserError
@@ -132,3 +133,13 @@ def test_neighbours_are_joined_only_where_one_newline_is_between_them(tmp_path, 
     for index in (np.arange(120), np.flatnonzero(RNG.random(120) < 0.7), np.array([3, 4, 4, 5, 39, 40, 41, 2, 3])):
         write(tmp_path, index)
         assert (tmp_path / "out.jsonl").read_bytes() == b"".join(lines[i] + b"\n" for i in index)
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.zst", "parts"])
+def test_the_fingerprint_is_that_of_the_file(folder, monkeypatch, name):
+    monkeypatch.setattr(fingerprints, "LARGE", 2000)
+    index, options = np.arange(0, 500, 3), {"rows_per_shard": 50} if name == "parts" else {}
+    with jsonl.open_source(str(folder / "in")) as source, draft_of(folder / name, folder=bool(options)) as draft:
+        found = write_rows.write_lines(draft, name, source, scan(source, []).rows, index, **options)
+        assert found == fingerprints.fingerprint(draft)
+        assert found.get("whole", False) == (draft.is_dir() or draft.stat().st_size > 2000)
