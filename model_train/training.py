@@ -143,6 +143,10 @@ class BaseTraining(ABC):
     def encoder(self, tokenizer) -> Callable[[Sequence[Any]], Sequence[Encoded | BadRow]]:
         """The function that makes tokens of the values of some rows, as `reading.read_corpus` takes it."""
 
+    def told(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """What the summary and the manifest tell of how rows are read. identity: of `reading`."""
+        return {}
+
     def warning(self, corpus, tokenizer, stops: Sequence[int]) -> str:
         """What is amiss with the documents, if anything, for a model that stops at these tokens."""
         return ""

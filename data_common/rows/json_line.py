@@ -39,6 +39,14 @@ class FieldExists(BadRow):
     """A field is there that must not be: a mistake in the call, so that no row is dropped for it."""
 
 
+class WholeRow:
+    """Wanted of a line in place of a type: what `read` makes of all its fields, under whatever name."""
+
+    def read(self, row: dict[str, Any]) -> Any:
+        """Raises: BadRow."""
+        raise NotImplementedError
+
+
 class Decoder:
     """Line -> values of the wanted fields. msgspec first; what it refuses gets one try with stdlib json.
 
@@ -48,7 +56,7 @@ class Decoder:
 
     def __init__(self, fields: Mapping[str, Any]):
         """fields: name -> `Number`, `Text`, `Label` or another type that msgspec knows; `msgspec.UnsetType` for a
-        top-level field that must be absent.
+        top-level field that must be absent; a `WholeRow`.
 
         Raises: UserError where one field is wanted both as a value and as the object that holds another.
         """
@@ -59,7 +67,8 @@ class Decoder:
         # A top-level field with a dot in its own name is rare: it is refused here, and read by stdlib json.
         paths = [_attribute_path(tree, name) for name in self.fields]
         tree |= {name: msgspec.UnsetType for name in self.fields if "." in name}
-        if any(map(ESCAPED.search, self.fields)):  # msgspec knows no such name: each line is read by stdlib json
+        whole = any(isinstance(wanted, WholeRow) for wanted in self.fields.values())
+        if whole or any(map(ESCAPED.search, self.fields)):  # which msgspec does not know: stdlib json reads each line
             self.decode = self.decode_lines = _refuse
         else:
             decoder = msgspec.json.Decoder(_struct(tree))
@@ -75,8 +84,11 @@ class Decoder:
         except UnicodeDecodeError:
             raise BadRow("invalid UTF-8") from None
         except (msgspec.MsgspecError, RecursionError):
-            row = _parse(line)
-            values = tuple(self._from_json(row, name) for name in self.fields)
+            return self.of_row(_parse(line))
+
+    def of_row(self, row: dict[str, Any]) -> Any:
+        """The same of a row that is parsed already."""
+        values = tuple(self._from_json(row, name) for name in self.fields)
         return values[0] if len(values) == 1 else values
 
     def all_or_none(self, block: bytes, start: np.ndarray, end: np.ndarray) -> list | None:
@@ -98,12 +110,14 @@ class Decoder:
     def _from_json(self, row: dict, name: str) -> Any:
         """The field of a line that msgspec refused (a lone surrogate or NaN in some other field, say)."""
         wanted = self.fields[name]
+        if isinstance(wanted, WholeRow):
+            return wanted.read(row)
         if wanted is msgspec.UnsetType:
             if name in row:
                 raise FieldExists(f"{name} is there already (overwrite=true replaces it)")
             return msgspec.UNSET
         try:
-            value = _lookup(row, name)
+            value = lookup(row, name)
         except BadRow as bad:
             raise BadRow(str(bad), _instead(row, wanted)) from None
         if value is None:
@@ -158,7 +172,8 @@ def _struct(tree: dict[str, Any]) -> type:
     return msgspec.defstruct("Row", members, rename=names, kw_only=True, gc=False)
 
 
-def _lookup(row: dict, name: str) -> Any:
+def lookup(row: Mapping[str, Any], name: str) -> Any:
+    """The value of a field of a parsed row; a dot steps into an object. Raises: BadRow where it is missing."""
     if name in row:
         return row[name]
     value: Any = row
