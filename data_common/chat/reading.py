@@ -95,13 +95,11 @@ def reader_of(source: Source, name: str = AUTO, fields: Mapping[str, str] | None
 
 def check_fields(name: str, fields: Mapping[str, str]) -> None:
     """Raises UserError for names that no format has, or not the one that is asked for."""
-    known = KNOWN if name == AUTO else {*FORMATS[name].needs, *FORMATS[name].takes}
+    known = {*BESIDE, *(KNOWN if name == AUTO else (*FORMATS[name].needs, *FORMATS[name].takes))}
     for field in fields:
-        if field not in {*known, *BESIDE}:
-            what = "of no format" if name == AUTO else f"not of format={name}"
-            raise UserError(
-                f"fields: {visible(field)} is a field {what}{did_you_mean(field, sorted({*known, *BESIDE}))}"
-            )
+        if field not in known:
+            whose = "a field of no format" if name == AUTO else f"no field of format={name}"
+            raise UserError(f"fields: {visible(field)} is {whose}{did_you_mean(field, known)}")
 
 
 def _says(row: Mapping[str, Any], name: str | None) -> bool:
