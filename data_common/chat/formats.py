@@ -9,12 +9,13 @@ Dolly (https://huggingface.co/datasets/databricks/databricks-dolly-15k), prompt 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from data_common.messages.visible import brief
 from data_common.rows.json_line import BadRow
 
 Turn = dict[str, Any]
+Name = Literal["auto", "instruct", "prompt", "messages", "alpaca", "dolly", "prompt-completion", "sharegpt"]
 BLANK_LINE = "\n\n"  # between an instruction and what it is about
 SPEAKERS = {  # of ShareGPT -> role; function_call is read by itself
     "system": "system",

@@ -8,8 +8,9 @@ from data_common.messages.errors import UserError
 from data_common.messages.mistakes import did_you_mean
 from data_common.messages.notes import note
 from data_common.messages.visible import visible
-from data_common.rows.json_line import BadRow, Decoder, WholeRow, lookup
+from data_common.rows.json_line import BadRow, Decoder, lookup
 from data_common.rows.jsonl import Source, first_row
+from data_common.rows.whole_row import WholeRow
 
 AUTO = "auto"
 BESIDE = ("system", "tools")  # read of a row of any format
@@ -68,38 +69,37 @@ def formats_of(row: Mapping[str, Any], fields: Mapping[str, str]) -> list[str]:
     ]
 
 
-def reader_of(source: Source, name: str = AUTO, fields: Mapping[str, str] | None = None) -> RowReader:
+def reader_of(source: Source, name: str = AUTO, fields: Mapping[str, str] | None = None, prefix: str = "") -> RowReader:
     """The reader of the rows of a source: of the format that is asked for, or that the first row has.
 
+    prefix: of the keys `format` and `fields` in the call.
     Raises: UserError where the first row has no format, or several; for fields of no format.
     """
     fields = fields or {}
-    check_fields(name, fields)
+    check_fields(name, fields, prefix)
     if name != AUTO:
         return RowReader(name, fields)
     offset, row = first_row(source, "drop")
     found = formats_of(row, fields)
     if not found:
         known = "; ".join(" and ".join(fields.get(field, field) for field in one.needs) for one in FORMATS.values())
-        raise UserError(
-            f"{source.path}: the first row has none of these fields: {known} (fields={{prompt: question, response: "
-            "answer}} names yours)"
-        )
+        cure = f"{prefix}fields={{prompt: question, response: answer}} names yours"
+        raise UserError(f"{source.path}: the first row has none of these fields: {known} ({cure})")
     others = f"{source.path}: the first row is {', '.join(map(described, found))}"
     if len(found) > 1 and found[0] not in OLDER:
-        raise UserError(f"{others}: choose with {' or '.join(f'format={one}' for one in found)}")
+        raise UserError(f"{others}: choose with {' or '.join(f'{prefix}format={one}' for one in found)}")
     if len(found) > 1:
-        note(f"{visible(others)}: read as {found[0]} (format={found[1]} reads it so)")
+        note(f"{visible(others)}: read as {found[0]} ({prefix}format={found[1]} reads it so)")
     return RowReader(found[0], fields, f"the first one ({source.place(offset)}) is {described(found[0])}")
 
 
-def check_fields(name: str, fields: Mapping[str, str]) -> None:
+def check_fields(name: str, fields: Mapping[str, str], prefix: str = "") -> None:
     """Raises UserError for names that no format has, or not the one that is asked for."""
     known = {*BESIDE, *(KNOWN if name == AUTO else (*FORMATS[name].needs, *FORMATS[name].takes))}
     for field in fields:
         if field not in known:
-            whose = "a field of no format" if name == AUTO else f"no field of format={name}"
-            raise UserError(f"fields: {visible(field)} is {whose}{did_you_mean(field, known)}")
+            whose = "a field of no format" if name == AUTO else f"no field of {prefix}format={name}"
+            raise UserError(f"{prefix}fields: {visible(field)} is {whose}{did_you_mean(field, known)}")
 
 
 def _says(row: Mapping[str, Any], name: str | None) -> bool:

@@ -92,7 +92,7 @@ def copy_rows(
         columns = list(dict.fromkeys(columns))
         check()
         if call.dry_run:
-            jsonl.first_rows(source, types_of(columns), on_bad_row)
+            jsonl.first_rows(source, types_of(columns, source), on_bad_row)
             return
         fingerprints = run.identity["inputs"]["data"]
         table = cached_scan(source, columns, on_bad_row, fingerprints) if cache else scan(source, columns, on_bad_row)

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_common.messages.errors import UserError
 from data_common.messages.visible import brief
+from data_common.rows.whole_row import WholeRow
 
 ESCAPED = re.compile(r'[\x00-\x1f"\\]')  # characters that JSON spells in another way inside a string
 BEGIN, END = b"{}"
@@ -37,14 +38,6 @@ class BadRow(Exception):
 
 class FieldExists(BadRow):
     """A field is there that must not be: a mistake in the call, so that no row is dropped for it."""
-
-
-class WholeRow:
-    """Wanted of a line in place of a type: what `read` makes of all its fields, under whatever name."""
-
-    def read(self, row: dict[str, Any]) -> Any:
-        """Raises: BadRow."""
-        raise NotImplementedError
 
 
 class Decoder:
@@ -190,7 +183,7 @@ def _instead(row: dict, wanted: Any) -> str:
     names = [n for n, v in row.items() if kind and isinstance(v, kind) and not isinstance(v, bool)]
     listed = ", ".join(map(brief, names[:SHOWN_FIELDS])) + (", ..." if len(names) > SHOWN_FIELDS else "")
     if wanted is Text and (chats := [chat for chat in CHATS if isinstance(row.get(chat), list)]):
-        return f" (its {chats[0]} are a chat: model_train posttrain reads messages)"
+        return f" (its {chats[0]} are a chat: model_train posttrain reads messages, text_format=plain of others too)"
     if not names:
         return ""
     return (

@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Meta
 
 from data_common.calls.stage import REPOSITORY
+from data_common.chat.reading import check_fields, reader_of
 from data_common.files.manifest import fingerprint
 from data_common.messages.errors import UserError
 from data_common.models.special_tokens import special_names
@@ -72,14 +73,10 @@ class Training(BaseTraining):
         super().__post_init__()
         if self.format not in ("auto", self.form) and self.form != "auto":
             raise UserError(f"form={self.form} is the older name of format={self.format}: leave out one of them")
-        from data_common.chat.reading import check_fields
-
         check_fields(self._format(), self.fields or {})
 
     def reading(self, source):
         """The turns of a row, in the format that is asked for or that the first row has."""
-        from data_common.chat.reading import reader_of
-
         reader = reader_of(source, self._format(), self.fields)
         code = [fingerprint(str(path))["xxh3"] for path in sorted((REPOSITORY / "data_common/chat").glob("*.py"))]
         identity = {"format": reader.name, "max_length": self.max_length, "separator": self.separator, "code": code}
