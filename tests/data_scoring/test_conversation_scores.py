@@ -157,10 +157,12 @@ def test_content_that_spells_marks_is_counted(here):
 
 def test_selection_and_ordering_read_the_same_texts(here):
     write("texts.jsonl", [{"text": text, "score": number} for number, text in enumerate(PLAIN)])
-    keys = ["tokens=40", "direction=higher", "tokenizer=model"]
-    assert main(SELECTION, ["texts.jsonl", "a.jsonl", "token-budget", *keys]) == 0
-    assert main(SELECTION, ["in.jsonl", "b.jsonl", "token-budget", *keys, "text_format=plain"]) == 0
-    assert [row["score"] for row in read("a.jsonl")] == [row["score"] for row in read("b.jsonl")] == [2]
+    keys = ["direction=higher", "tokenizer=model"]
+    for tokens, kept in ((38, [2]), (39, [1, 2])):  # the rows have 11 and 28, BOS and EOS with them
+        for name, more in (("texts", []), ("in", ["text_format=plain"])):
+            words = [f"{name}.jsonl", f"{name}-{tokens}.jsonl", "token-budget", f"tokens={tokens}", *keys, *more]
+            assert main(SELECTION, words) == 0
+            assert [row["score"] for row in read(words[1])] == kept
     write("in.jsonl", [*ROWS, {"conversations": [{"from": "poet", "value": "x"}], "score": 3}])
     words = ["in.jsonl", "c.jsonl", "token-budget", "tokens=40", "direction=higher", *TEMPLATED]
     assert main(SELECTION, words) == 2
