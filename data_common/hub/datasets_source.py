@@ -17,7 +17,7 @@ from data_common.files.contents import stamp_of
 from data_common.formats.csv_rows import delimiter_of
 from data_common.formats.files import FileRows
 from data_common.formats.local_files import is_local, local_files
-from data_common.formats.opening import format_of
+from data_common.formats.opening import PARQUET, format_of
 from data_common.hub import snapshots
 from data_common.hub.download import DatasetRows, Rows, save
 from data_common.hub.network import hub_token
@@ -56,8 +56,8 @@ def download_dataset(wanted: Wanted, path: str) -> tuple[Path, dict[str, Any]]:
     """
     if wanted.sample_size is not None and wanted.sample_size < 1:
         raise UserError("the sample size must be at least 1 row")
-    if not path.endswith(SUFFIXES):
-        raise UserError(f"{path} is no file name for a data set: it must end with {' or '.join(SUFFIXES)}")
+    if not path.endswith((*SUFFIXES, PARQUET)):
+        raise UserError(f"{path} is no file name for a data set: it must end with {' or '.join((*SUFFIXES, PARQUET))}")
     with snapshots.hub_errors(f"data set {wanted.id}"):
         local = is_local(wanted.id)
         rows, facts = _local_rows(wanted) if local else _hub_rows(wanted)
