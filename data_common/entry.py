@@ -3,7 +3,8 @@ or made without a download; or make an output of any stage again:
 
 --content dataset --id HUB_ID --save-dir FILE.jsonl            a split of a data set, streamed; .jsonl.zst compresses
 --content dataset --id PATH --save-dir FILE.jsonl              .parquet, .arrow, .feather, .csv, .tsv, .json, .jsonl:
-                                                               file, folder, glob; FILE.parquet makes a table
+                                                               file, folder, glob, here or s3://, gs://, hf://,
+                                                               https://; FILE.parquet makes a table
 --content model --id HUB_ID --save-dir FOLDER                  safetensors weights, configuration, tokenizer
 --content repo --id HUB_ID --save-dir FOLDER                   every file of a repository
 --content dataset --id python-stdlib --save-dir FOLDER         a corpus of the texts that this Python carries
@@ -109,8 +110,10 @@ def _check_options(asked: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def _check_id(name: str, source: str) -> None:
-    """Raises UserError for what is no id of the hub, and no data of this machine either."""
-    if "://" in name:
+    """Raises UserError for what is no id of the hub, and no data of this machine or of a store either."""
+    from data_common.formats.remote_files import is_remote
+
+    if "://" in name and not (source == "dataset" and is_remote(name)):
         parts = name.partition("huggingface.co/")[2].removeprefix("datasets/").split("/")[:2]
         raise UserError(f"--id {name}: an id of the hub is owner/name" + (f": {'/'.join(parts)}" if parts[0] else ""))
     if source in ("model", "repo") and name.startswith((".", "/", "~")):
@@ -122,6 +125,7 @@ def fetch(asked: argparse.Namespace) -> None:
     from data_common.files.manifest import Run
     from data_common.formats.local_files import is_local, local_files  # late, as all imports that --help can do without
     from data_common.formats.opening import PARQUET, format_of
+    from data_common.formats.remote_files import is_remote
     from data_common.rows.shards import check_suffix
 
     source, given = _check_options(asked)
@@ -133,7 +137,7 @@ def fetch(asked: argparse.Namespace) -> None:
         return
     inputs: dict[str, Any] = {"data": given.pop("data")} if source == "tiny" else {}
     versions = {}
-    if source == "dataset" and is_local(asked.id):
+    if source == "dataset" and is_local(asked.id) and not is_remote(asked.id):
         files = local_files(asked.id)
         inputs["data"] = list(map(str, files))
         if format_of(str(files[0])) in ("json", "csv"):

@@ -76,10 +76,11 @@ def _table_rows(format: str) -> Callable[[BinaryIO, str, int], Iterator[bytes]]:
 
 @contextlib.contextmanager
 def _readable(name: str) -> Iterator[None]:
-    """Raises UserError where a file cannot be read; what the client of the hub raises stays what it is."""
+    """Raises UserError where a file cannot be read; what the client of a store raises may stand for a broken line."""
     try:
         yield
     except READ_ERRORS as error:
-        if name.startswith(HUB) and isinstance(error, OSError):
+        final = isinstance(error, FileNotFoundError | PermissionError) and not name.startswith(HUB)
+        if "://" in name and isinstance(error, OSError) and not final:
             raise
         raise UserError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error

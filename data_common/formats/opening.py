@@ -85,16 +85,15 @@ def check_content(name: str, head: bytes, suffix: str = "") -> None:
 
 @contextlib.contextmanager
 def opened(name: str, **options: Any) -> Iterator[BinaryIO]:
-    """The bytes of a path, or of a file of the hub (hf://...), as they are. options: of the hub's file system."""
-    if not name.startswith(HUB):
+    """The bytes of a path, or of a file in a store (hf://..., s3://...), as they are. options: of the store's files."""
+    if "://" not in name:
         with open(name, "rb") as file:
             yield file
         return
-    from huggingface_hub import HfFileSystem  # slow to import
+    from data_common.formats.stores import file_system
 
-    from data_common.hub.network import hub_token
-
-    with HfFileSystem(token=hub_token()).open(name, "rb", **options) as file:
+    files, place = file_system(name)
+    with files.open(place, "rb", **options) as file:
         yield cast(BinaryIO, file)
 
 
