@@ -94,6 +94,7 @@ def fit(
         trainer.train(resume_from_checkpoint=None if place.checkpoint is None else str(place.checkpoint))
         if watch.averaged:
             _average(trainer, average, tokenizer, place.folder / LAST)
+        trainer.model = training.merged(trainer.model, place.folder)
         _save(trainer, tokenizer, place.folder)
     except (OSError, RuntimeError, SafetensorError):
         check_space(place.folder, model, training.averaging.average != "none")  # most likely the disk is full

@@ -151,6 +151,14 @@ class BaseTraining(ABC):
         """What is amiss with the documents, if anything, for a model that stops at these tokens."""
         return ""
 
+    def adapted(self, model):
+        """The model as it is trained."""
+        return model
+
+    def merged(self, model, folder: Path):
+        """The trained model as it is saved in the folder."""
+        return model
+
     @abstractmethod
     def sequences(self, corpus, max_tokens: int | None, epochs: float):
         """The `model_train.sequences.Sequences` of the documents."""

@@ -4,7 +4,7 @@ Post-training of DELT (arXiv 2506.21545): mathematics and code, with models of t
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from data_common.files.manifest import fingerprint
 from data_common.messages.errors import UserError
 from data_common.models.special_tokens import special_names
 from data_common.rows.json_line import BadRow
+from model_train.lora import Lora
 from model_train.training import BaseTraining, Encoded, Rate
 
 ABOUT = {
@@ -65,6 +66,7 @@ class Training(BaseTraining):
     separator: str = "\n"
     ignored_fields: str | list[str] | None = None
     on_shortened_answer: Literal["error", "learn"] = "error"
+    lora: Lora = field(default_factory=Lora)
     from_scratch: Literal["auto"] | bool = False
     learning_rate: Annotated[float, Meta(gt=0)] | None = 1e-5
     warmup_steps: Rate = 0.03
@@ -74,6 +76,12 @@ class Training(BaseTraining):
         if self.format not in ("auto", self.form) and self.form != "auto":
             raise UserError(f"form={self.form} is the older name of format={self.format}: leave out one of them")
         check_fields(self._format(), self.fields or {})
+
+        if self.lora.lora_rank is not None:
+            others = {"average": self.averaging.average != "none", "chunked_loss": self.chunked_loss}
+            others |= {"fsdp": self.fsdp, "deepspeed": self.deepspeed}
+            if name := next((name for name, given in others.items() if given), None):
+                raise UserError(f"lora_rank and {name} do not go together: leave out one of them")
 
     def reading(self, source):
         """The turns of a row, in the format that is asked for or that the first row has."""
@@ -122,6 +130,14 @@ class Training(BaseTraining):
             if self.on_shortened_answer == "error":
                 raise
         return conversations.encode_all(chat, tokenizer, self.separator, shortened=True), [SHORTENED]
+
+    def adapted(self, model):
+        """With low-rank adapters, where they are asked for."""
+        return self.lora.adapted(model, self.seed)
+
+    def merged(self, model, folder):
+        """Without them: their products are added to the weights."""
+        return self.lora.merged(model, folder)
 
     def warning(self, corpus, tokenizer, stops):
         """Where no answer ends with a token that the model stops at."""
