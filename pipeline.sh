@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole chain, score -> select -> order -> train -> evaluate, against conventional training on equal tokens.
+# The whole chain, score -> select -> order -> train -> evaluate, against conventional training and against a random half of
+# the rows, all on equal tokens.
 #
 #   bash pipeline.sh                                  embedded real text, no download, about five minutes on two cores
 #   DRY_RUN=1 bash pipeline.sh                        print the commands, do nothing
@@ -62,6 +63,7 @@ scored="$OUT/data/${name}_scored-$SCORING.jsonl"
 selected="${scored%.jsonl}_selected-$SELECTION_TAG.jsonl"
 ordered="${selected%.jsonl}_ordered-$ORDERING_TAG.jsonl"
 shuffled="$OUT/data/${name}_ordered-shuffle.jsonl"
+random="$OUT/data/${name}_random-$SELECTION_TAG.jsonl"
 influence_keys=()
 case "$SCORING" in lqs | pds) influence_keys=(annotator_model="$annotator" target_data="$TARGET") ;; esac
 # shellcheck disable=SC2086 # the keys are words
@@ -71,16 +73,21 @@ run bash "$root/data_selection/entry.sh" "$scored" "$selected" "$SELECTION" "$SE
 # shellcheck disable=SC2086
 run bash "$root/data_ordering/entry.sh" "$selected" "$ordered" "$ORDERING" "$ORDERING_CONFIG" $ORDERING_KEYS
 run bash "$root/data_ordering/entry.sh" "$INPUT" "$shuffled" shuffle
+# As many rows, drawn at random: what the score is worth beside reading fewer rows more often.
+if [ -z "${DRY_RUN:-}" ]; then kept="$(manifest_value "$selected" rows_out)"; fi
+run bash "$root/data_ordering/entry.sh" "$scored" "$random" shuffle select=random select.r=null \
+    select.k="${kept:-AS_MANY_AS_SELECTED}"
 
-# --- Train both arms on the same number of tokens: whole passes end where the order ends ----------------------------
+# --- Train all arms on the same number of tokens: whole passes end where the order ends ----------------------------
 train() { run bash "$root/model_train/entry.sh" "$1" "$MODEL" "$2" pretrain "$TRAIN_CONFIG" "$3" resume="$RESUME"; }
 train "$ordered" "$OUT/models/DELT" epochs="$PASSES"
-if [ -z "${DRY_RUN:-}" ]; then tokens="$(trained_tokens "$OUT/models/DELT")"; fi
+if [ -z "${DRY_RUN:-}" ]; then tokens="$(manifest_value "$OUT/models/DELT" trained_tokens)"; fi
 train "$shuffled" "$OUT/models/conventional" max_tokens="${tokens:-AS_MANY_AS_DELT}"
+train "$random" "$OUT/models/random-half" max_tokens="${tokens:-AS_MANY_AS_DELT}"
 
-# --- Evaluate both ---------------------------------------------------------------------------------------------------
+# --- Evaluate all ----------------------------------------------------------------------------------------------------
 report=()
-for arm in conventional DELT; do
+for arm in conventional random-half DELT; do
     model="$OUT/models/$arm"
     run bash "$root/model_eval/entry.sh" "$model" "$OUT/$arm-heldout.yaml" perplexity data="$HELDOUT"
     report+=("$arm=$OUT/$arm-heldout.yaml")
@@ -94,5 +101,6 @@ done
 # --- The comparison ------------------------------------------------------------------------------------------------
 run "$DELT_PYTHON" -m model_eval.report "$OUT/report.md" "${report[@]}" --stages \
     annotator="$annotator" score="$scored" select="$selected" order="$ordered" \
-    "train conventional=$OUT/models/conventional" "train DELT=$OUT/models/DELT" \
-    "evaluate conventional=$OUT/conventional-heldout.yaml" "evaluate DELT=$OUT/DELT-heldout.yaml"
+    "train conventional=$OUT/models/conventional" "train random-half=$OUT/models/random-half" "train DELT=$OUT/models/DELT" \
+    "evaluate conventional=$OUT/conventional-heldout.yaml" "evaluate random-half=$OUT/random-half-heldout.yaml" \
+    "evaluate DELT=$OUT/DELT-heldout.yaml"

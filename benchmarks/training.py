@@ -6,6 +6,7 @@
 loop       tokens a second of the Trainer against the plain loop (aim: 0.95 of it), and memory at the peak
 packing    real tokens a second of packed blocks against one row a sequence, on the embedded corpus
 chunked    tokens a second and memory at the peak with chunked_loss and without
+averaging  seconds of an optimizer step whose weights are averaged and of one without (aim: below 2 % more)
 gpu        model FLOPs utilisation in bfloat16 with torch.compile; only on a GPU
 
 Prints Markdown tables. A run's speed is that of the second half of its steps, without saving; medians of alternating
@@ -20,8 +21,11 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import torch
 
 from benchmarks.measure import in_fresh_process, print_table, resident, synchronise
@@ -30,13 +34,17 @@ from benchmarks.peak import matmul_peak
 from data_common.embedded import python_stdlib, tiny_model
 from data_common.files.manifest import fingerprint
 from data_common.rows.jsonl import open_source
+from model_train.averaging import RunningAverage
+from model_train.batches import Batches
 from model_train.pretrain.method import Training
 from model_train.sequences import collate
+from model_train.settings import Averaging
+from model_train.tokenized_corpus import corpus_of
 from model_train.train_log import LOG, Watch
 from model_train.trainer import RunFolder, fit
 from model_train.training import TrainingRows
 
-PARTS = ("loop", "packing", "chunked", "gpu")
+PARTS = ("loop", "packing", "chunked", "averaging", "gpu")
 BATCH = 4
 
 
@@ -51,22 +59,63 @@ def data(folder: Path, max_length: int, packing: str, steps: int, batch: int = B
     common = {"batch_size": batch, "gradient_accumulation_steps": 1, "warmup_steps": 2, "logging_steps": steps // 2}
     training = Training(packing=packing, max_length=max_length, seed=0, save_steps=10**9, **common)
     with open_source(str(source_path)) as source:
-        corpus = training.corpus(TrainingRows(source, [fingerprint(source_path)]), tokenizer)
+        corpus = corpus_of(training, TrainingRows(source, [fingerprint(source_path)]), tokenizer)
     sequences = training.sequences(corpus, None, 100.0)
     tokens = sum(int(sequences.documents(number)[1].sum()) for number in range(steps * batch))
     return training, tokenizer, training.sequences(corpus, tokens, 1.0)
 
 
-def trainer_speed(size: str, training: Training, tokenizer, sequences) -> float:
-    """Tokens a second."""
+class Clock(Watch):
+    """Notes wall and CPU seconds at the beginning of each optimizer step, and those that averaging takes."""
+
+    def on_train_begin(self, *arguments, **rest) -> None:
+        super().on_train_begin(*arguments, **rest)
+        self.begins: list[np.ndarray] = []
+        self.averaging: list[np.ndarray] = []
+
+    def on_step_begin(self, *arguments, **rest) -> None:
+        super().on_step_begin(*arguments, **rest)
+        self.begins.append(seconds())
+
+    def timed(self, add: Callable) -> Callable:
+        """`RunningAverage.add`, whose seconds are noted."""
+
+        def timed_add(*arguments) -> None:
+            begin = seconds()
+            add(*arguments)
+            self.averaging.append(seconds() - begin)
+
+        return timed_add
+
+
+def seconds() -> np.ndarray:
+    """Wall and CPU, (2,)."""
+    synchronise()
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def trained(size: str, training: Training, tokenizer, sequences) -> tuple[Clock, list[dict]]:
+    """One run of the trainer: its clock and the entries of its log."""
     precision = torch.bfloat16 if training.dtype == "bfloat16" else torch.float32
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder = Path(name)
-        watch = Watch(sequences, training.batch_size, folder)
+        clock = Clock(Batches(sequences, training.batch_size), folder)
         place = RunFolder(folder, "benchmark", {}, None)
-        fit(training, annotator(size), tokenizer, sequences, None, watch, place, DEVICE, precision, 1e-4)
-        entries = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").split("\n")[:-1]]
-    return entries[1]["tokens_per_second"]
+        with patch.object(RunningAverage, "add", clock.timed(RunningAverage.add)):
+            fit(training, annotator(size), tokenizer, sequences, None, clock, place, DEVICE, precision, 1e-4)
+        return clock, [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def trainer_speed(*arguments) -> float:
+    """Tokens a second."""
+    return trained(*arguments)[1][1]["tokens_per_second"]
+
+
+def step_seconds(*arguments) -> tuple[np.ndarray, np.ndarray]:
+    """Median wall and CPU seconds of the optimizer steps behind the first two, and of their averaging, (2,) both."""
+    clock, _ = trained(*arguments)
+    steps = np.diff(clock.begins, axis=0)[2:]
+    return np.median(steps, axis=0), np.median(clock.averaging or [[0, 0]], axis=0)
 
 
 def loop_speed(size: str, training: Training, tokenizer, sequences) -> float:
@@ -147,6 +196,39 @@ def report_chunked(folder: Path, size: str, repeats: int, steps: int) -> None:
     print_table(f"chunked_loss, {BATCH} sequences of 256 tokens", columns, [row])
 
 
+def report_averaging(folder: Path, size: str, repeats: int, steps: int) -> None:
+    """The trainer with the weights of every step averaged, the most that can be, against the trainer without."""
+    training, *rest = data(folder, 256, "sequential", steps)
+    every = Averaging(average="uniform", average_every=1, average_last=steps)
+    ways = {"without": training, "with": dataclasses.replace(training, averaging=every)}
+    taken: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {way: [] for way in ways}
+    for _ in range(repeats):
+        for way, keys in ways.items():
+            taken[way].append(step_seconds(size, keys, *rest))
+    (plain, _), (averaged, alone) = (np.median(values, axis=0) for values in taken.values())
+    rows = [
+        [
+            name,
+            *(f"{time * 1e3:,.1f}" for time in times),
+            f"{times[1] / times[0] - 1:+.1%}",
+            f"{times[2] / times[1]:.2%}",
+        ]
+        for name, *times in zip(("wall", "CPU"), plain, averaged, alone, strict=True)
+    ]
+    columns = [
+        "seconds",
+        "step, ms",
+        "with averaging, ms",
+        "averaging alone, ms",
+        "difference",
+        "share (aim below 2 %)",
+    ]
+    millions = parameter_count(annotator(size)) / 1e6
+    print_table(
+        f"Weights of every step averaged, {size} ({millions:.1f} M), {BATCH} x 256 tokens a step", columns, rows
+    )
+
+
 def report_gpu(folder: Path, steps: int) -> None:
     """Utilisation of the 160M model; FLOPs of a token: 6 a weight but the input embedding, 6 layers width length."""
     training, tokenizer, sequences = data(folder, 1024, "sequential", steps, batch=64)
@@ -179,6 +261,8 @@ def main() -> None:
             report_packing(Path(name), asked.sizes[0], asked.repeats, asked.steps)
         if "chunked" in asked.parts:
             report_chunked(Path(name), asked.sizes[0], asked.repeats, asked.steps)
+        if "averaging" in asked.parts:
+            report_averaging(Path(name), asked.sizes[-1], asked.repeats, asked.steps)
         if "gpu" in asked.parts and DEVICE.type == "cuda":
             report_gpu(Path(name), asked.steps)
 

@@ -27,7 +27,7 @@ if ! has_requirements "$DELT_PYTHON" "$DELT_ROOT/requirements.txt"; then
     make_environment
 fi
 
-# trained_tokens MODEL: how many tokens its training predicted, so that another training can see as many.
-trained_tokens() {
-    "$DELT_PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1]))["trained_tokens"])' "$1.manifest.json"
+# manifest_value OUT KEY: a number of the manifest, such as the trained_tokens of a model or the rows_out of a selection.
+manifest_value() {
+    "$DELT_PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$1.manifest.json" "$2"
 }

@@ -23,6 +23,7 @@ from data_common.row_methods.table import ORDERING_INPUTS, input_keys
 from data_common.rows.columns import Table, number
 from data_common.rows.copy_rows import copy_rows
 from data_common.rows.jsonl import BadRowPolicy, Source
+from data_common.rows.score_join import ScoreKeys
 from data_ordering.patterns import shuffled_in_windows
 from data_ordering.plot import draw
 from data_ordering.schedules import phases_of, schedule_facts
@@ -43,6 +44,9 @@ def run(
     rows_per_shard: Positive | None = None,
     cache: bool = True,
     overwrite_out: bool = False,
+    scores: str | None = None,
+    id_field: str = "id",
+    trust_row_numbers: bool = False,
     **keys: Any,
 ) -> None:
     """Write the rows in the order of the method. keys: of the inputs of the method, and `select.KEY`.
@@ -58,6 +62,10 @@ def run(
         rows_per_shard: OUT is a folder of files with so many rows each; null = OUT is one file
         cache: keep the columns of a large file on disk, so that another call on the same file need not scan it
         overwrite_out: true lets OUT replace a file that none of these stages made, or that IN was made from
+        scores: file of scores in place of fields of IN, .npy or JSON lines; a folder or glob has one for each shard;
+            those of the rows of OUT are written to OUT.scores.npy or OUT.scores.jsonl
+        id_field: field by which rows of IN and of scores are joined where no manifest binds the scores to IN
+        trust_row_numbers: true takes the scores row by row where nothing tells that they are of this very IN
     """
     method = RowMethod(call.method, call.method_keys, call.config, ORDERING_INPUTS)
     selector = load_selector(select, selected_keys(keys)) if select else None
@@ -95,6 +103,7 @@ def run(
         check=check_parts,
         inputs=beside(method.files(), selector.files() if selector else {}),
         score_field=score_field,
+        score_keys=ScoreKeys(scores, id_field, trust_row_numbers) if scores else None,
         on_bad_row=on_bad_row,
         rows_per_shard=rows_per_shard,
         cache=cache,
@@ -105,12 +114,17 @@ def run(
 
 
 def arranged(method: RowMethod, values: Mapping[str, Any], n: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Phase -> row numbers, an order being one phase; and what the manifest tells. values: for n rows."""
+    """Phase -> row numbers, an order being one phase; and what the manifest tells. values: for n > 0 rows.
+
+    Raises: UserError for a schedule without rows.
+    """
     result, told = method.call(values)
     facts = {"facts": told} if told else {}
     if method.method.__name__ != SCHEDULE:
         return {ALL: permutation(whole_numbers(result), n)}, facts
     phases = phases_of(result, n)
+    if not any(map(len, phases.values())):
+        raise UserError("the schedule has no row: what it draws has no tokens, or `tokens` is less than half a row")
     return phases, facts | schedule_facts(phases, values, n)
 
 

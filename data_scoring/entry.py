@@ -38,6 +38,7 @@ from data_scoring.columns import (
     written_fields,
 )
 from data_scoring.report import write_report
+from data_scoring.score_file import ScoreFile, check_score_file
 from data_scoring.scorer import Better
 
 WITHOUT_EFFECT = ("work_dir", "overwrite_out")  # keys that change nothing in the result
@@ -54,6 +55,8 @@ def run(
     overwrite: bool = False,
     work_dir: str | None = None,
     overwrite_out: bool = False,
+    score_file: bool = False,
+    id_field: str = "id",
     **reading: Any,
 ) -> None:
     """Score every row of IN. A dry run looks at the first ones, and asks the method what is wrong.
@@ -68,6 +71,9 @@ def run(
         overwrite: true replaces the value where score_field is there already; else that is an error
         work_dir: folder of the report, and of what long work can be resumed from; null = OUT.work
         overwrite_out: true lets OUT replace a file that none of these stages made, or that IN was made from
+        score_file: true writes the scores alone to OUT, and not the rows: one number a row where OUT ends in .npy, else
+            JSON lines with the id and the fields of each row; selection and ordering read it by scores=OUT
+        id_field: field that goes into a score file, where a row has it
     """
     scorer, text_format = call.build(), TextFormat(**reading)
     if scorer.reads_answers and text_format.text_format is None:
@@ -76,7 +82,9 @@ def run(
     check_apart(source_path, target)
     scorer.declare()
     better = written_fields(scorer, score_field, text_field)
-    absent = () if overwrite else better
+    absent = () if overwrite or score_file else better
+    if score_file:
+        check_score_file(target, source_path, better, id_field, scorer.rewrites)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(jsonl.open_source(source_path, whole=not call.dry_run))
         shards = [shard.name for shard in source.shards]
@@ -86,7 +94,7 @@ def run(
         inputs = {"data": shards} | scorer.inputs() | text_format.inputs()
         config = {key: value for key, value in call.config.items() if key not in WITHOUT_EFFECT}
         history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run, "paths": call.paths}
-        directions = {field: way for field, way in (carried | better).items() if way}
+        directions = {field: way for field, way in (better if score_file else carried | better).items() if way}
         stage_run = Run(call.stage, call.method_name, config, inputs, target, directions, **history)
         if not call.dry_run and stage_run.is_done():
             return
@@ -107,6 +115,7 @@ def run(
             contents["reading"] += [text_format.spelled(), contents.get("chat_template")]
         texts = Texts(source, text_field, on_bad_row, absent, scorer.number_fields, reader)
         counts = {"rows_in": len(texts.rows)} | source.counts() | ({"format": reader.rows.name} if reader else {})
+        beside = ScoreFile(source, texts.rows, id_field) if score_file else None
         check_short(source, texts.rows, texts.blank, on_short)
         if not len(texts):
             raise UserError(f"{source_path}: no row has any text")
@@ -133,10 +142,15 @@ def run(
             columns = fill_short(columns, short, better, scorer.of_short)
         written = {field: values[kept] for field, values in columns.items()}
         draft = stack.enter_context(draft_of(target))
-        write_scores(draft, target, source, texts.rows.take(kept), written, overwrite)
+        if beside:
+            beside.write(draft, target, written, kept)
+        else:
+            write_scores(draft, target, source, texts.rows.take(kept), written, overwrite)
         scores = np.where(kept, columns[score_field].astype(float), np.nan)
         summary = {field: statistics(values) for field, values in written.items()}
         counts |= {"rows_scored": len(scores), "rows_out": int(kept.sum()), "short_rows": int(short.sum())}
+        if counts["rows_out"] > 1 and summary[score_field]["0"] == summary[score_field]["1"]:
+            scorer.warnings.append(f"all rows have the same {score_field}: nothing can be selected or ordered by it")
         report = write_report(
             work.path,
             call.method_name,
@@ -150,7 +164,8 @@ def run(
         extra = {field: summary[field] for field in scorer.extra_directions}
         unchanged()
         stage_run.check_inputs()
-        stage_run.finish(draft, **counts, score=summary[score_field], extra=extra, facts=scorer.facts)
+        bound = {"corpus": fingerprints, "fields": list(written)} if beside else {}
+        stage_run.finish(draft, **counts, **bound, score=summary[score_field], extra=extra, facts=scorer.facts)
     _summary(call, counts, summary, better, report, stage_run)
     for warning in scorer.warnings:
         print(f"  warning: {warning}")

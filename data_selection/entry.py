@@ -11,6 +11,7 @@ from data_common.calls.config import Positive, keys_of
 from data_common.calls.stage import Call
 from data_common.rows.copy_rows import copy_rows
 from data_common.rows.jsonl import BadRowPolicy
+from data_common.rows.score_join import ScoreKeys
 from data_common.rows.shards import check_suffix
 from data_selection.rewriting import REWRITE, Rewriter
 from data_selection.selector import SELECTION, Selector, selector_keys
@@ -24,6 +25,9 @@ def run(
     rows_per_shard: Positive | None = None,
     cache: bool = True,
     overwrite_out: bool = False,
+    scores: str | None = None,
+    id_field: str = "id",
+    trust_row_numbers: bool = False,
     **choosing: Any,
 ) -> None:
     """Keep the rows that the method picks, copies of them, or rows with other texts.
@@ -36,6 +40,10 @@ def run(
         rows_per_shard: OUT is a folder of files with so many rows each; null = OUT is one file
         cache: keep the columns of a large file on disk, so that another call on the same file need not scan it
         overwrite_out: true lets OUT replace a file that none of these stages made, or that IN was made from
+        scores: file of scores in place of fields of IN, .npy or JSON lines; a folder or glob has one for each shard;
+            those of the rows of OUT are written to OUT.scores.npy or OUT.scores.jsonl
+        id_field: field by which rows of IN and of scores are joined where no manifest binds the scores to IN
+        trust_row_numbers: true takes the scores row by row where nothing tells that they are of this very IN
     """
     selector = chooser(call.method)(call.method, call.method_keys, **choosing)
     copy_rows(
@@ -46,6 +54,7 @@ def run(
         check=selector.check,
         inputs=selector.files(),
         score_field=selector.score_field,
+        score_keys=ScoreKeys(scores, id_field, trust_row_numbers) if scores else None,
         on_bad_row=on_bad_row,
         rows_per_shard=rows_per_shard,
         cache=cache,

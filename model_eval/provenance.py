@@ -52,8 +52,8 @@ def made_by(model: str) -> dict[str, Any]:
     manifest = _of_model(model)
     if manifest is None:
         return {}
-    checkpoint = CHECKPOINT.fullmatch(Path(model).absolute().name)
-    return dict(_all_of(manifest, "")) | ({"checkpoint": int(checkpoint[1])} if checkpoint else {})
+    step = _step({"path": model})
+    return dict(_all_of(manifest, "")) | ({} if step is None else {"checkpoint": step})
 
 
 def content_of(known: Mapping[str, Any]) -> str:
@@ -80,16 +80,25 @@ def _of_model(model: str) -> dict[str, Any] | None:
 def _all_of(manifest: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     yield f"{prefix}method", manifest["method"]
     for key, value in manifest["config"].items():
-        if key.split(".")[-1] not in ("seed", *OF_MACHINES):
+        if key.split(".")[-1] not in ("seed", "continue_from", *OF_MACHINES):  # a path: its content is an input
             yield f"{prefix}{key}", value
     inputs = {name: recorded for name, recorded in manifest["inputs"].items() if name not in OF_MACHINES}
     for name, recorded in inputs.items():
         maker = _maker(recorded)
         if maker is not None:
             yield from _all_of(maker, f"{prefix}{name}.")
+            if (step := _step(recorded)) is not None:
+                yield f"{prefix}{name}.checkpoint", step
         else:
             prints = recorded if isinstance(recorded, list) else [recorded]
             yield f"{prefix}{name}", CONTENT + " ".join(map(content_of, prints))
+
+
+def _step(recorded: Any) -> int | None:
+    """The step of a checkpoint of a training; None of anything else."""
+    path = recorded.get("path", "") if isinstance(recorded, dict) else ""
+    found = CHECKPOINT.fullmatch(Path(path).absolute().name)
+    return int(found[1]) if found else None
 
 
 def _maker(recorded: Any) -> dict[str, Any] | None:

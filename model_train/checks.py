@@ -5,6 +5,7 @@ from data_common.models.checks import only_on_hub
 from data_common.rows.json_line import Number
 from data_common.rows.jsonl import first_row, first_rows, open_source
 from model_train.architectures import is_architecture, learning_rate_of, load_for_training, load_tokenizer
+from model_train.continuing import check_alike
 from model_train.tokenized_corpus import check_first, has_field
 from model_train.trainer import check_trackers
 from model_train.training import BaseTraining, TrainingRows
@@ -27,8 +28,11 @@ def check(training: BaseTraining, rows: TrainingRows, score_field: str | None, m
         )
         check_first(rows, fields, training.encoder(tokenizer), training.reads_whole_rows)
     if tokenizer is not None and (is_architecture(model_in) or not only_on_hub(model_in)):
-        shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
-        load_for_training(model_in, tokenizer, *shape, training.trust_remote_code, weights=False)
+        if (start := training.start()) is not None:
+            check_alike(training, start, model_in, tokenizer, precision, training.special_tokens_in_text)
+        else:
+            shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
+            load_for_training(model_in, tokenizer, *shape, training.trust_remote_code, weights=False)
     if training.heldout_data is not None:
         with open_source(training.heldout_data, whole=False, key="heldout_data") as source:
             heldout = TrainingRows(source, [], rows.on_bad_row)

@@ -23,6 +23,7 @@ def run(
     call: Call,
     *,
     score_field: str | None = "score",
+    weight_field: str | None = None,
     max_rows: Positive | None = None,
     on_bad_row: BadRowPolicy = "error",
     resume: str = "auto",
@@ -31,6 +32,8 @@ def run(
 
     Args:
         score_field: field whose mean over the rows of a step is shown, where the file has it; null = none
+        weight_field: field with the weight (0 or more) of a row in the loss: that of an optimizer step is the mean over
+            its tokens, each weighted as its row; null = all weigh the same
         max_rows: train on the first rows only; null = all
         on_bad_row: a broken row or one without the fields that are read stops the run, or is dropped and counted
         resume: auto goes on from the last checkpoint of an interrupted run of the same call; never starts over, and
@@ -44,7 +47,7 @@ def run(
         config = {key: value for key, value in call.config.items() if key != "resume"}
         history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run, "paths": call.paths}
         stage_run = Run(call.stage, call.method_name, config, inputs, model_out, **history)
-        rows = TrainingRows(source, stage_run.identity["inputs"]["data"], on_bad_row, max_rows)
+        rows = TrainingRows(source, stage_run.identity["inputs"]["data"], on_bad_row, max_rows, weight_field)
         if call.dry_run:
             check_place(stage_run, resume)
         elif stage_run.is_done():
@@ -57,18 +60,21 @@ def run(
         if call.dry_run:
             return
         from model_train.run import train
+        from model_train.trainer import LAST
 
         facts = train(training, rows, score_field, model_in, work, checkpoint, stage_run)
         if not distributed.is_main():
             return
         stage_run.finish(work, processes=distributed.size(), weights=weights_of(work), **facts)
     print(f"{call.method_name}: " + ", ".join(_fact(name, value) for name, value in facts.items() if value))
+    if "averaged_steps" in facts:
+        print(f"  {visible(model_out)} has the averaged weights, {visible(model_out)}/{LAST} the last ones")
     remote_code.summary(call.config)
     print(f"  wrote {visible(model_out)} in {stage_run.seconds():.1f} s")
 
 
 def _fact(name: str, value: Any) -> str:
-    number = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
+    number = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else visible(value)
     return f"{name.replace('_', ' ')} {number}"
 
 

@@ -15,6 +15,7 @@ from data_common.messages.errors import UserError
 from data_common.messages.visible import visible
 from data_common.parallel import distributed
 
+OPTIMIZER = "optimizer.pt"  # in a checkpoint: its state
 RECORD = "run.json"  # in a checkpoint: stage, method, configuration, inputs, number of processes of its run; its files
 
 
@@ -61,6 +62,9 @@ def check_output(run: Run, resume: str) -> None:
     another run only with resume=never.
     """
     output, stage = run.output, run.identity["stage"]
+    work = partial_path(output.resolve())
+    if read := [path for path in run.stamps if work in Path(path).resolve().parents]:
+        raise UserError(f"{read[0]} is in the folder that this call works in: copy it to another one")
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     made = read_manifest(output, run.quick)
@@ -93,6 +97,30 @@ def find_checkpoint(work: Path, resume: str, run: Run) -> Path | None:
     changes = differences(record, run)
     if changes:
         raise UserError(f"{checkpoint} is of another run: {'; '.join(changes)} (resume=never starts over)")
+    return checkpoint
+
+
+def checkpoint_to_continue(path: str) -> Path:
+    """The checkpoint at `path`, or the last one in `path`, MODEL_OUT of a finished training.
+
+    Raises: UserError where there is none, where it is damaged or has no state of its optimizer.
+    """
+    checkpoint = Path(path)
+    if _record(checkpoint) is None:
+        last, made = newest_checkpoint(checkpoint), read_manifest(path, quick=True)
+        if made is None or made.get("stage") != "model_train" or last is None:
+            if known := last or newest_checkpoint(partial_path(checkpoint)):
+                raise UserError(
+                    f"continue_from: {path} is no finished, unchanged model: name a checkpoint, say {known}"
+                )
+            cure = "a training keeps its last one in MODEL_OUT, more with save_total_limit"
+            raise UserError(f"continue_from: {path} has no checkpoint with the state of the optimizer ({cure})")
+        checkpoint = last
+    if not (checkpoint / OPTIMIZER).exists():
+        forms = "fsdp and deepspeed have other forms of it"
+        raise UserError(f"continue_from: {checkpoint} has no {OPTIMIZER}, the optimizer's state ({forms})")
+    if lost := _lost(checkpoint):
+        raise UserError(f"continue_from: {checkpoint} is damaged ({lost}): name another one")
     return checkpoint
 
 

@@ -13,8 +13,10 @@ from data_common.parallel import distributed
 from data_common.rows.jsonl import open_source
 from model_train import resuming
 from model_train.architectures import learning_rate_of, load_for_training, load_tokenizer
+from model_train.batches import Batches
+from model_train.continuing import check_alike
 from model_train.special_ids import stop_ids, take_over
-from model_train.tokenized_corpus import corpus_of, row_scores
+from model_train.tokenized_corpus import corpus_of, row_scores, row_weights
 from model_train.train_log import Watch
 from model_train.trainer import RunFolder, fit
 from model_train.training import BaseTraining, TrainingRows
@@ -40,7 +42,11 @@ def train(
     precision = loading.pick_dtype(training.dtype, device)
     learning_rate = training.learning_rate or learning_rate_of(model_in)
     corpus = _first_alone(lambda: corpus_of(training, rows, tokenizer))
-    shape = (training.max_length, training.from_scratch, training.attention, precision, training.seed)
+    start, from_scratch = training.start(), training.from_scratch
+    if start is not None:
+        check_alike(training, start, model_in, tokenizer, precision, special)
+        model_in, from_scratch = str(start), False
+    shape = (training.max_length, from_scratch, training.attention, precision, training.seed)
     model = load_for_training(model_in, tokenizer, *shape, training.trust_remote_code)
     check_ids(corpus, tokenizer, model, "document")
     for change in take_over(model, tokenizer, training.tokenizer is not None):
@@ -54,19 +60,30 @@ def train(
     unfinished = sequences.epochs % 1
     if sequences.epochs > 1 and unfinished and distributed.is_main():
         print(f"note: {sequences.epochs:.4g} passes: the training ends {unfinished:.1%} into the order of the file")
-    watch = Watch(
-        sequences,
-        training.batch_size * training.gradient_accumulation_steps * distributed.size(),
-        work,
-        scores,
-        lambda document: rows.source.place(int(corpus.offsets[document])),
-    )
+    lanes = training.gradient_accumulation_steps * distributed.size()
+    weights = row_weights(rows, corpus.offsets)
+    batches = Batches(sequences, training.batch_size, lanes, training.batch_sizes.changes(), weights)
+    watch = Watch(batches, work, scores, lambda document: rows.source.place(int(corpus.offsets[document])))
+    if distributed.is_main():
+        _tell_sizes(watch)
     with _heldout(training, rows, tokenizer) as heldout:
         run.check_inputs()  # all of them have been read
         identity = resuming.identity_of(run)
-        place = RunFolder(work, work.name.removeprefix(".").removesuffix(".partial"), identity, checkpoint)
+        place = RunFolder(work, work.name.removeprefix(".").removesuffix(".partial"), identity, checkpoint, start)
         facts = fit(training, model, tokenizer, sequences, heldout, watch, place, device, precision, learning_rate)
-    return dict(corpus.facts) | facts
+    continued = {"continued_from": str(start)} if start else {}
+    return dict(corpus.facts) | continued | facts | batches.facts()
+
+
+def _tell_sizes(watch: Watch) -> None:
+    """Where in the order other batch sizes begin."""
+    for part in watch.batches.parts[1:]:
+        sequences, step = watch.batches.sequences, part.step + 1
+        first = int(sequences.owners(part.sequence)[:2][-1])  # the first token of a block is not predicted
+        print(
+            f"note: batch_size {part.batch_size} from step {step:,} of {watch.batches.steps:,} on, behind "
+            f"{sequences.before(part.sequence):,} tokens, at {watch.place(first)}"
+        )
 
 
 @contextlib.contextmanager

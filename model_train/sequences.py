@@ -31,6 +31,12 @@ class Sequences(Protocol):
     def documents(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Documents that the predicted tokens of a sequence come from, and how many come from each; (k,) both."""
 
+    def owners(self, number: int) -> np.ndarray:
+        """The document of each token of a sequence, (length,); (1,) where it is one."""
+
+    def before(self, number: int) -> int:
+        """Tokens predicted by the sequences before a sequence."""
+
 
 class PackedBlocks:
     """Sequential packing: the documents one after the other, cut into blocks of `max_length` tokens.
@@ -86,6 +92,16 @@ class PackedBlocks:
             places = places[~self._begins(places)]
         return np.unique(np.searchsorted(self.starts, places, side="right") - 1, return_counts=True)
 
+    def owners(self, number: int) -> np.ndarray:
+        return np.searchsorted(self.starts, self._places(number), side="right") - 1
+
+    def before(self, number: int) -> int:
+        end = min(number * self.step, self.last)  # the last token of the stream that they predict
+        if not self.apart:
+            return end
+        passes, rest = divmod(end + 1, len(self.tokens))
+        return end + 1 - passes * len(self.starts) - int(np.searchsorted(self.starts, rest))
+
     def _places(self, block: int) -> np.ndarray:
         """Where in the stream the tokens of a block are, (at most max_length,)."""
         first = block * self.step
@@ -128,45 +144,35 @@ class SeparateDocuments:
         if self.loss_mask is not None:
             start = self.store.starts[document]
             labels[~self.loss_mask[start : start + len(ids)]] = IGNORED
-        stop = np.flatnonzero(labels != IGNORED)[: self.budget - self._before(number)][-1] + 1
+        stop = np.flatnonzero(labels != IGNORED)[: self.budget - self.before(number)][-1] + 1
         return {"input_ids": ids[:stop], "labels": labels[:stop]}
 
     def documents(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        count = min(self._before(number + 1), self.budget) - self._before(number)
+        count = self.before(number + 1) - self.before(number)
         return self.rows[[number % len(self.rows)]], np.array([count])
 
-    def _before(self, number: int) -> int:
-        """Tokens predicted before a sequence."""
+    def owners(self, number: int) -> np.ndarray:
+        return self.rows[[number % len(self.rows)]]
+
+    def before(self, number: int) -> int:
         passes, row = divmod(number, len(self.rows))
-        return passes * int(self.ends[-1]) + (int(self.ends[row - 1]) if row else 0)
+        return min(self.budget, passes * int(self.ends[-1]) + (int(self.ends[row - 1]) if row else 0))
 
 
-class WholeBatches(torch.utils.data.Dataset):
-    """The sequences, and behind them masked ones that fill the last global batch: nothing wraps, nothing is dropped."""
-
-    def __init__(self, sequences: Sequences, batch: int):
-        """batch: sequences of one optimizer step, over all processes."""
-        self.sequences, self.batch = sequences, batch
-
-    def __len__(self) -> int:
-        return -(-len(self.sequences) // self.batch) * self.batch
-
-    def __getitem__(self, number: int) -> Item:
-        if number < len(self.sequences):
-            return self.sequences[number]
-        return {"input_ids": np.zeros(2, np.int64), "labels": np.full(2, IGNORED)}
-
-
-def collate(items: Sequence[Item], flat: bool = False) -> dict[str, torch.Tensor]:
-    """A batch: "input_ids" and "labels", (batch, longest); with "position_ids" where documents are kept apart.
+def collate(items: Sequence[Item | None], flat: bool = False) -> dict[str, torch.Tensor]:
+    """A batch: "input_ids" and "labels", (batch, longest); with "position_ids" where documents are kept apart, with
+    "token_weights" where the items have them. None is passed over.
 
     With causal attention no real token sees the padding behind it. Where documents are kept apart, transformers takes
     the mask from the position ids: a new document begins wherever they do not go on.
     flat: all in one row, (1, tokens), the only form in which flash attention heeds the position ids.
     """
+    items = [item for item in items if item is not None]
     apart = flat or any("position_ids" in item for item in items)
+    names = {"input_ids": 0, "labels": IGNORED} | ({"position_ids": 0} if apart else {})
+    names |= {"token_weights": 0} if "token_weights" in items[0] else {}
     batch = {}
-    for name, padding in {"input_ids": 0, "labels": IGNORED, **({"position_ids": 0} if apart else {})}.items():
+    for name, padding in names.items():
         columns = [item.get(name, np.arange(len(item["input_ids"]))) for item in items]
         batch[name] = torch.from_numpy(
             np.concatenate(columns)[None].astype(np.int64) if flat else _stack(columns, padding)

@@ -1,4 +1,4 @@
-"""Keys that training methods share, in groups: the learning rate's shape, and the averaging of weights."""
+"""Keys that training methods share, in groups: batch sizes, learning rate, what a run continues, averaging."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -7,9 +7,41 @@ from msgspec import Meta
 
 from data_common.calls.config import Positive
 from data_common.messages.errors import UserError
+from data_common.messages.visible import brief
 
 Share = Annotated[float, Meta(gt=0, le=1)]
 END = {"cosine": 0.1, "linear": 0.0, "wsd": 0.0}  # of the shapes that end: their last rate, as a part of the highest
+
+
+@dataclass(kw_only=True)
+class BatchSizes:
+    """Other batch sizes from places of the run on.
+
+    Args:
+        batch_size_schedule: list of {at, batch_size}: from the first optimizer step that begins at or behind this share
+            of all tokens of the run, this takes the place of batch_size; null = batch_size throughout
+    """
+
+    batch_size_schedule: list[dict[str, int | float]] | None = None
+
+    def __post_init__(self):
+        last = 0.0
+        for one in self.batch_size_schedule or ():
+            if one.keys() != {"at", "batch_size"}:
+                names = ", ".join(map(brief, one)) or "nothing"
+                raise UserError(f"batch_size_schedule: {names} where at and batch_size are wanted")
+            at, size = one["at"], one["batch_size"]
+            if not 0 < at < 1:
+                raise UserError(f"batch_size_schedule: at={at:g} is no share of the run between 0 and 1")
+            if at <= last:
+                raise UserError(f"batch_size_schedule: at={at:g} stands behind at={last:g}: ascending ones are wanted")
+            if not 1 <= size < 2**31 or size != int(size):
+                raise UserError(f"batch_size_schedule: batch_size={size:g} is no whole number above 0")
+            last = at
+
+    def changes(self) -> list[tuple[float, int]]:
+        """(share of all tokens, batch size from there on), ascending."""
+        return [(one["at"], int(one["batch_size"])) for one in self.batch_size_schedule or ()]
 
 
 @dataclass(kw_only=True)
@@ -68,6 +100,25 @@ class Schedule:
                 "lower warmup_steps (below 1 a share of the run) or decay_share"
             )
         return decay, self.decay_shape or "1-sqrt"
+
+
+@dataclass(kw_only=True)
+class Continuation:
+    """Another training that this one goes on from, under a schedule of its own.
+
+    Args:
+        continue_from: MODEL_OUT of another training, or a checkpoint: its last weights and the state of its optimizer
+            take the place of the weights of MODEL_IN, which has the same architecture; null = a new optimizer
+        rewarmup_steps: optimizer steps of linear warm-up with continue_from, in place of warmup_steps; below 1 a share
+            of all steps
+    """
+
+    continue_from: str | None = None
+    rewarmup_steps: Annotated[float, Meta(ge=0, lt=2**31)] = 0
+
+    def __post_init__(self):
+        if self.rewarmup_steps and self.continue_from is None:
+            raise UserError("rewarmup_steps is of continue_from only: warmup_steps is meant, or leave it 0")
 
 
 @dataclass(kw_only=True)

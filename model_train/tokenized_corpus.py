@@ -1,4 +1,4 @@
-"""The rows of a file as a cached token store, and their scores."""
+"""The rows of a file as a cached token store, their scores and weights."""
 
 import json
 from array import array
@@ -14,8 +14,8 @@ from data_common.models.special_tokens import FACT, KEY, Special, Spelled, warni
 from data_common.models.token_cache import Corpus, Document, cached_corpus
 from data_common.models.tokens import ENCODE_BATCH, batched
 from data_common.parallel.processes import cores, threaded_map
-from data_common.rows.json_line import BadRow, Number, long_integer
-from data_common.rows.jsonl import Rows, Source, first_row, first_rows, raw_lines, read_blocks, read_rows
+from data_common.rows.json_line import BadRow, Number, Weight, long_integer
+from data_common.rows.jsonl import Rows, first_row, first_rows, raw_lines, read_blocks, read_rows
 from model_train.training import BaseTraining, Encoded, TrainingRows
 
 TRIED = 100  # rows that are encoded before the model is loaded
@@ -49,7 +49,7 @@ def read_corpus(
     """
 
     def documents(facts: dict[str, Any]) -> Iterator[Document]:
-        usable = islice(read_rows(rows.source, fields, rows.on_bad_row, "tokenizing"), rows.max_rows)
+        usable = islice(read_rows(rows.source, wanted, rows.on_bad_row, "tokenizing"), rows.max_rows)
         facts["rows"] = facts[FACT] = 0
         for batch, encoded in threaded_map(work, batched(usable, ENCODE_BATCH), min(8, cores())):
             for (offset, _, values), one in zip(batch, encoded, strict=True):
@@ -66,11 +66,12 @@ def read_corpus(
         facts |= rows.source.counts()
 
     def work(batch: list) -> tuple[list, Sequence[Encoded | BadRow]]:
-        return batch, encode(_for_encoder(rows.source, *zip(*batch, strict=True), whole))
+        return batch, encode(_for_encoder(rows, *zip(*batch, strict=True), whole))
 
+    wanted = _with_weight(rows, fields)
     special: Special = "text" if tokenizer.split_special_tokens else "tokens"
     spelled = Spelled(tokenizer, special)
-    reading = {"fields": list(fields), "on_bad_row": rows.on_bad_row, "max_rows": rows.max_rows, **identity}
+    reading = {"fields": list(wanted), "on_bad_row": rows.on_bad_row, "max_rows": rows.max_rows, **identity}
     reading |= {KEY: special}
     corpus = cached_corpus(rows.source, rows.fingerprints, tokenizer, reading, documents)
     if not corpus.facts["rows"]:
@@ -82,18 +83,30 @@ def read_corpus(
     return corpus
 
 
-def _for_encoder(source: Source, starts: Sequence[int], ends: Sequence[int], values: Sequence[Any], whole: bool):
-    """The values of some rows, with all fields of each where it is asked for whole rows."""
+def _with_weight(rows: TrainingRows, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What is read of a row, its weight last. Raises: UserError where the weight is what is learned."""
+    if rows.weight_field in fields:
+        raise UserError(f"weight_field={rows.weight_field} is what is learned of a row, not its weight")
+    return dict(fields) | ({} if rows.weight_field is None else {rows.weight_field: Weight})
+
+
+def _for_encoder(rows: TrainingRows, starts: Sequence[int], ends: Sequence[int], values: Sequence[Any], whole: bool):
+    """The values of some rows without their weights, with all fields of each where it is asked for whole rows."""
+    if rows.weight_field is not None:
+        values = [one[0] if len(one) == 2 else one[:-1] for one in values]
     if not whole:
         return values
-    return list(zip(values, map(_all_fields, raw_lines(source, Rows(*map(np.array, (starts, ends))))), strict=True))
+    lines = raw_lines(rows.source, Rows(*map(np.array, (starts, ends))))
+    return [(one, _all_fields(line, rows.weight_field)) for one, line in zip(values, lines, strict=True)]
 
 
-def _all_fields(line: bytes) -> dict[str, Any]:
+def _all_fields(line: bytes, but: str | None) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(line)
+        row = msgspec.json.decode(line)
     except msgspec.MsgspecError:  # NaN, say
-        return json.loads(line, parse_int=long_integer)
+        row = json.loads(line, parse_int=long_integer)
+    row.pop(but, None)
+    return row
 
 
 def check_first(
@@ -103,9 +116,9 @@ def check_first(
     whole: bool = False,
 ) -> None:
     """Raises UserError for a bad row among the first ones, as `read_corpus` would. encode: None = no tokenizer yet."""
-    few = slice(0, min(TRIED, rows.max_rows or TRIED))
+    few, fields = slice(0, min(TRIED, rows.max_rows or TRIED)), _with_weight(rows, fields)
     start, end, values = (column[few] for column in first_rows(rows.source, fields, rows.on_bad_row))
-    encoded = encode(_for_encoder(rows.source, start, end, values, whole)) if encode else ()
+    encoded = encode(_for_encoder(rows, start, end, values, whole)) if encode else ()
     for offset, one in zip(start, encoded, strict=False):
         if isinstance(one, BadRow) and rows.on_bad_row == "error":
             raise UserError(f"{rows.source.place(int(offset))}: {one}{one.cure}")
@@ -127,18 +140,37 @@ def row_scores(rows: TrainingRows, score_field: str | None, offsets: np.ndarray)
     """
     if score_field is None or not has_field(first_row(rows.source, "drop")[1], score_field):
         return None
-    field, starts, scores = {score_field: Number}, array("q"), array("d")
-    for start, _, values in read_blocks(rows.source, field, "drop", "reading scores"):
+    found = _numbers_at(rows, score_field, offsets, "reading scores")
+    if np.isnan(found).any() and rows.on_bad_row == "error":
+        for _ in read_rows(rows.source, {score_field: Number}):  # says which row, and why
+            pass
+    return found
+
+
+def row_weights(rows: TrainingRows, offsets: np.ndarray) -> np.ndarray | None:
+    """Weights of the rows at these offsets, (n,), as `row_scores`; None where all weigh the same.
+
+    Raises: UserError where all of them are 0.
+    """
+    if rows.weight_field is None:
+        return None
+    weights = _numbers_at(rows, rows.weight_field, offsets, "reading weights")
+    if not weights.any():
+        raise UserError(f"{rows.source.path}: {rows.weight_field} is 0 in every row: nothing would be learned")
+    return weights
+
+
+def _numbers_at(rows: TrainingRows, field: str, offsets: np.ndarray, progress: str) -> np.ndarray:
+    """A field of the rows at these offsets, (n,); NaN where it is no number."""
+    starts, numbers = array("q"), array("d")
+    for start, _, values in read_blocks(rows.source, {field: Number}, "drop", progress):
         starts.frombytes(start.tobytes())
-        scores.extend(values)
+        numbers.extend(values)
         if len(start) and start[-1] >= offsets[-1]:
             break
     found = np.full(len(offsets), np.nan)
     known = np.frombuffer(starts, np.int64)
     place = np.minimum(np.searchsorted(known, offsets), len(known) - 1)  # a row may have several texts
     there = known[place] == offsets
-    found[there] = np.frombuffer(scores)[place[there]]
-    if np.isnan(found).any() and rows.on_bad_row == "error":
-        for _ in read_rows(rows.source, field):  # says which row, and why
-            pass
+    found[there] = np.frombuffer(numbers)[place[there]]
     return found

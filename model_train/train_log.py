@@ -1,6 +1,7 @@
-"""Watching a run: progress bar, printed log, train_log.jsonl, curve.png, and a stop at the first loss that is NaN."""
+"""Watching a run: progress bar, printed log, train_log.jsonl, its figure, and a stop at the first loss that is NaN."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,13 @@ import torch
 from transformers import TrainerCallback
 
 from data_common.calls.progress import Progress
-from data_common.files.atomic import save_figure
 from data_common.messages.errors import UserError
 from data_common.parallel import distributed
-from model_train.sequences import Sequences
+from model_train import figure
+from model_train.batches import Batches
 
-LOG, CURVE = "train_log.jsonl", "curve.png"
+LOG, PROGRESS = "train_log.jsonl", "progress.png"
+CURVE = "curve.png"  # as older versions called the figure: a copy of it
 AVERAGE = "average"  # before the names of what is measured of averaged weights
 HELDOUT_AVERAGE = f"{AVERAGE}_heldout_loss"
 
@@ -26,17 +28,16 @@ class Watch(TrainerCallback):
 
     def __init__(
         self,
-        sequences: Sequences,
-        batch: int,
+        batches: Batches,
         folder: Path,
         scores: np.ndarray | None = None,
         place: Callable[[int], str] = str,
     ):
-        """batch: sequences of one step, over all processes. folder: for log and curve.
+        """batches: of the run. folder: for log and figure.
 
         scores: (documents,), NaN where there is none; None = no scores. place: document -> `FILE:LINE` of its row.
         """
-        self.sequences, self.batch, self.folder = sequences, batch, folder
+        self.batches, self.folder, self.budget = batches, folder, batches.sequences.budget
         self.scores, self.place = scores, place
         self.averaged: list[int] = []  # steps whose weights are averaged
         self.tokens = 0
@@ -52,8 +53,7 @@ class Watch(TrainerCallback):
         entries = [entry for kept in state.log_history if (entry := entry_of(kept))]
         self.tokens = max((entry.get("tokens", 0) for entry in entries), default=0)
         self._reset()
-        total = self.sequences.budget
-        self.bar = Progress(desc="training", total=total, initial=self.tokens, unit="token", unit_scale=True)
+        self.bar = Progress(desc="training", total=self.budget, initial=self.tokens, unit="token", unit_scale=True)
         if distributed.is_main():
             lines = "".join(json.dumps(entry) + "\n" for entry in entries)
             (self.folder / LOG).write_text(lines, encoding="utf-8")
@@ -63,7 +63,7 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_: Any):
         """Every step that is saved is logged too, so that a resumed run has the same log."""
-        documents, counts = self.documents(state.global_step)
+        documents, counts = self.batches.documents(state.global_step)
         self.tokens += int(counts.sum())
         self.bar.update(self.tokens - self.bar.n)
         if self.scores is not None:
@@ -73,17 +73,12 @@ class Watch(TrainerCallback):
         control.should_log |= control.should_save
         return control
 
-    def documents(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Documents that optimizer step `step` (from 1) learns from, and how many tokens of each."""
-        numbers = range((step - 1) * self.batch, min(step * self.batch, len(self.sequences)))
-        parts = [self.sequences.documents(number) for number in numbers]
-        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
-
-    def numbers(self) -> dict[str, float]:
-        """What the next entry of the log says beside the Trainer's own numbers."""
+    def numbers(self, step: int) -> dict[str, float]:
+        """What the entry of the log after `step` says beside the Trainer's own numbers."""
         speed = (self.tokens - self.before) / (time.perf_counter() - self.since)
         score = {"score": self.weighted / self.weight} if self.weight else {}
-        return {"tokens": self.tokens, **score, "tokens_per_second": round(speed, 1)}
+        size = {"batch_size": self.batches.size(step)} if len(self.batches.parts) > 1 else {}
+        return {"tokens": self.tokens, **score, **size, "tokens_per_second": round(speed, 1)}
 
     def check_finite(self, logs: Mapping[str, float], step: int) -> None:
         """Raises UserError at a loss or gradient that is no number, with the step where it began and its rows.
@@ -95,7 +90,7 @@ class Watch(TrainerCallback):
         bad = np.array([not all(torch.isfinite(loss).all() for loss in losses) for losses in self.losses], float)
         distributed.add_up([bad])
         step = step - len(bad) + 1 + int(np.flatnonzero(bad)[0]) if bad.any() else step
-        rows = self.documents(step)[0]
+        rows = self.batches.documents(step)[0]
         raise UserError(
             f"loss or gradient is no number at step {step}: look at its rows, {self.place(int(rows[0]))} to "
             f"{self.place(int(rows[-1]))}, or lower learning_rate"
@@ -106,7 +101,7 @@ class Watch(TrainerCallback):
         if entry and distributed.is_main():
             with open(self.folder / LOG, "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
-            left = (self.sequences.budget - self.tokens) / max(entry.get("tokens_per_second", 0), 1e-9)
+            left = (self.budget - self.tokens) / max(entry.get("tokens_per_second", 0), 1e-9)
             Progress.write(describe(entry, state.max_steps, left))
         if "loss" in logs:
             self.bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
@@ -119,8 +114,19 @@ class Watch(TrainerCallback):
 
     def on_train_end(self, args, state, control, **_: Any) -> None:
         self.bar.close()
-        if distributed.is_main():
-            plot(self.folder / CURVE, [entry for kept in state.log_history if (entry := entry_of(kept))])
+
+    def draw(self, history: Sequence[Mapping[str, float]]) -> None:
+        """The figure of a finished run. history: all that the Trainer has logged."""
+        entries = [entry for kept in history if (entry := entry_of(kept))]
+        placed = [entry | {"tokens": self._tokens_at(entry["step"], entries)} for entry in entries]
+        figure.draw(self.folder / PROGRESS, placed, [self._tokens_at(step, entries) for step in self.averaged])
+        shutil.copyfile(self.folder / PROGRESS, self.folder / CURVE)
+
+    def _tokens_at(self, step: int, entries: Sequence[Mapping[str, float]]) -> int:
+        """Tokens of the first `step` steps: those that the log had last said, and those of the steps since."""
+        known = [(entry["step"], entry["tokens"]) for entry in entries if "tokens" in entry and entry["step"] <= step]
+        last, tokens = max(known, default=(0, 0))
+        return tokens + sum(int(self.documents(number)[1].sum()) for number in range(last + 1, step + 1))
 
 
 def entry_of(logs: Mapping[str, float]) -> dict[str, float] | None:
@@ -128,7 +134,7 @@ def entry_of(logs: Mapping[str, float]) -> dict[str, float] | None:
     for name, logged in {"heldout_loss": "eval_heldout_loss", HELDOUT_AVERAGE: HELDOUT_AVERAGE}.items():
         if logged in logs:
             return {"step": logs["step"], name: logs[logged]}
-    names = ("step", "tokens", "loss", "learning_rate", "grad_norm", "score", "tokens_per_second")
+    names = ("step", "tokens", "loss", "learning_rate", "grad_norm", "score", "batch_size", "tokens_per_second")
     return {name: logs[name] for name in names if name in logs} if "loss" in logs else None
 
 
@@ -139,28 +145,6 @@ def describe(entry: Mapping[str, float], steps: int, left: float) -> str:
     if HELDOUT_AVERAGE in entry:
         return f"  averaged weights: held-out loss {entry[HELDOUT_AVERAGE]:.4f}"
     forms = {"loss": "loss {:.4f}", "learning_rate": "lr {:.2e}", "grad_norm": "grad {:.2f}", "score": "score {:.4g}"}
-    forms |= {"tokens": "{:,} tokens", "tokens_per_second": "{:,.0f} tok/s"}
+    forms |= {"batch_size": "batch {:,}", "tokens": "{:,} tokens", "tokens_per_second": "{:,.0f} tok/s"}
     parts = [form.format(entry[name]) for name, form in forms.items() if name in entry]
     return f"  step {entry['step']:,} of {steps:,}: {', '.join(parts)}, {Progress.format_interval(left)} left"
-
-
-def plot(path: Path, entries: Sequence[Mapping[str, float]]) -> None:
-    """Loss, held-out loss, score of the rows, gradient norm and learning rate against steps."""
-    from matplotlib.figure import Figure
-
-    panels = {"loss": ("loss", "heldout_loss"), "score": ("score",)}
-    panels |= {"gradient norm": ("grad_norm",), "learning rate": ("learning_rate",)}
-    panels = {title: names for title, names in panels.items() if any(names[0] in entry for entry in entries)}
-    sheet = Figure(figsize=(7, 2 * len(panels)), layout="constrained")
-    axes = sheet.subplots(len(panels), sharex=True, squeeze=False)
-    for axis, (title, names) in zip(axes[:, 0], panels.items(), strict=True):
-        for name in names:
-            points = [(entry["step"], entry[name]) for entry in entries if name in entry]
-            if points:
-                axis.plot(*zip(*points, strict=True), label=name, marker="o" if name == "heldout_loss" else None)
-        axis.set_ylabel(title)
-        axis.grid(alpha=0.3)
-    axes[-1, 0].set_xlabel("optimizer step")
-    if any("heldout_loss" in entry for entry in entries):
-        axes[0, 0].legend(["training", "held out"])
-    save_figure(path, sheet)

@@ -18,9 +18,11 @@ from data_common.models.tokens import IGNORED
 from data_common.models.trainer_settings import EvaluationBar, check_account, trainer_arguments
 from data_common.parallel import distributed
 from model_train.averaging import RunningAverage
+from model_train.batches import Batches
 from model_train.checkpoints import PICKLED, WRITING, AtomicCheckpoints, check_space, forget_unfinished
-from model_train.output_layer import chunk_the_loss
-from model_train.sequences import Sequences, WholeBatches, collate
+from model_train.continuing import Moments
+from model_train.output_layer import chunk_the_loss, weigh_the_loss
+from model_train.sequences import Sequences, collate
 from model_train.train_log import AVERAGE, HELDOUT_AVERAGE, Watch
 from model_train.training import BaseTraining
 from model_train.watched_trainer import WatchedTrainer
@@ -37,6 +39,7 @@ class RunFolder(NamedTuple):
     name: str  # in a tracker
     identity: Mapping[str, Any]  # kept in its checkpoints
     checkpoint: Path | None  # to resume from
+    start: Path | None = None  # of another run: a checkpoint whose optimizer this one begins with
 
 
 def fit(
@@ -54,19 +57,22 @@ def fit(
     """Train on `sequences` once through, in order; save model, tokenizer and log in the folder. -> facts.
 
     Raises: UserError for a loss that is no number, a full disk, an attention that does not work here,
-    an output layer that chunked_loss cannot take.
+    an output layer that chunked_loss cannot take, a loss that cannot be weighted.
     """
     use_cache = getattr(model.config, "use_cache", None)
     flat = training.attention == FLASH and "position_ids" in sequences[0]
     if "position_ids" in sequences[0]:
         check_apart(model.to(device), precision)
+    if watch.batches.weights is not None:
+        weigh_the_loss(model.to(device), precision)
     if training.chunked_loss:
         chunk_the_loss(model.to(device), precision)
     if distributed.is_main():
         forget_unfinished(place.folder, place.checkpoint)
         check_space(place.folder, model, training.averaging.average != "none")
-    arguments = _arguments(training, place, device, precision, learning_rate, flat, heldout is not None)
-    total = -(-len(sequences) // watch.batch)
+    width = watch.batches.width
+    arguments = _arguments(training, place, device, precision, learning_rate, width, flat, heldout is not None)
+    total = watch.batches.steps
     highest = highest_rate(arguments, total)
     training.schedule.decay(total, arguments.get_warmup_steps(total))  # what does not fit is better known now
     watch.averaged = training.averaging.steps(total)
@@ -75,14 +81,15 @@ def fit(
         model,
         arguments,
         data_collator=functools.partial(collate, flat=flat),
-        train_dataset=WholeBatches(sequences, watch.batch),
-        eval_dataset=None if heldout is None else WholeBatches(heldout, 1),
+        train_dataset=watch.batches,
+        eval_dataset=None if heldout is None else Batches(heldout, 1),
         preprocess_logits_for_metrics=token_losses,
         compute_metrics=mean_loss,
         callbacks=[
             watch,
             EvaluationBar("held-out loss"),
             average,
+            *([Moments(place.start)] if place.start and not place.checkpoint else []),
             AtomicCheckpoints(place.folder, place.identity, training.save_total_limit, tokenizer),
         ],
     )
@@ -95,6 +102,8 @@ def fit(
         if watch.averaged:
             _average(trainer, average, tokenizer, place.folder / LAST)
         trainer.model = training.merged(trainer.model, place.folder)
+        if distributed.is_main():
+            watch.draw(trainer.state.log_history)
         _save(trainer, tokenizer, place.folder)
     except (OSError, RuntimeError, SafetensorError):
         check_space(place.folder, model, training.averaging.average != "none")  # most likely the disk is full
@@ -126,10 +135,14 @@ def _arguments(
     device: torch.device,
     precision: torch.dtype,
     learning_rate: float,
+    width: int,
     flat: bool,
     evaluates: bool,
 ) -> TrainingArguments:
-    """The keys in the words of TrainingArguments. Raises: UserError for fsdp on one process or without GPUs."""
+    """The keys in the words of TrainingArguments. width: places of a micro-batch.
+
+    Raises: UserError for fsdp on one process or without GPUs.
+    """
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(place.folder / "tensorboard"))
     names = ("gradient_accumulation_steps", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_grad_norm")
     same = {name: getattr(training, name) for name in (*names, "save_steps", "logging_steps", "report_to", "seed")}
@@ -142,7 +155,7 @@ def _arguments(
         schedule |= {"fsdp": True, "fsdp_config": load_yaml(Path(training.fsdp))}
     if training.deepspeed:
         schedule |= {"deepspeed": load_yaml(Path(training.deepspeed))}
-    warmup = training.warmup_steps
+    warmup = training.warmup
     return trainer_arguments(
         place.folder / WRITING,
         place.name,
@@ -150,7 +163,7 @@ def _arguments(
         precision,
         training.project,
         num_train_epochs=1,  # the sequences hold all passes
-        per_device_train_batch_size=training.batch_size,
+        per_device_train_batch_size=width,
         per_device_eval_batch_size=1 if flat else training.batch_size,
         learning_rate=learning_rate,
         warmup_steps=warmup if warmup < 1 else int(warmup),

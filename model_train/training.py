@@ -14,7 +14,8 @@ from data_common.messages.errors import UserError
 from data_common.models.special_tokens import Special
 from data_common.rows.json_line import BadRow
 from data_common.rows.jsonl import BadRowPolicy, Source
-from model_train.settings import Averaging, Schedule
+from model_train.resuming import checkpoint_to_continue
+from model_train.settings import Averaging, BatchSizes, Continuation, Schedule
 
 Rate = Annotated[float, Meta(ge=0)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
@@ -27,6 +28,7 @@ class TrainingRows(NamedTuple):
     fingerprints: Sequence[Mapping[str, Any]]  # of its shards
     on_bad_row: BadRowPolicy = "error"
     max_rows: int | None = None
+    weight_field: str | None = None  # of a row in the loss; None = all weigh the same
 
 
 class Encoded(NamedTuple):
@@ -47,7 +49,7 @@ class BaseTraining(ABC):
         batch_size: sequences per optimizer step and device, before accumulation
         gradient_accumulation_steps: forward and backward passes per optimizer step
         learning_rate: highest learning rate of AdamW; null = that of the architecture file MODEL_IN
-        warmup_steps: optimizer steps of linear warm-up; below 1 a share of all steps
+        warmup_steps: optimizer steps of linear warm-up; below 1 a share of all steps; with continue_from rewarmup_steps
         adam_beta1: decay of the first moment
         adam_beta2: decay of the second moment
         adam_epsilon: added to the root of the second moment
@@ -82,6 +84,7 @@ class BaseTraining(ABC):
     max_tokens: Positive | None = None
     epochs: Annotated[float, Meta(gt=0, lt=2**31)] = 1.0
     batch_size: Positive = 8
+    batch_sizes: BatchSizes = field(default_factory=BatchSizes)
     gradient_accumulation_steps: Annotated[int, Meta(ge=1, lt=2**31)] = 4
     learning_rate: Annotated[float, Meta(gt=0)] | None = 6e-4
     schedule: Schedule = field(default_factory=Schedule)
@@ -92,6 +95,7 @@ class BaseTraining(ABC):
     weight_decay: Rate = 0.01
     max_grad_norm: Rate = 1.0
     averaging: Averaging = field(default_factory=Averaging)
+    continuation: Continuation = field(default_factory=Continuation)
     tokenizer: str | None = None
     from_scratch: Literal["auto"] | bool = "auto"
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
@@ -124,13 +128,34 @@ class BaseTraining(ABC):
                 load_yaml(Path(path), name)  # broken, it is better known now
         if self.deepspeed and self.averaging.average != "none":
             raise UserError("deepspeed keeps weights that average cannot reach: average=none, or fsdp in its place")
+        if self.continuation.continue_from is not None:
+            self._check_continuation()
         if self.deepspeed and importlib.util.find_spec("deepspeed") is None:
             raise UserError(f"deepspeed={self.deepspeed}: it is not installed (pip install deepspeed)")
 
+    def _check_continuation(self) -> None:
+        if self.from_scratch is True:
+            raise UserError("from_scratch=true draws new weights, continue_from has trained ones: drop one of them")
+        for name in ("fsdp", "deepspeed"):
+            if getattr(self, name) is not None:
+                raise UserError(f"{name} has the optimizer's state in parts, which continue_from needs whole: drop one")
+
+    @property
+    def warmup(self) -> float:
+        """Optimizer steps of warm-up; below 1 a share of all steps."""
+        going_on = self.continuation.continue_from is not None
+        return self.continuation.rewarmup_steps if going_on else self.warmup_steps
+
+    def start(self) -> Path | None:
+        """The checkpoint of another training that this one goes on from. Raises: UserError where there is none."""
+        path = self.continuation.continue_from
+        return None if path is None else checkpoint_to_continue(path)
+
     def inputs(self) -> dict[str, str]:
-        """What the result depends on beside the data and MODEL_IN: name -> path or hub id."""
+        """What the result depends on beside the data and MODEL_IN: name -> path or hub id. Raises: as `start`."""
         names = ("tokenizer", "heldout_data", "fsdp", "deepspeed")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        found = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return found | ({"continue_from": str(start)} if (start := self.start()) else {})
 
     @abstractmethod
     def reading(self, source: Source) -> tuple[dict[str, Any], dict[str, Any]]:

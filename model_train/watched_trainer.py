@@ -53,5 +53,5 @@ class WatchedTrainer(Trainer):
         """Raises: UserError where loss or gradient is no number."""
         if "loss" in logs:
             self.watch.check_finite(logs, self.state.global_step)
-            logs = logs | self.watch.numbers()
+            logs = logs | self.watch.numbers(self.state.global_step)
         super().log(logs, start_time)

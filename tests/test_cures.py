@@ -68,6 +68,8 @@ WORDS = [  # the order of words, options, blanks, other names
     (SELECTION, "a.jsonl o.jsonl top-k k=1.5k", "; write k=1500"),
     (TRAINING, "a.jsonl model out pretrain max_tokens=2B", "; write max_tokens=2000000000"),
     (SCORING, "a.jsonl o.jsonl combine fields=score,x", "; write fields=[score,x]"),
+    (ORDERING, "a.jsonl o.jsonl domain-upsampling base={web:7,code:3}", "; write base={web: 7,code: 3}"),
+    (ORDERING, "a.jsonl o.jsonl spt domain=[1]", "names stand in quotes, as in ['1'] or {'1': ...}"),
     (SELECTION, "a.jsonl o.jsonl top-r score_field=", "score_field:  is not valid: it is empty (an unset variable?)"),
     (EVALUATION, "model o.yaml perplexity data=", "data:  is not valid: it is empty (an unset variable?)"),
     (SCORING, "a.jsonl o.jsonl LQS", "did you mean 'lqs'?"),

@@ -51,11 +51,14 @@ def test_end_to_end_and_again(small):
     assert (out / "data/corpus_scored-lqs.jsonl.work/fit/scorer/data_scorer.json").exists()
     best = sorted((row["score"] for row in scored), reverse=True)[:60]
     assert [row["score"] for row in rows] == [best[::-1][i] for fold in range(3) for i in range(fold, 60, 3)]
-    delt, conventional = (
-        json.loads((out / "models" / f"{arm}.manifest.json").read_text()) for arm in ("DELT", "conventional")
+    delt, conventional, random_half = (
+        json.loads((out / "models" / f"{arm}.manifest.json").read_text())
+        for arm in ("DELT", "conventional", "random-half")
     )
+    drawn = [json.loads(line) for line in (out / "data/corpus_random-r0.5.jsonl").read_text().split("\n")[:-1]]
+    assert len(drawn) == 60 and 10 < sum(row in rows for row in drawn) < 50
     assert delt["passes"] == pytest.approx(0.4, abs=0.01)
-    assert delt["trained_tokens"] == conventional["trained_tokens"] > 4000
+    assert delt["trained_tokens"] == conventional["trained_tokens"] == random_half["trained_tokens"] > 4000
     report = (out / "report.md").read_text()
     assert report in done.stdout
     assert "| heldout | bits_per_byte (lower is better) |" in report and "| next_passage |" in report

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.efficacy import records
@@ -24,6 +23,21 @@ LAYERS = {
 }
 CURVES = ("shuffle", "lqs-sorting", "lqs-folding", "junk-last")
 FAR = 0.1  # bits per byte worse than shuffle: beyond the figure of both kinds of text
+NAMED = {  # arm -> its name in the figure of both kinds of text, colour, place of the name in points
+    "lqs50": ("better half by lqs", "tab:blue", (6, -14)),
+    "kenlm50": ("better half by kenlm", "tab:blue", (8, -14)),
+    "ranksum50": ("better half by both", "tab:blue", (8, 6)),
+    "random50": ("a random half", "tab:blue", (12, 12)),
+    "lqs-sorting": ("all rows, sorted by lqs", "tab:orange", (8, 8)),
+    "lqs-folding": ("all rows, folded by lqs", "tab:orange", (-30, 30)),
+    "lqs-last-half": ("all rows, better half last", "tab:orange", (-156, 8)),
+    "lqs50-folding": ("better half by lqs, folded", "tab:green", (-80, -40)),
+}
+WORDS = (
+    "NAME50: the half of the rows with the better score by NAME; random50: a random half; shuffle: all rows in random "
+    "order;\nNAME-sorting, NAME-folding: all rows in that order by NAME;\njunk-last: planted junk at the end; "
+    "no-junk: without it"
+)
 ORDERS = ("lqs-sorting", "lqs-folding", "lqs-zigzag", "lqs-stair", "lqs-saw")
 
 
@@ -56,36 +70,39 @@ def contrasts(plan: Plan, measured: dict[str, Measure]) -> Figure:
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set(title=f"{name} text", xlabel="bits per byte, left = better")
         axes.grid(axis="x", alpha=0.3)
+    sheet.supxlabel(WORDS, fontsize="small")
     return sheet
 
 
 def trade(plan: Plan, measured: dict[str, Measure]) -> Figure:
-    """Arms by their differences from `shuffle` on both kinds of text; those that train in another way are left out.
+    """Arms by their differences from `shuffle` on both kinds of text: those of NAMED with their names, others in grey.
 
-    What is more than FAR worse on either is named only.
+    Arms that train in another way are left out; so are those that are more than FAR worse on either text.
     """
     sheet = Figure(figsize=(9, 7), layout="constrained")
     axes = sheet.subplots()
-    beyond: list[str] = []
-    stages = {"order": "tab:orange", "selection": "tab:blue", "selection and order": "tab:green"}
-    for number, (name, arm) in enumerate(plan.arms.items()):
+    far = 0
+    for name, arm in plan.arms.items():
         both = [measured[kind].fit.difference(name, "shuffle") for kind in (TARGET, GENERAL)]
         if arm.training or not all(both) or name == "shuffle":
             continue
         if max(one.value for one in both) > FAR:
-            beyond.append(name)
+            far += 1
             continue
-        called = {call.split()[0] for call in arm.calls}
-        kind = "selection and order" if len(called) > 1 else "selection" if "data_selection" in called else "order"
         (x, y), (wide, high) = zip(*((one.value, one.margin) for one in both), strict=True)
-        axes.errorbar(x, y, xerr=wide, yerr=high, fmt="o", color=stages[kind], alpha=0.7, linewidth=0.8)
-        axes.annotate(name, (x, y), textcoords="offset points", xytext=(4, 4 if number % 2 else -11), fontsize="small")
+        if name not in NAMED:
+            axes.plot(x, y, "o", color="lightgrey", markersize=4, zorder=1)
+            continue
+        label, colour, offset = NAMED[name]
+        axes.errorbar(x, y, xerr=wide, yerr=high, fmt="o", color=colour, linewidth=1, capsize=3)
+        axes.annotate(label, (x, y), textcoords="offset points", xytext=offset, color=colour)
     for line in (axes.axhline, axes.axvline):
         line(0, color="black", linewidth=0.8)
-    axes.legend(handles=[Line2D([], [], marker="o", linestyle="", color=c, label=kind) for kind, c in stages.items()])
-    axes.set(xlabel=f"{TARGET} text: bits per byte against shuffle, left = better")
-    axes.set(ylabel=f"{GENERAL} text: bits per byte against shuffle, lower = better")
-    axes.set_title(f"not shown, more than {FAR:g} worse: {', '.join(beyond) or 'none'}", fontsize="small")
+    axes.annotate("all rows in random order", (0, 0), textcoords="offset points", xytext=(6, -14))
+    axes.set(xlabel=f"{TARGET} text: bits per byte against random order, left = better")
+    axes.set(ylabel=f"{GENERAL} text: bits per byte against random order, lower = better")
+    axes.set_title(f"grey: further arms; not shown: {far} that are more than {FAR:g} worse", fontsize="small")
+    axes.margins(0.12)
     axes.grid(alpha=0.3)
     return sheet
 
@@ -101,7 +118,7 @@ def page(measured: dict[str, Measure], found: list[dict], scores: dict) -> Figur
     curves(grid[3, 0], found)
     for axes, name in zip(grid[2:, 1], ("lqs", "kenlm"), strict=True):
         if name in scores:
-            histogram(axes, name, scores[name])
+            spread(axes, name, scores[name])
     return sheet
 
 
@@ -149,15 +166,22 @@ def curves(axes: Axes, found: list[dict]) -> None:
     axes.legend()
 
 
-def histogram(axes: Axes, name: str, judged: dict) -> None:
-    """Scores by kind of text, as shares of the kind; higher is better."""
+def spread(axes: Axes, name: str, judged: dict) -> None:
+    """Of each kind of text where its rows lie: the middle 80 % and the median, the best kind on top."""
     low, high = judged["histogram"]["edges"]
-    for number, (kind, counts) in enumerate(judged["histogram"]["counts"].items()):
-        places, style = np.linspace(low, high, len(counts)), "-" if number < 10 else "--"  # ten colours
-        axes.plot(places, np.array(counts) / sum(counts), style, label=kind)
+    ends = {}
+    for kind, counts in judged["histogram"]["counts"].items():
+        share = np.cumsum(counts) / sum(counts)
+        ends[kind] = [np.linspace(low, high, len(counts))[np.searchsorted(share, part)] for part in (0.1, 0.5, 0.9)]
+    kinds = sorted(ends, key=lambda kind: ends[kind][1])
+    for place, kind in enumerate(kinds):
+        begin, middle, end = ends[kind]
+        axes.plot([begin, end], [place, place], color="tab:blue", linewidth=4, alpha=0.4, solid_capstyle="butt")
+        axes.plot(middle, place, "o", color="tab:blue")
+    axes.set_yticks(range(len(kinds)), kinds)
     label = "- log perplexity by kenlm" if name == "kenlm" else name
-    axes.set(xlabel=f"{label} (higher is better)", ylabel="share of the rows of a kind")
-    legend_above(axes, columns=6)
+    axes.set(xlabel=f"{label} (higher is better)\nmedian and middle 80 % of the rows")
+    axes.grid(axis="x", alpha=0.3)
 
 
 def legend_above(axes: Axes, columns: int) -> None:

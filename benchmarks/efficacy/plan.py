@@ -87,11 +87,12 @@ class Plan:
         return [Cell(self.arms[name], seed, seed % self.blocks) for name, seed in dict.fromkeys(wanted)]
 
     def cross_cells(self) -> list[Cell]:
-        """Every order with every schedule, in the order of their rounds."""
+        """Orders with schedules of the learning rate, in the order of their rounds."""
         cells = []
         for part in self.cross["rounds"]:
             for seed in range(part["seeds"]):
-                arms = [self.crossed(order, name) for order in part["orders"] for name in self.cross["schedules"]]
+                schedules = part.get("schedules", self.cross["schedules"])
+                arms = [self.crossed(order, name) for order in part["orders"] for name in schedules]
                 cells += [Cell(arm, seed, seed % self.blocks) for arm in arms]
         return list({cell.name: cell for cell in cells}.values())
 

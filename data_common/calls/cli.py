@@ -33,10 +33,11 @@ def main(stage: Stage, words: list[str] | None = None) -> int:
     if words is None:
         words = sys.argv[1:]
         detach_input(words)
-    return exit_code(lambda: _dispatch(stage, words))
+    return exit_code(lambda: run_call(stage, words))
 
 
-def _dispatch(stage: Stage, words: list[str]) -> None:
+def run_call(stage: Stage, words: list[str]) -> None:
+    """What the words of a command line ask for. Raises: UserError for what the user can cure."""
     flags = [word for word in words if word in FLAGS]
     words = [word for word in words if word not in flags]
     if "--help" in flags or "-h" in flags or not (words or flags):
@@ -95,6 +96,8 @@ def _parse(stage: Stage, words: list[str]) -> tuple[Call, dict[str, Any], Path |
     if stage.paths[-1] == "OUT.jsonl" and words[count - 1].endswith("/") and not config.get("rows_per_shard"):
         cure = ", or rows_per_shard=N for a folder of parts" if "rows_per_shard" in config else ""
         raise UserError(f"OUT={words[count - 1]} is a folder: name a file in it{cure}")
+    if stage.paths[-1] == "OUT.jsonl" and not config.get("score_file"):
+        check_suffix(words[count - 1], "OUT")
     call = Call(
         stage=stage.name,
         paths=tuple(words[:count]),
@@ -122,8 +125,6 @@ def _check_path(name: str, path: str) -> None:
     if "://" in path:
         hub = ", or an id of the hub (owner/name)," if "MODEL" in name else ""
         raise UserError(f"{short}={path}: a path of this machine{hub} is wanted")
-    if name == "OUT.jsonl":
-        check_suffix(path, short)
 
 
 def _check_options(stage: Stage, words: list[str]) -> None:

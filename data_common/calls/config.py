@@ -25,6 +25,7 @@ from data_common.messages.visible import brief
 
 METADATA = ("name", "version", "description")  # accepted in every YAML, without effect
 INCLUDE = "include"  # a YAML of others: a path from its own folder, or a list of them; later ones and its own keys win
+DEEPEST = 20  # files that include one another
 REQUIRED = inspect.Parameter.empty
 LARGEST = 2**63  # integers below it fit into those of numpy and torch
 NO_UNICODE = "it holds a character that is no Unicode text"
@@ -114,6 +115,10 @@ def _settings(path: Path, origin: str, above: tuple[Path, ...] = ()) -> dict[str
     others = [others] if isinstance(others, str) else others
     if not isinstance(others, list) or not all(isinstance(other, str) and other for other in others):
         raise UserError(f"{origin}{path}: {INCLUDE}: the path of a YAML file, or a list of them, is wanted")
+    if odd := [other for other in others if NO_PATH.search(other) or other.startswith("~/")]:
+        raise UserError(f"{origin}{path}: {INCLUDE}: {brief(odd[0])} is no path (~ stands for no folder here)")
+    if len(above) == DEEPEST:
+        raise UserError(f"{path}: {INCLUDE}: more than {DEEPEST} files that include one another")
     found: dict[str, tuple[Any, Path]] = {}
     for other in others:
         found |= _settings(path.parent / other, f"{origin}{path}: {INCLUDE}: ", (*above, path.resolve()))
@@ -156,6 +161,8 @@ def resolve(keys: Mapping[str, Key], path: Path | None, overrides: Mapping[str, 
 
 def _meant(name: str, keys: Mapping[str, Key]) -> str:
     """What to write in place of a key that is unknown."""
+    if name == INCLUDE:
+        return ": it stands in a YAML file; a call names one file, as CONFIG.yaml"
     chooser, dot, _ = name.partition(".")
     if dot and chooser in keys and not any(key.startswith(f"{chooser}.") for key in keys):
         return f": it needs {chooser}=METHOD, whose key it is"
@@ -225,7 +232,7 @@ def _fault(key: Key, value: Any) -> str:
     if isinstance(value, int) and not -LARGEST <= value < LARGEST:
         return "out of range"
     is_text = TEXTS.search(key.name)
-    several = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    several = list(_parts(value))
     if any(isinstance(part, float) and not math.isfinite(part) for part in several if part is not value):
         return "NaN and infinity are no values"
     parts = [part for part in several if isinstance(part, str)]
@@ -236,6 +243,15 @@ def _fault(key: Key, value: Any) -> str:
     if not is_text and any(part.startswith("~/") for part in parts):
         return "~ stands for no folder here, write the path in full"
     return ""
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """What lists and mappings hold, names too, on every level; any other value is its own part."""
+    if isinstance(value, list | dict):
+        for part in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from _parts(part)
+    else:
+        yield value
 
 
 def _plain(value: Any) -> str:

@@ -134,7 +134,7 @@ def about(stage: str, name: str) -> About:
     docstring = ast.get_docstring(tree) or ""
     named = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
     facts = ast.literal_eval(named["ABOUT"]) if "ABOUT" in named else {}
-    found = re.findall(r"arXiv\s+(\d{4}\.\d{5})|(https?://[^\s),]+)", docstring)
+    found = re.findall(r"arXiv\s+(\d{4}\.\d{5})|(https?://[^\s),]*[^\s),.])", docstring)
     sources = tuple(dict.fromkeys(address or f"https://arxiv.org/abs/{number}" for number, address in found))
     words = {key: facts.get(key, "") for key in ("family", "needs", "cost", "formula")}
     return About(docstring.split("\n")[0], **words, sources=sources)

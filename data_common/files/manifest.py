@@ -163,14 +163,15 @@ class Run:
         """Wall-clock seconds since the stage began."""
         return time.perf_counter() - self.started
 
-    def finish(self, draft: Path, **facts: Any) -> None:
+    def finish(self, draft: Path, print_of_draft: Mapping[str, Any] | None = None, **facts: Any) -> None:
         """Put `draft`, the finished file or folder, in the place of OUT, and the manifest beside it.
 
         The manifest waits on the disk while OUT is renamed: a run that is killed between the two is known to be done.
-        facts: counts, quantiles, ... are added to the manifest as they are.
+        print_of_draft: its fingerprint, where that is known. facts: counts, quantiles, ... are added to the manifest
+        as they are.
         """
         content = self.identity | {
-            "output": fingerprint(draft) | {"path": str(self.output)},
+            "output": {**(print_of_draft or fingerprint(draft)), "path": str(self.output)},
             "seed": self.identity["config"].get("seed"),
             "seconds": round(self.seconds(), 3),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

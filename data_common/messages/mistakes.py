@@ -78,12 +78,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def meant_value(name: str, text: Any, failure: str) -> str:
     """`; write r=0.5` for a value that is written as elsewhere: 50%, 0,5, 1,000, 10k, or one where a list belongs.
 
+    Also for names in lists and mappings that YAML takes for something else: [1], {web:7}.
+
     failure: what msgspec says of it.
     """
+    if re.match("Expected `str`, got `(int|float|bool)`", failure):
+        return "; numbers, true and false that are names stand in quotes, as in ['1'] or {'1': ...}"
     meant = ""
     if not isinstance(text, str):
         return ""
-    if text and "Expected `array" in failure:
+    if "got `null`" in failure and re.fullmatch(r"\{.*[^\s:]:[^\s:].*\}", text):
+        meant = re.sub(r":(?=\S)", ": ", text)
+    elif text and "Expected `array" in failure:
         meant = f"[{text}]"
     elif re.search("Expected `(int|float)", failure) and (found := COUNT.fullmatch(text)):
         meant = f"{float(found[1]) * 10 ** POWERS[found[2].lower()]:.0f}"

@@ -33,7 +33,8 @@ def command(record: Mapping[str, Any], folder: Path, out: Path, scratch: Path) -
         file = scratch / "call.yaml"
         file.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
         words = [record["stage"], *paths[:-1], str(made), record["method"], str(file)]
-        target = Path(rejects) if rejects and _is_rejects(record, folder) else made
+        beside = made.with_name(Path(record["output"]["path"]).name)  # OUT, or the scores of its rows
+        target = Path(rejects) if rejects and _is_rejects(record, folder) else beside
     return ["bash", "-c", START, str(REPOSITORY), *words], target
 
 
@@ -80,10 +81,28 @@ def _config(record: Mapping[str, Any], out: Path) -> tuple[dict[str, Any], str |
     """The keys that the method still has, without those that matter to the place alone; where rejects go."""
     left_out = {*WITHOUT_EFFECT, *unknown_keys(record)}
     config = {name: value for name, value in record["config"].items() if name not in left_out}
+    config |= _directions(config, record.get("directions", {}))
     if not config.get("rejects"):
         return config, None
     config["rejects"] = str(out / "rejects" / Path(config["rejects"]).name)
     return config, config["rejects"]
+
+
+def _directions(config: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
+    """Keys that say which scores are better, where the call took it from the manifest of IN: that may be gone now.
+
+    known: score field -> "higher" or "lower", as the call went by it.
+    """
+    said: dict[str, Any] = {}
+    for prefix in ("", "select."):
+        one, several = config.get(f"{prefix}score_field"), config.get(f"{prefix}score_fields") or config.get("fields")
+        if config.get(f"{prefix}direction") == "auto" and one in known:
+            said[f"{prefix}direction"] = known[one]
+        if f"{prefix}lower_is_better" in config and known.keys() & several:
+            lower = config[f"{prefix}lower_is_better"] or []
+            more = [field for field in several if known.get(field) == "lower" and field not in lower]
+            said[f"{prefix}lower_is_better"] = [*lower, *more]
+    return said
 
 
 def _is_rejects(record: Mapping[str, Any], folder: Path) -> bool:

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 
 from data_common.chat.settings import TextFormat
-from data_common.messages.errors import UserError
 from data_common.row_methods.row_input import Reading, RowInput
 from data_common.rows.columns import text_column
+from data_common.rows.copy_rows import UnusableRows
 from data_common.rows.texts import RowTexts
 from data_common.vectors.settings import Embedder
 
@@ -31,7 +31,7 @@ class Embedding(RowInput):
         self.settings.check()
 
     def fill(self, reading: Reading) -> np.ndarray:
-        """Raises UserError for a row without a token, or where the embedder does not load."""
+        """Raises UnusableRows for those without a token, UserError where the embedder does not load."""
         from data_common.vectors.embedding import EmbeddingSpace  # only methods that ask for vectors load it
 
         source, rows = reading.source, reading.table.rows
@@ -41,8 +41,7 @@ class Embedding(RowInput):
         vectors = EmbeddingSpace(settings, texts).vectors(texts, "rows")
         without = np.isnan(vectors[:, :1]).any(axis=1)
         if without.any():
-            place = source.place(int(rows.start[np.argmax(without)]))
-            raise UserError(f"{place}: no token that embedder={settings.embedder} knows ({without.sum():,} such rows)")
+            raise UnusableRows(source, rows.start[without], f"no token that embedder={settings.embedder} knows")
         return vectors
 
     def example(self, score: np.ndarray) -> np.ndarray:

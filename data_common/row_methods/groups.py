@@ -47,12 +47,7 @@ class Groups(Group):
         if not self.columns:
             return [ALL]
         first = reading.table.rows.take(self._numbered(reading)[1])
-        names = [spelled(label) for label in group_labels(reading.source, first, self.columns[0])]
-        if twice := [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []:
-            raise UserError(
-                f"{self.columns[0].fields[0]} has {twice[0]} as a text and as a number: two groups, one name"
-            )
-        return names
+        return group_names(reading.source, first, self.columns[0])
 
     def example(self, score: np.ndarray) -> list[str]:
         return ["one", "two"][: len(score)]
@@ -76,6 +71,16 @@ def group_labels(source: Source, rows: Rows, column: Column) -> list[str | bool 
     """What the group field holds in each of `rows`."""
     decode = Decoder(dict.fromkeys(column.fields, Label))
     return [decode(line, True) for line in raw_lines(source, rows)]
+
+
+def group_names(source: Source, rows: Rows, column: Column) -> list[str]:
+    """The name of each group, of which `rows` has one row each. Raises: UserError where two of them have one name."""
+    names = [spelled(label) for label in group_labels(source, rows, column)]
+    if twice := [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []:
+        raise UserError(
+            f"{column.fields[0]} has {twice[0]} as a text and as a number: two groups, one name (spell both as text)"
+        )
+    return names
 
 
 def spelled(label: str | bool | int | float) -> str:

@@ -44,7 +44,7 @@ def cached_scan(
     try:
         entry = cache_folder("columns") / key
         table = _load(entry, columns, source)
-        warn_of_rounded(source)
+        warn_of_rounded(source.rounded)
     except (OSError, ValueError, KeyError, RuntimeError):
         table = None
     if table is None:
@@ -90,6 +90,7 @@ def _load(entry: Path, columns: Sequence[Column], source: Source) -> Table:
         raise ValueError("damaged")
     os.utime(entry)  # used last
     source.blank, source.dropped, source.rounded = facts["blank"], Counter(facts["dropped"]), Counter(facts["rounded"])
+    source.dropped_at = facts["dropped_at"]
     start, end, *values = arrays
     return Table(Rows(start, end), dict(zip(columns, values, strict=True)))
 
@@ -104,6 +105,7 @@ def _store(entry: Path, table: Table, source: Source) -> None:
         for number, values in enumerate(arrays):
             np.save(work / f"{number}.npy", values)
         counts = {"blank": source.blank, "dropped": source.dropped, "rounded": source.rounded}
+        counts["dropped_at"] = source.dropped_at
         facts = {"digest": _digest(arrays)} | counts
         (work / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         shutil.rmtree(entry, ignore_errors=True)  # what is there could not be loaded

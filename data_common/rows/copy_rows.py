@@ -1,5 +1,6 @@
 """What selection and ordering share: read columns, ask which rows in which order, copy those lines."""
 
+import contextlib
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +18,24 @@ from data_common.messages.errors import UserError
 from data_common.messages.visible import visible
 from data_common.rows import jsonl
 from data_common.rows.column_cache import cached_scan
-from data_common.rows.columns import Column, Table, number, scan, types_of
+from data_common.rows.columns import Column, Table, number, scan, scan_lines, types_of
+from data_common.rows.score_join import ScoreKeys, open_scores
 from data_common.rows.shards import check_apart
 from data_common.rows.statistics import quantiles
 from data_common.rows.write_rows import check_target, write_lines
 
 SHOWN_GROUPS = 8
+SCORES = "the scores of OUT"
 WITHOUT_EFFECT = ("cache", "overwrite_out")  # keys that change nothing in the result
+
+
+class UnusableRows(UserError):
+    """Rows that a method cannot use whatever the others hold: what `on_bad_row` is about, and found after the scan."""
+
+    def __init__(self, source: jsonl.Source, start: np.ndarray, reason: str):
+        """start: of the rows, as in `Rows`."""
+        super().__init__(f"{source.place(int(start[0]))}: {reason} ({len(start):,} such rows; on_bad_row=drop goes on)")
+        self.start, self.reason = start, reason
 
 
 def copy_rows(
@@ -35,6 +47,7 @@ def copy_rows(
     check: Callable[[], None],
     inputs: Mapping[str, str],
     score_field: str | None,
+    score_keys: ScoreKeys | None,
     on_bad_row: jsonl.BadRowPolicy,
     rows_per_shard: int | None,
     cache: bool,
@@ -51,9 +64,10 @@ def copy_rows(
     directed: (directions that the input's manifest declares) -> those that the call goes by, and OUT has; it may raise
         UserError.
     arrange: (source, table, directions) -> (row numbers in their new order, which may repeat, facts for the manifest);
-        it may raise UserError.
+        it may raise UserError; rows of `UnusableRows` are left out where on_bad_row allows it, and it is asked again.
     check: raises UserError for what `arrange` would refuse whatever the rows hold.
     score_field: its quantiles are reported, where there is one, and it is among the columns.
+    score_keys: score files that hold some of the columns; the scores of the rows of OUT are then written beside it.
     overwrite_out: whether OUT may replace what no stage made, and what IN was made from.
     verb: what happened to the rows, for the summary ("kept", "ordered", "scheduled").
     rejects: a path for all other rows, in input order.
@@ -66,40 +80,52 @@ def copy_rows(
         check_apart(source_path, rejects, "rejects")
         if Path(rejects).resolve() == Path(source_path).resolve():
             raise UserError(f"rejects={rejects} is IN: a second call would lose the rows that were kept")
-    with jsonl.open_source(source_path, whole=not call.dry_run) as source:
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(jsonl.open_source(source_path, whole=not call.dry_run))
         shards = [shard.name for shard in source.shards]
-        directions = directed(declared_directions(source_path, shards, quick=call.dry_run))
+        beside = None
+        if score_keys:
+            beside = stack.enter_context(open_scores(score_keys, source, score_field, on_bad_row, call.dry_run))
+        declared = declared_directions(source_path, shards, quick=call.dry_run)
+        directions = directed(declared | (beside.directions if beside else {}))
         config = {key: value for key, value in call.config.items() if key not in WITHOUT_EFFECT}
         run = Run(
             call.stage,
             call.method_name,
             config,
-            {"data": shards, **inputs},
+            {"data": shards, **inputs} | ({"scores": beside.paths} if beside else {}),
             target,
-            directions,
+            beside.of_text(directions, declared) if beside else directions,
             defaults=call.defaults,
             versions=call.versions | dict(versions or {}),
             quick=call.dry_run,
             paths=call.paths,
         )
-        runs = [run, *_of_rejects(run, rejects)]
-        if not call.dry_run and all(one.is_done() for one in reversed(runs)):
+        runs = [run] if rejects is None else [run, _second(run, rejects, "rejects")]
+        scores_run = beside.run_of(_second(run, beside.output(target), SCORES), directions) if beside else None
+        if not call.dry_run and all(one.is_done() for one in (scores_run, *reversed(runs)) if one):
             return
-        for one, name in zip(runs, ("OUT", "rejects"), strict=False):
-            check_target(str(one.output), rows_per_shard)
+        names = ("OUT", "rejects")
+        for one, name in [*zip(runs, names, strict=False), *([(scores_run, SCORES)] if scores_run else [])]:
+            check_target(str(one.output), None if one is scores_run else rows_per_shard)
             if not overwrite_out:
                 check_replaceable(one.output, source_path, shards, run.input_files(), name, call.dry_run)
-        columns = list(dict.fromkeys(columns))
         check()
+        columns = list(dict.fromkeys(columns))
+        held, wanted = beside.split(columns) if beside else ([], columns)
         if call.dry_run:
-            jsonl.first_rows(source, types_of(columns, source), on_bad_row)
+            jsonl.first_rows(source, types_of(wanted, source), on_bad_row)
+            if beside:
+                beside.check(held, on_bad_row)
             return
         fingerprints = run.identity["inputs"]["data"]
-        table = cached_scan(source, columns, on_bad_row, fingerprints) if cache else scan(source, columns, on_bad_row)
-        if not len(table):
-            raise UserError(f"{source_path} holds no rows")
-        index, facts = arrange(source, table, directions)
-        facts = _counts(table, index, score_field) | facts
+        if beside and beside.checked and not wanted:
+            table = scan_lines(source)
+        else:
+            table = cached_scan(source, wanted, on_bad_row, fingerprints) if cache else scan(source, wanted, on_bad_row)
+        joined, entry, told = beside.join(source, table, held, on_bad_row) if beside else (table, None, {})
+        table, index, facts = _arranged(arrange, source, joined, directions, on_bad_row)
+        facts = _counts(table, index, score_field) | facts | told
         picks = [index] if rejects is None else [index, np.delete(np.arange(len(table)), index)]
         counts = {"rows_in": len(table)} | source.counts()
         for one, pick in reversed(list(zip(runs, picks, strict=True))):  # OUT last
@@ -108,8 +134,27 @@ def copy_rows(
                 write_lines(draft, one.output.name, source, table.rows, pick, rows_per_shard, change)
                 source.check_unchanged(fingerprints)
                 run.check_inputs()
-                one.finish(draft, **({"rows_out": len(pick)} if one is not run else facts) | counts)
+                known = None
+                if one is run and scores_run:
+                    entry = entry[np.isin(joined.rows.start, table.rows.start)]  # of the rows that could be used
+                    known = beside.write(scores_run, entry[index], draft, run.output)
+                one.finish(draft, known, **({"rows_out": len(pick)} if one is not run else facts) | counts)
     _summary(call, verb, facts, source, run)
+
+
+def _arranged(
+    arrange: Callable, source: jsonl.Source, table: Table, directions: Mapping[str, str], on_bad_row: jsonl.BadRowPolicy
+) -> tuple[Table, np.ndarray, dict[str, Any]]:
+    """The usable rows, and what `arrange` gives for them. Raises: UserError, also where there is none."""
+    while len(table):
+        try:
+            return table, *arrange(source, table, directions)
+        except UnusableRows as unusable:
+            if on_bad_row != "drop":
+                raise
+            source.dropped[unusable.reason] += len(unusable.start)
+            table = table.take(np.flatnonzero(~np.isin(table.rows.start, unusable.start)))
+    raise UserError(f"{source.path} holds no {'usable ' if source.dropped else ''}rows")
 
 
 def _counts(table: Table, index: np.ndarray, score_field: str | None) -> dict[str, Any]:
@@ -119,15 +164,13 @@ def _counts(table: Table, index: np.ndarray, score_field: str | None) -> dict[st
     return counts
 
 
-def _of_rejects(run: Run, rejects: str | None) -> list[Run]:
-    """The record of the second output of the same run, where there is one."""
-    if rejects is None:
-        return []
+def _second(run: Run, path: str, name: str) -> Run:
+    """The record of a further output of the same run."""
     second = copy.copy(run)
-    second.output = Path(rejects)
+    second.output = Path(path)
     if second.output.resolve() == run.output.resolve():
-        raise UserError(f"rejects and OUT are the same file: {rejects}")
-    return [second]
+        raise UserError(f"{name} and OUT are the same file: {path}")
+    return second
 
 
 def _tell_phase(phase: dict[str, Any]) -> None:
@@ -135,6 +178,11 @@ def _tell_phase(phase: dict[str, Any]) -> None:
     more = ", ..." if len(shown) > SHOWN_GROUPS else ""
     size = f"{phase['tokens']:,} tokens" if "tokens" in phase else f"{phase['rows']:,} rows"
     print(f"  phase {phase['phase']}: {size}: {', '.join(shown[:SHOWN_GROUPS])}{more}")
+
+
+def _unmatched(scores: Mapping[str, Any]) -> str:
+    counts = {"of no row": scores["of_no_row"], "of several rows": scores["of_several_rows"]}
+    return "".join(f", {count:,} {what}" for what, count in counts.items() if count)
 
 
 def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source, run: Run) -> None:
@@ -151,6 +199,8 @@ def _summary(call: Call, verb: str, facts: dict[str, Any], source: jsonl.Source,
         before, after = rewriting["characters"]["before"], rewriting["characters"]["after"]
         print(f"  rows: {', '.join(f'{outcome} {rows:,}' for outcome, rows in rewriting['rows'].items())}")
         print(f"  characters of text: {after:,} of {before:,} are left ({after / max(1, before):.1%})")
+    if scores := facts.get("scores"):
+        print(f"  scores: {scores['rows']:,}, joined by {visible(scores['joined_by'])}{_unmatched(scores)}")
     if copies := facts.get("copies"):
         print(f"  copies: {', '.join(f'{rows:,} rows {times} times' for times, rows in copies['histogram'].items())}")
     for phase in facts.get("schedule", ()):

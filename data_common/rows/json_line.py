@@ -5,7 +5,7 @@ import math
 import operator
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -17,10 +17,13 @@ from data_common.rows.whole_row import WholeRow
 ESCAPED = re.compile(r'[\x00-\x1f"\\]')  # characters that JSON spells in another way inside a string
 BEGIN, END = b"{}"
 Number = float
+HEAVIEST = 1e30  # sums of weights stay finite
+Weight = Annotated[float, msgspec.Meta(ge=0, le=HEAVIEST)]
 Text = str | list[str]
 Label = str | bool | int | float
+Id = str | int
 Scalar = str | bool | int | float | None
-NOT = {Text: "not text", Label: "not a string, number or boolean"}
+NOT = {Text: "not text", Label: "not a string, number or boolean", Id: "not a string or whole number"}
 
 
 ROLES = " (roles are system, user and assistant; what others call human is user, gpt is assistant)"
@@ -48,8 +51,8 @@ class Decoder:
     """
 
     def __init__(self, fields: Mapping[str, Any]):
-        """fields: name -> `Number`, `Text`, `Label` or another type that msgspec knows; `msgspec.UnsetType` for a
-        top-level field that must be absent; a `WholeRow`.
+        """fields: name -> `Number`, `Weight` (a number from 0 to 1e30), `Text`, `Label` or another type that msgspec
+        knows; `msgspec.UnsetType` for a top-level field that must be absent; a `WholeRow`.
 
         Raises: UserError where one field is wanted both as a value and as the object that holds another.
         """
@@ -115,10 +118,13 @@ class Decoder:
             raise BadRow(str(bad), _instead(row, wanted)) from None
         if value is None:
             raise BadRow(f"{name} is null")
-        if wanted is Number and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if wanted in (Number, Weight) and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise BadRow(f"{name} is {_kind(value)}, not a number")
-        if wanted is Number:
-            return _finite(value, name)
+        if wanted in (Number, Weight):
+            number = _finite(value, name)
+            if wanted is Weight and not 0 <= number <= HEAVIEST:
+                raise BadRow(f"{name} is {number:g}, not a weight from 0 to {HEAVIEST:g}")
+            return number
         try:
             value = msgspec.convert(value, wanted)
         except msgspec.ValidationError as error:
@@ -166,7 +172,7 @@ def _struct(tree: dict[str, Any]) -> type:
 
 
 def lookup(row: Mapping[str, Any], name: str) -> Any:
-    """The value of a field of a parsed row; a dot steps into an object. Raises: BadRow where it is missing."""
+    """The field of a parsed row; a dot steps into an object. Raises: BadRow where it is missing."""
     if name in row:
         return row[name]
     value: Any = row
@@ -179,7 +185,7 @@ def lookup(row: Mapping[str, Any], name: str) -> Any:
 
 def _instead(row: dict, wanted: Any) -> str:
     """In words: the fields of a row that hold what is wanted in one that is missing."""
-    kind = {Text: str, Number: int | float}.get(wanted)
+    kind = {Text: str, Number: int | float, Weight: int | float}.get(wanted)
     names = [n for n, v in row.items() if kind and isinstance(v, kind) and not isinstance(v, bool)]
     listed = ", ".join(map(brief, names[:SHOWN_FIELDS])) + (", ..." if len(names) > SHOWN_FIELDS else "")
     if wanted is Text and (chats := [chat for chat in CHATS if isinstance(row.get(chat), list)]):

@@ -35,6 +35,7 @@ TEXT_KEYS = {  # key of a path -> key of the text field in it, where that is not
 READ_BLOCK = 2**18  # bytes decoded as UTF-8 and split at a time
 LOOK = 16  # blocks that are looked at before a file is read
 CARRIAGE_RETURN = 13
+SPACE = 32  # a line that begins with a larger byte is not blank
 HIGH_BITS = np.uint64(0x8080808080808080)  # of eight bytes: zero where all are ASCII
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -57,10 +58,31 @@ class Source:
     blank: int = 0
     dropped: Counter = field(default_factory=Counter)  # reason -> rows that on_bad_row=drop left out
     rounded: Counter = field(default_factory=Counter)  # field -> whole numbers that were read as a neighbouring one
+    dropped_at: list[int] = field(default_factory=list)  # where the lines of the dropped rows begin, ascending
 
     @property
     def bytes(self) -> int:
         return sum(shard.size for shard in self.shards)
+
+    def forget_counts(self) -> None:
+        """Before a reading."""
+        self.blank, self.dropped, self.rounded, self.dropped_at = 0, Counter(), Counter(), []
+
+    def shard_numbers(self, offsets: np.ndarray) -> np.ndarray:
+        """Of the lines that begin at these offsets, (n,) -> (n,)."""
+        bases = np.array([shard.base for shard in self.shards], dtype=np.int64)
+        return np.searchsorted(bases, offsets, side="right") - 1
+
+    def row_numbers(self, rows: "Rows") -> np.ndarray:
+        """The number of each row that the last reading gave, (n,), among all rows: dropped ones count, blank lines do
+        not.
+        """
+        return np.arange(len(rows)) + np.searchsorted(self.dropped_at, rows.start)
+
+    def shard_rows(self, rows: "Rows") -> np.ndarray:
+        """How many rows each shard has, (shards,), those included that the last reading dropped."""
+        dropped = np.array(self.dropped_at, np.int64)
+        return np.bincount(self.shard_numbers(np.append(rows.start, dropped)), minlength=len(self.shards))
 
     def parts(self, size: int) -> list[Part]:
         """All lines in order, in parts of about so many bytes."""
@@ -115,9 +137,9 @@ class Rows:
 
 
 @contextlib.contextmanager
-def open_source(path: str, whole: bool = True, key: str = "") -> Iterator[Source]:
-    """Open a file, a glob or a folder of shards. whole, key, Raises: as in `open_shards`."""
-    with open_shards(path, whole, key) as shards:
+def open_source(path: str, whole: bool = True, key: str = "", files: Sequence[str] | None = None) -> Iterator[Source]:
+    """Open a file, a glob or a folder of shards. whole, key, files, Raises: as in `open_shards`."""
+    with open_shards(path, whole, key, files) as shards:
         yield Source(path, shards, key)
 
 
@@ -137,7 +159,7 @@ def read_blocks(
     source: Source, fields: Mapping[str, Any], on_bad_row: BadRowPolicy = "error", progress: str | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, list]]:
     """`read_rows` for some hundred kilobytes at a time: (starts, ends, list of values), all of one length."""
-    source.blank, source.dropped = 0, Counter()
+    source.forget_counts()
     with Progress(desc=progress, total=source.bytes, unit="B", unit_scale=True, disable=progress is None) as bar:
         for part in source.parts(max(1, source.bytes)):
             for start, end, values in read_part(source, part, fields, on_bad_row):
@@ -158,6 +180,18 @@ def read_part(
             lines = [(base + position + i, block[i:j]) for i, j in zip(start.tolist(), end.tolist(), strict=True)]
             good, values = _usable(source, decoder, lines, valid_utf8, on_bad_row)
         yield start[good] + base + position, end[good] + base + position, values
+
+
+def lines_of_part(source: Source, part: Part) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(starts, ends) of the lines that are not blank, for a block at a time; nothing in them is decoded or checked."""
+    base = source.shards[part.shard].base
+    for position, block in _blocks(source.shards[part.shard], part.begin, part.end):
+        start, end = _line_bounds(block)
+        filled = np.frombuffer(block, np.uint8)[start] > SPACE
+        odd = np.flatnonzero(~filled)
+        filled[odd] = [bool(block[i:j].strip()) for i, j in zip(start[odd], end[odd], strict=True)]
+        source.blank += len(filled) - int(filled.sum())
+        yield start[filled] + base + position, end[filled] + base + position
 
 
 def _line_bounds(block: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -189,6 +223,7 @@ def _usable(
                 source.blank += 1
             elif on_bad_row == "drop" and not isinstance(bad, FieldExists):
                 source.dropped[str(bad)] += 1
+                source.dropped_at.append(offset)
             else:
                 cure = bad.cure.replace("{key}", TEXT_KEYS.get(source.key, "text_field"))
                 raise UserError(f"{source.place(offset)}: {bad}{cure}") from None
@@ -199,7 +234,7 @@ def raw_lines(source: Source, rows: Rows) -> Iterator[bytes]:
     """The lines of `rows`, without line ends."""
     views = [mapped(shard) for shard in source.shards]
     bases = np.array([shard.base for shard in source.shards], dtype=np.int64)
-    shards = np.searchsorted(bases, rows.start, side="right") - 1
+    shards = source.shard_numbers(rows.start)
     for shard, start, end in zip(shards, rows.start - bases[shards], rows.end - bases[shards], strict=True):
         yield bytes(views[shard][start:end])
 

@@ -8,7 +8,7 @@ import os
 import resource
 import shlex
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,6 +30,8 @@ PACKED = (".json.gz", ".json.zst", ".jsonl.bz2", ".jsonl.xz", ".json.bz2", ".jso
 TABLES = (".parquet", ".csv", ".tsv")  # utils.py makes JSON lines of them
 OTHERS = (*TABLES, ".json", ".arrow", ".feather", ".orc", ".avro", ".xlsx", ".npy", ".zip", ".tar", ".tgz")
 OTHERS += (".bz2", ".xz", ".lz4", ".br", ".7z")  # what is written is not compressed so
+SCORES_ALONE = "; scoring with score_file=true writes scores alone"
+KEPT = ".scores"  # OUT.scores.npy, OUT.scores.jsonl: of the rows that a stage has written to OUT
 STDLIB = "python-stdlib"  # the embedded data set, and the folder in which configurations look for it
 
 
@@ -45,15 +47,18 @@ class Shard:
 
 
 @contextlib.contextmanager
-def open_shards(path: str, whole: bool = True, key: str = "") -> Iterator[list[Shard]]:
+def open_shards(
+    path: str, whole: bool = True, key: str = "", files: Sequence[str] | None = None
+) -> Iterator[list[Shard]]:
     """Open a file, a glob or a folder of `.jsonl`, `.jsonl.gz`, `.jsonl.zst` shards.
 
     Compressed shards are decompressed once to an unnamed temporary file. whole: else only their first lines are.
-    key: that names the path, for messages; empty for IN.
+    key: that names the path, for messages; empty for IN. files: that the path stands for, where that is known.
     Raises: UserError where nothing is there or a file cannot be read.
     """
     with contextlib.ExitStack() as stack:
-        shards, base, names = [], 0, _shard_paths(path, f"{key}: " if key else "")
+        shards, base = [], 0
+        names = [Path(file) for file in files] if files else _shard_paths(path, f"{key}: " if key else "")
         _allow_open_files(len(names))
         for name in names:
             if name.is_fifo():
@@ -88,7 +93,7 @@ def check_suffix(target: str, name: str = "OUT") -> None:
         raise UserError(
             f"{name}={target}: JSON lines are written, and {suffix} promises something else: end it with "
             f"{', '.join(SUFFIXES)}, or with rows_per_shard name a folder ({UTILS} makes JSON lines of tables, "
-            f"and Parquet of JSON lines)"
+            f"and Parquet of JSON lines{SCORES_ALONE if suffix == '.npy' else ''})"
         )
 
 
@@ -154,7 +159,7 @@ def _shards_in(folder: Path, origin: str) -> list[Path]:
     visible_names = [name for name in names if not name.startswith(".")]
     if hidden := [name for name in names if name.startswith(".") and name.endswith((*SUFFIXES, *PACKED))]:
         note(f"{visible(folder)}: names that begin with a dot are no shards: {brief(visible(', '.join(hidden)))}")
-    found = [name for name in visible_names if name.endswith(SUFFIXES)]
+    found = [name for name in visible_names if name.endswith(SUFFIXES) and not _is_of_scores(name, names)]
     packed = [name for name in visible_names if name.endswith(PACKED)]
     if found and packed:
         left_out = brief(visible(", ".join(packed)))
@@ -164,6 +169,12 @@ def _shards_in(folder: Path, origin: str) -> list[Path]:
         cure = f": {_conversion(folder)}" if tables else ""
         raise UserError(f"{origin}no .jsonl, .jsonl.gz or .jsonl.zst files in the folder {folder}{cure}")
     return [folder / name for name in found or packed]
+
+
+def _is_of_scores(name: str, names: Sequence[str]) -> bool:
+    """Whether a file holds the scores that a stage has written beside another one."""
+    rows, kept, _ = name.rpartition(f"{KEPT}.jsonl")
+    return bool(kept) and rows in names
 
 
 def _conversion(place: Path) -> str:

@@ -7,6 +7,7 @@ import resource
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -111,10 +112,17 @@ def _spans(source: Source, rows: Rows, index: np.ndarray, bar: Progress) -> Iter
     step = max(1, int(WRITE_BLOCK / max(1, mean)))
     for first in range(0, len(index), 64 * step):  # few calls of numpy for many blocks
         chunk = index[first : first + 64 * step]
-        start, end = rows.start[chunk], rows.end[chunk]
-        shard = np.searchsorted(bases, start, side="right") - 1
-        spans = list(zip(shard.tolist(), (start - bases[shard]).tolist(), (end - bases[shard]).tolist(), strict=True))
-        yield from (spans[begin : begin + step] for begin in range(0, len(spans), step))
+        start, end, shard = rows.start[chunk], rows.end[chunk], source.shard_numbers(rows.start[chunk])
+        # Neighbours in both files are one span, with the newline between them; but no span leaves its block.
+        begins = np.append(True, (start[1:] != end[:-1] + 1) | (shard[1:] != shard[:-1]))
+        begins[::step] = True
+        heads = np.flatnonzero(begins)
+        tails, shard = np.append(heads[1:], len(chunk)) - 1, shard[heads]
+        spans = zip(
+            shard.tolist(), (start[heads] - bases[shard]).tolist(), (end[tails] - bases[shard]).tolist(), strict=True
+        )
+        blocks = np.searchsorted(heads, range(step, len(chunk) + step, step))
+        yield from (list(islice(spans, count)) for count in np.diff(blocks, prepend=0).tolist())
         bar.update(len(chunk))
 
 

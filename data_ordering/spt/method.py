@@ -46,8 +46,10 @@ def schedule(
         tokens: of the whole schedule; null = as many as use the general pool once
         seed: of the random generator; the same seed gives the same schedule
 
-    Raises: UserError for a domain that is no group, and where a part that is to be drawn has no tokens.
+    Raises: UserError for a domain that is no group or none, and where a part that is to be drawn has no tokens.
     """
+    if not domain:
+        raise UserError("domain: name at least one group")
     of_groups(domain, groups, "domain")
     special = np.isin(group, [number for number, name in enumerate(groups) if name in domain])
     streams = Streams(special.astype(int), ["outside of domain", ", ".join(domain)], token_count, seed)

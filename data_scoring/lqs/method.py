@@ -36,7 +36,7 @@ class Scorer(BaseScorer):
 
     def __init__(self, *, influence: Influence, lag: Literal["interval"] | Positive = "interval"):
         super().__init__()
-        self.influence, self.special = influence, influence.special
+        self.influence, self.special, self.rewrites = influence, influence.special, influence.chunks
         steps = influence.simulation.steps
         self.lag = influence.simulation.interval if lag == "interval" else lag
         self.visited = [step for step in influence.simulation.visited if step + self.lag <= steps]

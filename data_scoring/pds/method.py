@@ -29,7 +29,7 @@ class Scorer(BaseScorer):
 
     def __init__(self, *, influence: Influence):
         super().__init__()
-        self.influence, self.special = influence, influence.special
+        self.influence, self.special, self.rewrites = influence, influence.special, influence.chunks
         self.visited = influence.simulation.visited
         self.formula = Formula("pds", self.gamma, self.visited)
 

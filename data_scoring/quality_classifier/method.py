@@ -118,18 +118,30 @@ class Scorer(BaseScorer):
 
         def learn(folder: Path) -> dict[str, Any]:
             good, bad = self._examples("positive_data"), self._examples("negative_data", texts)
+            in_both = self._in_both(good, bad)
             features, labels = settings.features(good + bad), np.repeat([1, 0], [len(good), len(bad)])
             fit(features, labels, settings).save(folder)
-            counts = {"positives": len(good), "negatives": len(bad)}
+            counts = {"positives": len(good), "negatives": len(bad), "in_both": in_both}
             return counts | held_out_auc(features, labels, settings, HELD_OUT, self.seed)
 
         names = ("examples", "ngrams", "buckets", "regularization", "seed", "example_field")
         after = [*self.inputs(), *([] if self.negative_data else ["data", "reading"])]
         facts = work.step("fit", {name: getattr(self, name) for name in names}, after, learn, alone=True)
         self.facts |= facts
-        print(f"examples: {facts['positives']:,} good, {facts['negatives']:,} bad; held-out AUC {facts['auc']}")
+        twice = f" ({facts['in_both']:,} texts are both)" if facts.get("in_both") else ""
+        print(f"examples: {facts['positives']:,} good, {facts['negatives']:,} bad{twice}; held-out AUC {facts['auc']}")
         if self.negative_data is None:
             print("note: negatives are a sample of the corpus: junk that is frequent in it is not found")
+
+    def _in_both(self, good: Sequence[str], bad: Sequence[str]) -> int:
+        """How many texts are good and bad. Raises: UserError where all are, and where there are none of one kind."""
+        names = {"positive_data": good, "negative_data" if self.negative_data else "the corpus": bad}
+        if empty := [name for name, some in names.items() if not some]:
+            raise UserError(f"{empty[0]}: no row has any text")
+        both = set(good) & set(bad)
+        if len(both) == len({*good, *bad}):
+            raise UserError(f"{' and '.join(names)} hold the same texts: there is nothing to tell apart")
+        return len(both)
 
     def _examples(self, key: str, corpus: Sequence[str] = ()) -> list[str]:
         """At most `examples` texts, drawn evenly, of the data that a key names; of the corpus where it names none."""

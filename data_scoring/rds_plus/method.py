@@ -12,7 +12,7 @@ import numpy as np
 
 from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
-from data_common.row_methods.groups import group_column, group_labels, numbered, spelled
+from data_common.row_methods.groups import group_column, group_names, numbered
 from data_common.rows.columns import Column, scan
 from data_common.rows.jsonl import open_source
 from data_common.rows.texts import RowTexts
@@ -109,7 +109,7 @@ class Scorer(BaseScorer):
             without = np.isnan(targets[:, :1]).any(axis=1)
             if without.any():
                 place = rows.source.place(int(rows.rows.start[np.argmax(without)]))
-                raise UserError(f"{place}: target without a token that the embedder knows")
+                raise UserError(f"{place}: target without a token that the embedder knows: leave this row out")
             found = nearest_of_each_query(vectors, targets, query, len(names))
         self.facts |= {"queries": len(names), "vectors": space.facts}
         self.extra = dict(zip(self._fields(names), found.T, strict=False))
@@ -131,7 +131,7 @@ class Scorer(BaseScorer):
                 yield rows, np.arange(len(rows)), [str(number) for number in range(len(rows))]
                 return
             query, first = numbered(table.columns[self.group])
-            yield rows, query, [spelled(label) for label in group_labels(source, table.rows.take(first), self.group)]
+            yield rows, query, group_names(source, table.rows.take(first), self.group)
 
 
 def nearest_of_each_query(vectors: np.ndarray, targets: np.ndarray, query: np.ndarray, count: int) -> np.ndarray:

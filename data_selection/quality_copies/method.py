@@ -3,6 +3,7 @@
 Several scores become one for each domain; a row's rank in its domain, in tokens, gives the copies of it on average.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from msgspec import Meta
 
 from data_common.calls.config import Seed
 from data_common.messages.errors import UserError
+from data_common.messages.visible import brief
 from data_common.row_methods.groups import per_group
 from data_common.rows.statistics import Normalization, normalised
 from data_selection.noise import uniform
@@ -24,6 +26,7 @@ ABOUT = {
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
+MOST = 2.0**53  # copies of a row: far more than any file has, and few enough to be counted
 
 
 def copies(
@@ -61,16 +64,14 @@ def copies(
 
     Raises: UserError for values of groups that are none, a group without tokens, weights that do not fit the scores.
     """
-    expected = expected_copies(
-        percentile(
-            merged(scores, group, _weights(weights, groups, scores.shape[1]), normalize), group, groups, token_count
-        ),
-        *(
-            np.array(per_group(value, groups, key), float)[group]
-            for key, value in (("steepness", steepness), ("threshold", threshold), ("scale", scale), ("floor", floor))
-        ),
-        scale_as,
+    own = {"steepness": steepness, "threshold": threshold, "scale": scale, "floor": floor}
+    if infinite := [key for key, value in own.items() if value == math.inf]:
+        raise UserError(f"{infinite[0]}: infinity is no value")
+    rank = percentile(
+        merged(scores, group, _weights(weights, groups, scores.shape[1]), normalize), group, groups, token_count
     )
+    of_rows = [np.array(per_group(value, groups, key), float)[group] for key, value in own.items()]
+    expected = expected_copies(rank, *of_rows, scale_as)
     whole = np.floor(expected)
     drawn = whole + (uniform(row_number, seed) < expected - whole)
     return drawn.astype(np.int64), {"expected_copies": round(float(expected.sum()), 3)}
@@ -91,7 +92,8 @@ def percentile(quality: np.ndarray, group: np.ndarray, groups: Sequence[str], to
         return quality
     total = np.bincount(group, token_count, len(groups))
     if not total.all():
-        raise UserError(f"the group {groups[int(np.argmin(total))]} has no tokens")
+        name = brief(groups[int(np.argmin(total))])
+        raise UserError(f"the group {name} has no tokens: its rows have no rank (does tokens_field count them?)")
     order = np.lexsort((-quality, group))
     begins = np.append(True, (np.diff(group[order]) != 0) | (np.diff(quality[order]) != 0))  # rows that are not equal
     last = np.append(np.flatnonzero(begins)[1:], len(order)) - 1
@@ -109,9 +111,11 @@ def expected_copies(
     floor: np.ndarray,
     scale_as: str = "exponent",
 ) -> np.ndarray:
-    """Equation 3, S of each row; all (n,)."""
+    """Equation 3, S of each row, at most MOST; all (n,)."""
     sigmoid = 2 / (1 + np.exp(-steepness * np.maximum(threshold - rank, 0)))
-    return np.where(rank <= threshold, sigmoid**scale if scale_as == "exponent" else scale * sigmoid, 0) + floor
+    with np.errstate(over="ignore"):
+        kept = sigmoid**scale if scale_as == "exponent" else scale * sigmoid
+        return np.minimum(np.where(rank <= threshold, kept, 0) + floor, MOST)
 
 
 def _weights(weights: Any, groups: Sequence[str], k: int) -> np.ndarray:

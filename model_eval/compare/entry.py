@@ -60,7 +60,7 @@ def compare(
         print(f"note: {visible(note)}")
     table.write_csv(Path(f"{output}.csv"), comparison, found, baseline)
     drawn = picture.draw(comparison, Path(f"{output}.png"))
-    picture_told = f" and {output}.png" if drawn else " (no picture: no result has a selection ratio)"
+    picture_told = f" and {output}.png" if drawn else " (no picture: it takes two results with a selection ratio)"
     print(visible(f"wrote {output}.csv{picture_told}"))
 
 

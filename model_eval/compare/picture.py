@@ -27,9 +27,9 @@ def shown(comparison: Comparison) -> str:
 
 
 def draw(comparison: Comparison, path: Path) -> bool:
-    """Write the PNG; False where no result has a selection ratio. Raises: UserError where it cannot be written."""
+    """Write the PNG; False where fewer than two results have a ratio. Raises: UserError where it cannot be written."""
     lines = curves(comparison)
-    if not lines:
+    if sum(map(len, lines.values())) < 2:
         return False
     from matplotlib.figure import Figure
 

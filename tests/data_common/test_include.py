@@ -62,6 +62,12 @@ def test_paths_are_seen_from_the_file_and_links_of_files_are_no_other_files(fold
         ({"own": "include: a.yaml\n", "a": "r: [\n"}, "own.yaml: include: a.yaml:2: broken YAML"),
         ({"own": "include: a.yaml\n", "a": "rr: 1\n"}, "a.yaml: unknown key 'rr'; did you mean 'r'?"),
         ({"own": "include: a.yaml\n", "a": "r: 2\n"}, "a.yaml: r: 2 is not valid"),
+        ({"own": 'include: "a\\0.yaml"\n'}, "own.yaml: include: a\\x00.yaml is no path"),
+        ({"own": "include: ~/a.yaml\n"}, "own.yaml: include: ~/a.yaml is no path (~ stands for no folder here)"),
+        (
+            {"own": "include: a0.yaml\n"} | {f"a{depth}": f"include: a{depth + 1}.yaml\n" for depth in range(1500)},
+            "a19.yaml: include: more than 20 files that include one another",
+        ),
     ],
 )
 def test_a_fault_is_told_with_its_file(files, message, folder, capsys):
@@ -70,6 +76,11 @@ def test_a_fault_is_told_with_its_file(files, message, folder, capsys):
     assert main(SELECTION, ["in.jsonl", "out.jsonl", "top-r", "own.yaml"]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_a_call_cannot_include(folder, capsys):
+    assert main(SELECTION, ["in.jsonl", "out.jsonl", "top-r", "include=base/all.yaml"]) == 2
+    assert "unknown key 'include': it stands in a YAML file; a call names one file" in capsys.readouterr().err
 
 
 def test_the_manifest_does_not_depend_on_how_keys_are_spread_over_files(folder, capsys):

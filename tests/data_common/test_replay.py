@@ -80,6 +80,18 @@ def test_an_output_of_every_stage_is_equal_and_nothing_is_touched(stage, words, 
     assert content(folder) == before and not list(folder.parent.joinpath("tmp").iterdir())
 
 
+def test_a_training_that_went_on_from_another_is_made_again(folder, capfd):
+    call("train", f"in.jsonl model first pretrain {TRAIN}")
+    call("train", f"in.jsonl model second pretrain {TRAIN} continue_from=first rewarmup_steps=2")
+    before = content(folder)
+    assert replay("second.manifest.json") == 0
+    assert "\nequal: the weights" in capfd.readouterr().out and content(folder) == before
+    path = next(Path("first").glob("checkpoint-*/optimizer.pt"))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert replay("second.manifest.json") == 2
+    assert "error: continue_from: " in capfd.readouterr().err
+
+
 def test_a_save_dir_keeps_what_was_made_and_an_output_may_be_named(folder, capfd):
     call("order", "in.jsonl out.jsonl sorting")
     assert replay("out.jsonl", "--save-dir", "again") == 0
@@ -162,6 +174,25 @@ def test_relative_inputs_of_an_absolute_output_are_found_from_elsewhere(folder, 
     call("select", f"in.jsonl {folder}/out.jsonl top-r r=0.5 direction=higher")
     monkeypatch.chdir("/")
     assert replay(folder / "out.jsonl.manifest.json") == 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ("select", "scored.jsonl out.jsonl top-r r=0.4 score_field=new"),
+        ("select", "scored.jsonl out.jsonl round-robin k=9 r=null score_fields=[new,score] lower_is_better=[score]"),
+        ("order", "scored.jsonl out.jsonl sorting score_field=new select=top-k select.k=7"),
+        ("score", "scored.jsonl out.jsonl combine fields=[new,score] lower_is_better=[] score_field=both"),
+    ],
+)
+def test_directions_are_those_of_then(stage, words, folder, capfd):
+    """The manifest of IN, which told them, is none of the inputs and may be gone."""
+    call("score", f"in.jsonl scored.jsonl dsir {SCORE}")
+    change_manifest("scored.jsonl", directions={"new": "lower"})
+    call(stage, words)
+    os.remove("scored.jsonl.manifest.json")
+    assert replay("out.jsonl.manifest.json") == 0
+    assert "equal: " in capfd.readouterr().out
 
 
 def test_a_folder_of_shards_must_have_the_shards_of_then(folder, capfd):

@@ -73,7 +73,7 @@ def test_a_row_s_vector_follows_from_its_text(tmp_path, monkeypatch):
 
 def test_a_row_without_a_token_has_no_vector(tmp_path, monkeypatch):
     monkeypatch.setenv("DELT_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(UserError, match=r"in.jsonl:2: no token that embedder=tfidf knows \(1 such rows\)"):
+    with pytest.raises(UserError, match=r"in.jsonl:2: no token that embedder=tfidf knows \(1 such rows; "):
         filled(tmp_path, ["embedding"], {})
 
 

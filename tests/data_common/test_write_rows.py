@@ -115,3 +115,20 @@ def test_names_of_parts_sort_by_number(count):
     names = list(write_rows.part_names(count, ".zst"))
     assert len(names) == count and names == sorted(names)
     assert all(write_rows.PART.fullmatch(name) for name in (names[0], names[-1]))
+
+
+@pytest.mark.parametrize("memory", [float("inf"), 0], ids=["mapped", "threaded reads"])
+@pytest.mark.parametrize("block", [1, 60, 10**9])
+def test_neighbours_are_joined_only_where_one_newline_is_between_them(tmp_path, monkeypatch, memory, block):
+    monkeypatch.setattr(write_rows, "free_memory", lambda: memory)
+    monkeypatch.setattr(write_rows, "WRITE_BLOCK", block)
+    (tmp_path / "in").mkdir()
+    ends, lines = [b"\n", b"\r\n", b"\n\n", b"\n  \n"], []
+    for shard in range(3):
+        rows = [b'{"n": "%d"}' % i for i in range(shard * 40, shard * 40 + 40)]
+        text = b"".join(row + ends[int(RNG.integers(4))] for row in rows)
+        (tmp_path / f"in/{shard}.jsonl").write_bytes(text)
+        lines += rows
+    for index in (np.arange(120), np.flatnonzero(RNG.random(120) < 0.7), np.array([3, 4, 4, 5, 39, 40, 41, 2, 3])):
+        write(tmp_path, index)
+        assert (tmp_path / "out.jsonl").read_bytes() == b"".join(lines[i] + b"\n" for i in index)

@@ -92,3 +92,11 @@ def test_a_file_and_its_accounts(tmp_path, capsys):
     assert main(STAGE, [*words, "window_size=50"]) == 0
     windows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().split("\n")[:-1]]
     assert windows != out and {row["kind"] for row in windows[base["rows"] :]} == {"code"}  # phases stay apart
+
+
+@pytest.mark.parametrize("keys", [["tokens_field=none"], ["tokens_field=n", "tokens=1"]])
+def test_a_schedule_without_rows_is_no_output(tmp_path, capsys, keys):
+    (tmp_path / "in.jsonl").write_text(json.dumps({"n": 10, "none": 0}) + "\n")
+    assert main(STAGE, [str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "domain-upsampling", *keys]) == 2
+    assert "error: the schedule has no row: " in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()

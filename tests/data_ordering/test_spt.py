@@ -50,6 +50,7 @@ def test_without_the_domain_it_is_the_stream_of_the_general_pool():
     ("keys", "message"),
     [
         ({"domain": ["jazz"]}, "domain: no row is of the group jazz .groups are web, music, book"),
+        ({"domain": []}, "domain: name at least one group"),
         ({"domain": ["music"], "domain_share": 1.0}, "domain_share=1 leaves the general pool unused: set tokens"),
     ],
 )
@@ -66,6 +67,8 @@ def test_an_empty_group_is_refused_in_one_line(tmp_path, capsys):
     assert "error: the group music has no tokens: nothing can be drawn of it\n" in capsys.readouterr().err
     assert main(STAGE, [*words[:3], "domain=[music]"]) == 2
     assert "all rows are one group: set group_field=FIELD" in capsys.readouterr().err
+    assert main(STAGE, [*words[:4], "domain=[web,music]"]) == 2  # no general pool
+    assert "error: the schedule has no row: what it draws has no tokens" in capsys.readouterr().err
 
 
 def test_training_takes_the_rows_as_often_as_they_are_there(tmp_path):

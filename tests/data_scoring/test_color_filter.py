@@ -77,6 +77,15 @@ def test_unigram_models_in_closed_form(here):
     np.testing.assert_allclose(scores("out.jsonl", "reduction=sum"), wanted, rtol=1e-4)
 
 
+def test_a_score_that_all_rows_share_is_told(here, capsys):
+    scores("apart.jsonl")
+    assert "the same score" not in capsys.readouterr().out
+    assert not scores("twice.jsonl", "prior_model=after").any()
+    warning = "warning: all rows have the same score: nothing can be selected or ordered by it"
+    assert warning in capsys.readouterr().out
+    assert warning in (here / "twice.jsonl.work/report.txt").read_text()
+
+
 def test_mistakes(here, capsys):
     words = ["in.jsonl", "out.jsonl", "color-filter", "model=after", "max_length=64"]
     assert main(STAGE, words) == 2

@@ -112,6 +112,13 @@ def test_held_out_auc():
         fit(features[:5], labels[:5], Linear(buckets=64))
 
 
+def test_texts_that_are_good_and_bad_are_counted(here, capsys):
+    write("bad.jsonl", texts(JUNK, 40, 1) + rows_of("good.jsonl")[:3])
+    scores("out.jsonl", "positive_data=good.jsonl", "negative_data=bad.jsonl")
+    assert "60 good, 43 bad (3 texts are both)" in capsys.readouterr().out
+    assert json.loads((here / "out.jsonl.manifest.json").read_text())["facts"]["in_both"] == 3
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -119,9 +126,13 @@ def test_held_out_auc():
         (["positive_data=good.jsonl", "negative_data=good.jsonl"], "are the same: there is nothing to tell apart"),
         (["positive_data=good.jsonl", "negative_data=none.jsonl"], "negative_data: no such file: none.jsonl"),
         (["positive_data=good.jsonl", "example_field=body"], "(the row has text: example_field=text)"),
+        (["positive_data=good.jsonl", "negative_data=./good.jsonl"], "hold the same texts: there is nothing to tell"),
+        (["positive_data=in.jsonl"], "positive_data and the corpus hold the same texts"),
+        (["positive_data=good.jsonl", "negative_data=blank.jsonl"], "negative_data: no row has any text"),
         (["scorer_checkpoint=."], ". is no linear classifier"),
     ],
 )
 def test_mistakes(here, capsys, words, message):
+    write("blank.jsonl", ["", " "])
     assert main(STAGE, ["in.jsonl", "out.jsonl", "quality-classifier", *words]) == 2
     assert message in capsys.readouterr().err

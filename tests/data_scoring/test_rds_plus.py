@@ -169,6 +169,7 @@ def test_two_processes_write_the_same_bytes(here, monkeypatch):
         (["target_data=many.jsonl"], "target_data=many.jsonl has 257 queries"),
         (["target_data=blank.jsonl"], "blank.jsonl:2: target without a token"),
         (["target_data=empty.jsonl"], "empty.jsonl holds no rows"),
+        (["target_data=mixed.jsonl", "target_group_field=task"], "task has 1 as a text and as a number"),
         (["score_field=similarity_0"], "score_field=similarity_0: the method writes another field of that name"),
     ],
 )
@@ -176,6 +177,7 @@ def test_what_the_user_can_cure(here, keys, message, capsys):
     write("many.jsonl", [{"text": str(number)} for number in range(257)])
     write("blank.jsonl", [{"text": "a"}, {"text": ""}])
     write("empty.jsonl", [])
+    write("mixed.jsonl", [{"text": "a", "task": 1}, {"text": "b", "task": "1"}])
     assert call("out.jsonl", *keys) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

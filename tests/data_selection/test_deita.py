@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_common.calls.cli import main
+from data_ordering.entry import STAGE as ORDERING
 from data_selection.deita import method
 from data_selection.deita.method import select
 from data_selection.entry import STAGE
@@ -75,3 +76,23 @@ def test_a_file(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "out.jsonl.manifest.json").read_text())["facts"] == {"too_similar": 8}
     assert main(STAGE, [*words, "k=3"]) == 2
     assert "exactly one of r and k" in capsys.readouterr().err
+
+
+def test_rows_without_a_word_are_bad_rows(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DELT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    rows = [{"text": text, "score": score} for score, text in enumerate(["a plain word", "...", "", "another one"])]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["in.jsonl", "out.jsonl", "deita", "r=0.5", "direction=higher"]
+    assert main(STAGE, words) == 2
+    message = "in.jsonl:2: no token that embedder=tfidf knows (2 such rows; on_bad_row=drop goes on)"
+    assert message in capsys.readouterr().err
+    assert main(STAGE, [*words, "on_bad_row=drop", "rejects=rest.jsonl"]) == 0
+    assert (tmp_path / "out.jsonl").read_text() == json.dumps(rows[3]) + "\n"
+    assert (tmp_path / "rest.jsonl").read_text() == json.dumps(rows[0]) + "\n"
+    manifest = json.loads((tmp_path / "out.jsonl.manifest.json").read_text())
+    assert manifest["dropped_rows"] == {"no token that embedder=tfidf knows": 2} and manifest["rows_in"] == 2
+    (tmp_path / "in.jsonl").write_text(json.dumps(rows[0]) + "\n" + json.dumps(rows[2] | {"text": "?"}) + "\n")
+    ordering = ["in.jsonl", "ordered.jsonl", "sorting", "select=deita", "select.r=1", "select.direction=higher"]
+    assert main(ORDERING, [*ordering, "on_bad_row=drop"]) == 0
+    assert (tmp_path / "ordered.jsonl").read_text() == json.dumps(rows[0]) + "\n"

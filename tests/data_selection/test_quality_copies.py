@@ -158,10 +158,18 @@ def test_a_file_with_copies(tmp_path, capsys):
         (["threshold={en: 1}", "group_field=lang"], "threshold: the group de has no value"),
         (["threshold={en: 1}"], "threshold: no row is of the group en (all rows are one group: set group_field=FIELD)"),
         (["threshold={en: .nan}"], "threshold"),
+        (["scale=70"], "have more than max_repeats=4 copies"),
+        (["scale=3000"], "have more than max_repeats=4 copies"),
+        (["floor=1e300"], "40 rows have more than max_repeats=4 copies"),
+        (["scale=.inf"], "scale: infinity is no value"),
+        (["threshold=1", "steepness=inf"], "steepness: infinity is no value"),
+        (["group_field=lang", "weights={en: [.inf], de: [1]}"], "weights: {en: [.inf], de: [1]} is not valid"),
+        (["group_field=lang", "weights={en: [.nan], de: [1]}"], "weights: {en: [.nan], de: [1]} is not valid"),
         (["tokens_field=empty"], "the group all has no tokens"),
     ],
 )
 def test_mistakes(tmp_path, capsys, keys, message):
-    run(tmp_path, [row | {"empty": 0} for row in ROWS_OF_FILE], *keys, "steepness=1000", expected=2)
+    keys = keys if any("steepness" in key for key in keys) else [*keys, "steepness=1000"]
+    run(tmp_path, [row | {"empty": 0} for row in ROWS_OF_FILE], *keys, expected=2)
     error = capsys.readouterr().err.split("\n")
     assert message in error[-2] and error[-2].startswith("error: ")

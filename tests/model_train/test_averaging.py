@@ -113,7 +113,8 @@ def test_a_run_gives_the_mean_of_its_checkpoints_and_the_last_weights(run, keys,
         model = AutoModelForCausalLM.from_pretrained(folder)
         assert model(input_ids=ids, labels=ids).loss.item() == pytest.approx(loss, rel=1e-5)
         assert (folder / "tokenizer.json").exists() and not (folder / "training_args.bin").exists()
-    assert "averaged weights: held-out loss" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "averaged weights: held-out loss" in told and f"{out} has the averaged weights, {out}/last the last" in told
     assert not list(out.glob("checkpoint-8/average-*"))  # it begins with the first one that is needed
 
 

@@ -34,7 +34,7 @@ from model_train.entry import STAGE
 collate, notes = trainer.collate, open(f"{sys.argv[1]}/seen-{distributed.rank()}.jsonl", "w")
 
 def noting(items, flat=False):
-    notes.write(json.dumps([item["labels"].tolist() for item in items]) + "\\n")
+    notes.write(json.dumps([item["labels"].tolist() for item in items if item is not None]) + "\\n")
     notes.flush()
     return collate(items, flat)
 

@@ -12,7 +12,8 @@ from transformers.modeling_flash_attention_utils import _is_packed_sequence, pre
 from data_common.messages.errors import UserError
 from data_common.models.token_cache import Corpus
 from data_common.models.tokens import IGNORED, TokenStore
-from model_train.sequences import PackedBlocks, SeparateDocuments, WholeBatches, collate
+from model_train.batches import Batches
+from model_train.sequences import PackedBlocks, SeparateDocuments, collate
 from model_train.trainer import check_apart
 from tests.models import CONFIGURATIONS, VOCABULARY, random_model
 
@@ -32,14 +33,20 @@ def predicted(sequences):
 
 
 def check_documents(sequences, store):
-    """`documents` tells of each sequence how many predicted tokens belong to which document."""
+    """`documents` tells of each sequence how many predicted tokens belong to which document, `owners` of each token."""
+    before = 0
     for i in range(len(sequences)):
         documents, counts = sequences.documents(i)
         item = sequences[i]
+        assert sequences.before(i) == before
+        before += counts.sum()
+        of_all = np.searchsorted(store.starts, item["input_ids"], side="right") - 1
+        np.testing.assert_array_equal(np.broadcast_to(sequences.owners(i), len(of_all)), of_all)
         owner = np.searchsorted(store.starts, item["input_ids"][item["labels"] != IGNORED], side="right") - 1
         expected = np.unique(owner, return_counts=True)
         np.testing.assert_array_equal(documents, expected[0])
         np.testing.assert_array_equal(counts, expected[1])
+    assert sequences.before(len(sequences)) == before == sequences.budget
 
 
 @given(DOCUMENTS.filter(lambda x: sum(x) > 1), st.integers(2, 7))
@@ -106,7 +113,7 @@ def test_of_separate_documents_only_what_is_learned_is_predicted(lengths, data, 
 @given(DOCUMENTS.filter(lambda x: sum(x) > 1), st.integers(1, 7))
 def test_the_last_batch_is_filled_with_masked_rows(lengths, batch):
     blocks = PackedBlocks(store_of(lengths), 4)
-    whole = WholeBatches(blocks, batch)
+    whole = Batches(blocks, batch)
     assert len(whole) % batch == 0 and 0 <= len(whole) - len(blocks) < batch
     for i in range(len(whole)):
         if i < len(blocks):

@@ -16,6 +16,7 @@ from data_common.calls.cli import main
 from data_common.calls.stage import REPOSITORY
 from data_common.models.tokens import encode
 from model_train.entry import STAGE
+from model_train.figure import draw
 from model_train.train_log import describe
 from tests.model_train.conftest import ROWS, write_rows
 from tests.models import byte_tokenizer
@@ -35,7 +36,53 @@ def test_the_log_tells_tokens_and_the_mean_score_of_the_rows_of_each_step(run, c
         assert entry.keys() == {"step", "tokens", "loss", "learning_rate", "grad_norm", "score"}
     said = capsys.readouterr().out
     assert f"step 1 of {len(log)}: loss " in said and " tok/s, " in said and " left" in said and "score " in said
-    assert (run.folder / "out/curve.png").read_bytes().startswith(b"\x89PNG")
+    picture = (run.folder / "out/progress.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and (run.folder / "out/curve.png").read_bytes() == picture
+
+
+def test_the_figure_places_everything_at_its_tokens(run, monkeypatch):
+    """Rows of unequal lengths, one a sequence: a log of every step tells what one of every seventh has to find."""
+    keys = ["packing=none", "max_tokens=900", "save_steps=100", "heldout_steps=4", "average=uniform", "average_last=3"]
+    write_rows(run.folder / "heldout.jsonl", ROWS[:2])
+    keys += ["average_every=5", f"heldout_data={run.folder}/heldout.jsonl"]
+    assert main(STAGE, run.words(*keys, "average=none", "average_last=null", "average_every=null")) == 0
+    tokens = {entry["step"]: entry["tokens"] for entry in run.log() if "tokens" in entry}
+    drawn = []
+    monkeypatch.setattr("model_train.figure.draw", lambda path, *what: (drawn.extend(what), path.touch()))
+    assert main(STAGE, run.words(*keys, "logging_steps=7", "resume=never")) == 0
+    entries, averaged = drawn
+    assert [entry["tokens"] for entry in entries] == [tokens[entry["step"]] for entry in entries]
+    assert averaged == [tokens[step] for step in run.manifest()["averaged_steps"]]
+    assert len({tokens[step + 1] - tokens[step] for step in range(1, len(tokens))}) > 3, "the steps are unequal"
+    kinds = [name for entry in entries for name in ("loss", "heldout_loss", "average_heldout_loss") if name in entry]
+    assert {name: kinds.count(name) for name in kinds} == {
+        "loss": -(-len(tokens) // 7),
+        "heldout_loss": -(-len(tokens) // 4),
+        "average_heldout_loss": 1,
+    }
+
+
+def test_the_panels_of_the_figure(monkeypatch, tmp_path):
+    """Steps of 40, then of 100 tokens, every second one logged; the score is of the last ones only."""
+    steps = [{"step": 2 * n, "tokens": 80 * n, "loss": 9.0 - n, "learning_rate": 0.1} for n in (1, 2, 3)]
+    steps += [{"step": 8, "tokens": 440, "loss": 5.0, "learning_rate": 0.05, "score": 2.0}]
+    heldout = [{"step": 8, "tokens": 440, "heldout_loss": 5.5}, {"step": 8, "tokens": 440, "average_heldout_loss": 4.5}]
+    sheets = []
+    monkeypatch.setattr("model_train.figure.save_figure", lambda path, sheet: sheets.append(sheet))
+    draw(tmp_path / "a.png", [*steps, *heldout], [240, 440])
+    draw(tmp_path / "b.png", steps[:1], [])
+    first, second = ({axes.get_ylabel(): axes for axes in sheet.axes} for sheet in sheets)
+    assert list(first) == ["score", "learning rate", "tokens a step", "loss (nats)"]
+    assert list(second) == ["learning rate", "tokens a step", "loss (nats)"]
+    [stairs] = first["tokens a step"].patches
+    assert stairs.get_data().values.tolist() == [40, 40, 40, 100]
+    assert stairs.get_data().edges.tolist() == [0, 80, 160, 240, 440]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in first["loss (nats)"].lines}
+    assert lines["training"] == [[80, 8], [160, 7], [240, 6], [440, 5]]
+    assert lines["held out"] == [[440, 5.5]] and lines["held out, averaged weights"] == [[440, 4.5]]
+    for axes in first.values():
+        assert [x for line in axes.lines if line.get_linestyle() == ":" for x in set(line.get_xdata())] == [240, 440]
+    assert second["loss (nats)"].get_legend() is None and len(second["loss (nats)"].lines) == 1
 
 
 def test_an_entry_in_words():
