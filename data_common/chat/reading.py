@@ -1,5 +1,6 @@
 """Instruction rows of a file: which format they have, and the turns of each."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -79,7 +80,7 @@ def reader_of(source: Source, name: str = AUTO, fields: Mapping[str, str] | None
     check_fields(name, fields, prefix)
     if name != AUTO:
         return RowReader(name, fields)
-    offset, row = first_row(source, "drop")
+    offset, row = first_row(copy.copy(source), "drop")  # what was counted of it before stays
     found = formats_of(row, fields)
     if not found:
         known = "; ".join(" and ".join(fields.get(field, field) for field in one.needs) for one in FORMATS.values())

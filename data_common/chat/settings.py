@@ -10,6 +10,7 @@ from data_common.chat.reading import AUTO, check_fields, reader_of
 from data_common.messages.errors import UserError
 from data_common.messages.notes import note
 from data_common.models.special_tokens import KEY, Special, as_meant
+from data_common.parallel import distributed
 from data_common.rows.jsonl import Source
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class TextFormat:
         """
         if self.text_format != "template":
             return as_meant(special, shards)
-        note(f"{KEY}: tokens (the marks of a chat template are)")
+        if distributed.is_main():
+            note(f"{KEY}: tokens (the marks of a chat template are)")
         return "tokens"
 
     def reader(self, source: Source) -> "TextReader | None":

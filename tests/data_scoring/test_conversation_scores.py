@@ -164,7 +164,7 @@ def test_selection_and_ordering_read_the_same_texts(here):
             assert main(SELECTION, words) == 0
             assert [row["score"] for row in read(words[1])] == kept
     write("in.jsonl", [*ROWS, {"conversations": [{"from": "poet", "value": "x"}], "score": 3}])
-    words = ["in.jsonl", "c.jsonl", "token-budget", "tokens=40", "direction=higher", *TEMPLATED]
+    words = ["in.jsonl", "c.jsonl", "token-budget", "tokens=40", *keys, *TEMPLATED]
     assert main(SELECTION, words) == 2
     assert main(SELECTION, [*words, "on_bad_row=drop"]) == 0
     manifest = json.loads((here / "c.jsonl.manifest.json").read_text())
