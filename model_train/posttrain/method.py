@@ -76,10 +76,10 @@ class Training(BaseTraining):
         if self.format not in ("auto", self.form) and self.form != "auto":
             raise UserError(f"form={self.form} is the older name of format={self.format}: leave out one of them")
         check_fields(self._format(), self.fields or {})
-
         if self.lora.lora_rank is not None:
             others = {"average": self.averaging.average != "none", "chunked_loss": self.chunked_loss}
             others |= {"fsdp": self.fsdp, "deepspeed": self.deepspeed}
+            others |= {"continue_from": self.continuation.continue_from}
             if name := next((name for name, given in others.items() if given), None):
                 raise UserError(f"lora_rank and {name} do not go together: leave out one of them")
 

@@ -81,6 +81,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(rows, monkeypatch):
         (["lora_targets=[x]"], "lora_targets goes with lora_rank, which is null"),
         (["lora_rank=2", "chunked_loss=true"], "lora_rank and chunked_loss do not go together"),
         (["lora_rank=2", "average=uniform", "average_every=1"], "lora_rank and average do not go together"),
+        (["lora_rank=2", "continue_from=x"], "lora_rank and continue_from do not go together"),
         (["lora_rank=2", "lora_targets=[nose]"], "linear layers of the model: down_proj, gate_proj"),
     ],
 )
