@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Meta
 
 from data_common.calls.stage import REPOSITORY
+from data_common.chat.formats import Name
 from data_common.chat.reading import check_fields, reader_of
 from data_common.files.manifest import fingerprint
 from data_common.messages.errors import UserError
@@ -57,9 +58,7 @@ class Training(BaseTraining):
 
     reads_whole_rows: ClassVar[bool] = True
 
-    format: Literal["auto", "instruct", "prompt", "messages", "alpaca", "dolly", "prompt-completion", "sharegpt"] = (
-        "auto"
-    )
+    format: Name = "auto"
     form: Literal["auto", "instruct", "prompt", "messages"] = "auto"
     fields: dict[str, str] | None = None
     learn: Literal["all", "last"] = "all"

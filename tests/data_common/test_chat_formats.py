@@ -1,12 +1,13 @@
 """Rows in the shapes of public instruction data sets, as turns and as tokens; transformers renders the oracle."""
 
 import json
+from typing import get_args
 
 import pytest
 
 from data_common.chat.conversations import encode_all
 from data_common.chat.fields import conversation
-from data_common.chat.formats import FORMATS
+from data_common.chat.formats import FORMATS, Name
 from data_common.chat.reading import RowReader, formats_of, reader_of
 from data_common.messages.errors import UserError
 from data_common.rows.json_line import BadRow
@@ -149,7 +150,7 @@ def test_a_row_of_a_public_shape_is_known_by_its_fields_and_has_the_tokens_of_tr
 
 
 def test_every_format_has_a_shape():
-    assert {name for _, name, _ in SHAPES.values()} == FORMATS.keys()
+    assert {name for _, name, _ in SHAPES.values()} == FORMATS.keys() == {*get_args(Name)} - {"auto"}
 
 
 def test_answers_in_a_prompt_are_not_learned():
