@@ -2,7 +2,9 @@
 or made without a download; or make an output of any stage again:
 
 --content dataset --id HUB_ID --save-dir FILE.jsonl            a split of a data set, streamed; .jsonl.zst compresses
---content dataset --id PATH --save-dir FILE.jsonl              .parquet, .csv, .tsv, .json, .jsonl: file, folder, glob
+--content dataset --id PATH --save-dir FILE.jsonl              .parquet, .arrow, .feather, .csv, .tsv, .json, .jsonl:
+                                                               file, folder, glob, here or s3://, gs://, hf://,
+                                                               https://; FILE.parquet makes a table
 --content model --id HUB_ID --save-dir FOLDER                  safetensors weights, configuration, tokenizer
 --content repo --id HUB_ID --save-dir FOLDER                   every file of a repository
 --content dataset --id python-stdlib --save-dir FOLDER         a corpus of the texts that this Python carries
@@ -78,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     parser = _Parser(description=__doc__, **options)
     parser.add_argument("--content", choices=("dataset", "model", "repo"))
     parser.add_argument("--id", help="id on the hub, or a path, or python-stdlib, or tiny")
-    parser.add_argument("--save-dir", help="a file NAME.jsonl for the rows of a data set, else a folder")
+    parser.add_argument("--save-dir", help="a file NAME.jsonl or NAME.parquet for rows, else a folder")
     parser.add_argument("--data-name", help="configuration of a data set that has several")
     parser.add_argument("--split-name", help="split of a data set (default: train)")
     parser.add_argument("--sample-size", type=int, help="only the first so many rows (default: all)")
@@ -108,8 +110,10 @@ def _check_options(asked: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def _check_id(name: str, source: str) -> None:
-    """Raises UserError for what is no id of the hub, and no data of this machine either."""
-    if "://" in name:
+    """Raises UserError for what is no id of the hub, and no data of this machine or of a store either."""
+    from data_common.formats.remote_files import is_remote
+
+    if "://" in name and not (source == "dataset" and is_remote(name)):
         parts = name.partition("huggingface.co/")[2].removeprefix("datasets/").split("/")[:2]
         raise UserError(f"--id {name}: an id of the hub is owner/name" + (f": {'/'.join(parts)}" if parts[0] else ""))
     if source in ("model", "repo") and name.startswith((".", "/", "~")):
@@ -120,19 +124,20 @@ def fetch(asked: argparse.Namespace) -> None:
     """Make or download what is asked for, unless it is there already. Raises: UserError for what the user can cure."""
     from data_common.files.manifest import Run
     from data_common.formats.local_files import is_local, local_files  # late, as all imports that --help can do without
-    from data_common.formats.opening import format_of
+    from data_common.formats.opening import PARQUET, format_of
+    from data_common.formats.remote_files import is_remote
     from data_common.rows.shards import check_suffix
 
     source, given = _check_options(asked)
     _check_id(asked.id, source)
-    if source == "dataset":
+    if source == "dataset" and not asked.save_dir.endswith(PARQUET):
         check_suffix(asked.save_dir, "--save-dir")
     if asked.dry_run:
         say(visible(f"# {asked.content} {asked.id} -> {asked.save_dir} {given or ''}"))
         return
     inputs: dict[str, Any] = {"data": given.pop("data")} if source == "tiny" else {}
     versions = {}
-    if source == "dataset" and is_local(asked.id):
+    if source == "dataset" and is_local(asked.id) and not is_remote(asked.id):
         files = local_files(asked.id)
         inputs["data"] = list(map(str, files))
         if format_of(str(files[0])) in ("json", "csv"):

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,14 +12,15 @@ import numpy as np
 
 from data_common.calls import remote_code
 from data_common.calls.cli import main
+from data_common.calls.config import Key, keys_of
 from data_common.calls.stage import Call, Stage
+from data_common.chat.settings import TextFormat
 from data_common.files.atomic import check_writable, draft_of
 from data_common.files.manifest import Run, declared_directions
 from data_common.files.replacing import check_replaceable
 from data_common.files.work_folder import WorkFolder, check_work_dir
 from data_common.messages.errors import UserError
 from data_common.messages.visible import visible
-from data_common.models.special_tokens import as_meant
 from data_common.parallel import distributed
 from data_common.rows import jsonl
 from data_common.rows.json_line import add_fields, long_integer, replace_fields
@@ -56,8 +57,11 @@ def run(
     overwrite_out: bool = False,
     score_file: bool = False,
     id_field: str = "id",
+    **reading: Any,
 ) -> None:
     """Score every row of IN. A dry run looks at the first ones, and asks the method what is wrong.
+
+    reading: the keys of `TextFormat`.
 
     Args:
         text_field: text field of a row, or a list of them, joined by newlines
@@ -71,7 +75,9 @@ def run(
             JSON lines with the id and the fields of each row; selection and ordering read it by scores=OUT
         id_field: field that goes into a score file, where a row has it
     """
-    scorer = call.build()
+    scorer, text_format = call.build(), TextFormat(**reading)
+    if scorer.reads_answers and text_format.text_format is None:
+        raise UserError("score_tokens=answer is of rows with turns: text_format=plain or template")
     source_path, target = call.paths
     check_apart(source_path, target)
     scorer.declare()
@@ -83,9 +89,9 @@ def run(
         source = stack.enter_context(jsonl.open_source(source_path, whole=not call.dry_run))
         shards = [shard.name for shard in source.shards]
         if scorer.special is not None:
-            scorer.special = as_meant(scorer.special, shards)
+            scorer.special = text_format.special(scorer.special, shards)
         carried = declared_directions(source_path, shards, quick=call.dry_run)
-        inputs = {"data": shards} | scorer.inputs()
+        inputs = {"data": shards} | scorer.inputs() | text_format.inputs()
         config = {key: value for key, value in call.config.items() if key not in WITHOUT_EFFECT}
         history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run, "paths": call.paths}
         directions = {field: way for field, way in (better if score_file else carried | better).items() if way}
@@ -97,14 +103,18 @@ def run(
             check_replaceable(Path(target), source_path, shards, stage_run.input_files(), quick=call.dry_run)
         if work_dir is not None:
             check_work_dir(Path(work_dir), stage_run.stamps)
-        first, blank = first_texts(source, text_field, on_bad_row, absent, scorer.number_fields)
+        reader = text_format.reader(source)
+        first, blank = first_texts(source, text_field, on_bad_row, absent, scorer.number_fields, reader)
         check_short(source, first, blank, on_short)
         scorer.check(rows_by_first(source, first) if call.dry_run else None, carried)
         if call.dry_run:
             return
-        contents = stage_run.contents() | {"reading": [text_field, on_bad_row]}
-        texts = Texts(source, text_field, on_bad_row, absent, numbers=scorer.number_fields)
-        counts = {"rows_in": len(texts.rows)} | source.counts()
+        contents = stage_run.contents()
+        contents["reading"] = [text_field, on_bad_row]
+        if reader is not None:
+            contents["reading"] += [text_format.spelled(), contents.get("chat_template")]
+        texts = Texts(source, text_field, on_bad_row, absent, scorer.number_fields, reader)
+        counts = {"rows_in": len(texts.rows)} | source.counts() | ({"format": reader.rows.name} if reader else {})
         beside = ScoreWriter(source, texts.rows, id_field) if score_file else None
         check_short(source, texts.rows, texts.blank, on_short)
         if not len(texts):
@@ -192,7 +202,8 @@ def _summary(
     stage_run: Run,
 ) -> None:
     scored, short, dropped = counts["rows_scored"], counts["short_rows"], counts["dropped_rows"]
-    print(f"{call.method_name}: scored {counts['rows_out']:,} of {scored:,} rows ({short:,} too short)")
+    kind = f"{counts['format']} rows" if "format" in counts else "rows"
+    print(f"{call.method_name}: scored {counts['rows_out']:,} of {scored:,} {kind} ({short:,} too short)")
     if dropped:
         print(f"  dropped {sum(dropped.values()):,} bad rows: {dropped}")
     for field, values in summary.items():
@@ -218,7 +229,12 @@ def write_scores(
             out.write(put(line, fields) + b"\n")
 
 
-STAGE = Stage("data_scoring", ("IN.jsonl", "OUT.jsonl"), ("Scorer",), run, check=Call.build)
+def scoring_keys(method: Callable, given: Mapping[str, Any]) -> dict[str, Key]:
+    """The keys of `run`, and how rows are read as texts."""
+    return keys_of(run) | keys_of(TextFormat)
+
+
+STAGE = Stage("data_scoring", ("IN.jsonl", "OUT.jsonl"), ("Scorer",), run, scoring_keys, Call.build)
 command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ class BaseScorer:
     higher_is_better: bool | None = True  # selection reads this from the manifest; None = neither, it must be told
     shares_work = False  # whether several processes (NPROC) may run one call together
     special: Special | None = None  # how text that spells special tokens is read, where a model's tokenizer reads it
+    reads_answers = False  # whether only the answers of conversations are scored: texts know where these stand
     rewrites = False  # whether `rewrite` puts other rows in the place of those of the corpus
     stops_early = False  # whether `score` may give None, as the user asked for a part of the work only
 

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from data_common.calls import remote_code
 from data_common.calls.cli import main
+from data_common.calls.config import build
 from data_common.calls.stage import Call, Stage
 from data_common.files.atomic import check_writable, draft_of
 from data_common.files.manifest import Run
@@ -58,7 +59,7 @@ def run(
     with contextlib.ExitStack() as stack:
         work = stack.enter_context(WorkFolder(traces(result), stage_run.contents(), stage_run).locked())
         try:
-            evaluation = call.method(model, work, **call.method_keys)
+            evaluation = build(functools.partial(call.method, model, work), call.method_keys)
         except UserError:
             discard_unused(work.path)
             raise

@@ -52,6 +52,7 @@ def train(
     for change in take_over(model, tokenizer, training.tokenizer is not None):
         if distributed.is_main():
             print(f"note: {change}, as the tokenizer says")
+    model = training.adapted(model)
     if distributed.is_main() and (warning := training.warning(corpus, tokenizer, stop_ids(model))):
         print(f"warning: {warning}")
     scores = row_scores(rows, score_field, corpus.offsets) if distributed.is_main() else None

@@ -27,7 +27,9 @@ def corpus_of(training: BaseTraining, rows: TrainingRows, tokenizer) -> Corpus:
     Raises: UserError for a bad row, or where no row can be learned.
     """
     fields, identity = training.reading(rows.source)
-    return read_corpus(rows, tokenizer, fields, identity, training.encoder(tokenizer), training.reads_whole_rows)
+    corpus = read_corpus(rows, tokenizer, fields, identity, training.encoder(tokenizer), training.reads_whole_rows)
+    corpus.facts = training.told(identity) | corpus.facts
+    return corpus
 
 
 def read_corpus(

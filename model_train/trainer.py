@@ -101,6 +101,7 @@ def fit(
         trainer.train(resume_from_checkpoint=None if place.checkpoint is None else str(place.checkpoint))
         if watch.averaged:
             _average(trainer, average, tokenizer, place.folder / LAST)
+        trainer.model = training.merged(trainer.model, place.folder)
         if distributed.is_main():
             watch.draw(trainer.state.log_history)
         _save(trainer, tokenizer, place.folder)

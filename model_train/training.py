@@ -168,9 +168,21 @@ class BaseTraining(ABC):
     def encoder(self, tokenizer) -> Callable[[Sequence[Any]], Sequence[Encoded | BadRow]]:
         """The function that makes tokens of the values of some rows, as `reading.read_corpus` takes it."""
 
+    def told(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """What the summary and the manifest tell of how rows are read. identity: of `reading`."""
+        return {}
+
     def warning(self, corpus, tokenizer, stops: Sequence[int]) -> str:
         """What is amiss with the documents, if anything, for a model that stops at these tokens."""
         return ""
+
+    def adapted(self, model):
+        """The model as it is trained."""
+        return model
+
+    def merged(self, model, folder: Path):
+        """The trained model as it is saved in the folder."""
+        return model
 
     @abstractmethod
     def sequences(self, corpus, max_tokens: int | None, epochs: float):

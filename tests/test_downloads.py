@@ -346,7 +346,7 @@ def test_files_of_this_disk(tmp_path, capsys, monkeypatch):
     for source, message in {
         ".": "files of several kinds: .csv, .json, .jsonl, .tsv",
         "none.csv": "no such file",
-        "*.xlsx": "no such file, or none in it that ends with",
+        "*.npy": "no such file, or none in it that ends with",
     }.items():
         assert utils.main(["--content", "dataset", "--id", source, "--save-dir", "x.jsonl"]) == 2
         assert message in capsys.readouterr().err

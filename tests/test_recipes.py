@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 
 from data_common.calls.stage import REPOSITORY
 from data_common.embedded import python_stdlib
+from tests.models import save_model
 
 FOLDER = REPOSITORY / "docs" / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("kenlm-*.sh"))
@@ -79,6 +80,26 @@ def test_the_better_half_comes_last(small):
     scores = [row["score"] for row in rows(out / "last-half-ordered.jsonl")]
     assert len(scores) == 120 and max(scores[:60]) <= min(scores[60:])
     assert scores[60:] != sorted(scores[60:])
+
+
+@pytest.mark.slow
+def test_conversations_from_end_to_end(tmp_path):
+    save_model(tmp_path / "start")
+    chats = [{"instruction": f"count to {n}", "output": "1 " * n} for n in range(1, 13)]
+    for name, part in (("in", chats[:8]), ("held", chats[8:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    config = f"include: {REPOSITORY}/model_train/config/posttrain.yaml\nmax_length: 64\nlearning_rate: 0.01\n"
+    (tmp_path / "train.yaml").write_text(config)
+    settings = {"INPUT": "in.jsonl", "HELDOUT": "held.jsonl", "MODEL": "start", "OUT": "out", "TEXT": "plain"}
+    environment = os.environ | {"DELT_PYTHON": sys.executable, "TRAIN_CONFIG": "train.yaml"} | settings
+    done = subprocess.run(
+        ["bash", FOLDER / "chat.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    scores = [row["score"] for row in rows(tmp_path / "out/ordered.jsonl")]
+    assert scores == sorted(row["score"] for row in rows(tmp_path / "out/scored.jsonl"))[:4]
+    assert "heldout_loss" in json.loads((tmp_path / "out/model.manifest.json").read_text())
+    assert yaml.safe_load((tmp_path / "out/model-heldout.yaml").read_text())["tasks"]["held"]["n"] == 4
 
 
 def test_the_recipe_with_downloads_checks_its_calls(tmp_path):

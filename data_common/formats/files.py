@@ -4,11 +4,12 @@ import contextlib
 import functools
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
 
 from data_common.formats.csv_rows import Reader, cells_of, column_readers, csv_rows
 from data_common.formats.json_rows import json_lines, json_rows
-from data_common.formats.opening import HUB, READ_ERRORS, format_of, opened, opened_plain, suffix_of
+from data_common.formats.opening import HUB, READ_ERRORS, TABLES, format_of, opened, opened_plain, suffix_of
 from data_common.messages.errors import UserError
 
 READERS = {"lines": json_lines, "json": json_rows}
@@ -39,11 +40,9 @@ class FileRows:
     def rows_of(self, name: str, skip: int = 0) -> Iterator[bytes]:
         """The lines of one file after the first `skip`."""
         with _readable(name):
-            if self.format == "parquet":
-                from data_common.formats.parquet_rows import parquet_rows  # slow to import
-
+            if self.format in TABLES.values():
                 with opened(name, cache_type="none") as file:
-                    yield from parquet_rows(file, name, skip)
+                    yield from _table_rows(self.format)(file, name, skip)
                 return
             with opened_plain(name) as plain:
                 if self.format == "csv":
@@ -64,12 +63,24 @@ class FileRows:
                 yield from ((columns, cells) for cells in table)
 
 
+def _table_rows(format: str) -> Callable[[BinaryIO, str, int], Iterator[bytes]]:
+    """What reads the rows of a file: slow to import."""
+    if format == "arrow":
+        from data_common.formats.arrow_rows import arrow_rows
+
+        return arrow_rows
+    from data_common.formats.parquet_rows import parquet_rows
+
+    return parquet_rows
+
+
 @contextlib.contextmanager
 def _readable(name: str) -> Iterator[None]:
-    """Raises UserError where a file cannot be read; what the client of the hub raises stays what it is."""
+    """Raises UserError where a file cannot be read; what the client of a store raises may stand for a broken line."""
     try:
         yield
     except READ_ERRORS as error:
-        if name.startswith(HUB) and isinstance(error, OSError):
+        final = isinstance(error, FileNotFoundError | PermissionError) and not name.startswith(HUB)
+        if "://" in name and isinstance(error, OSError) and not final:
             raise
         raise UserError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error

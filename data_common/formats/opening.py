@@ -16,7 +16,7 @@ from data_common.messages.errors import UserError
 BLOCK = 2**18  # bytes decompressed at a time
 HEAD = 512  # bytes by which a kind is known
 HUB = "hf://"
-PARQUET = ".parquet"
+PARQUET, ARROW = ".parquet", ".arrow"
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 
@@ -37,17 +37,21 @@ CONTENTS = (
     Content(re.compile(rb"\x04\x22\x4d\x18"), "compressed by lz4", cure="decompress it"),
     Content(re.compile(rb"PK\x03\x04"), "a zip archive", cure="unpack it"),
     Content(re.compile(rb"PAR[1E]"), "a Parquet file", PARQUET),
-    Content(re.compile(rb"ARROW1\0"), "an Arrow file", cure="write it as Parquet"),
+    Content(re.compile(rb"ARROW1\0|\xff{4}"), "an Arrow file", ARROW),
+    Content(re.compile(rb"FEA1"), "a Feather file of the first version", cure="write it as Parquet"),
     Content(
         re.compile(rb"version https://git-lfs"), "a Git LFS pointer, not the file itself", cure="git lfs pull gets it"
     ),
     Content(re.compile(rb"\xff\xfe|\xfe\xff"), "UTF-16 text", cure="iconv -f utf-16 -t utf-8 makes UTF-8 of it"),
     Content(re.compile(rb"(?i)\s*<(!doctype|html)"), "a page of HTML", cure="download the file itself"),
 )
+TABLE_WORDS = {PARQUET: "no Parquet file", ARROW: "no Arrow file"}
 COMPRESSIONS = tuple(one.suffix for one in CONTENTS if one.words.startswith("compressed") and one.suffix)
 
 
-FORMATS = {".jsonl": "lines", ".ndjson": "lines", ".json": "json", ".csv": "csv", ".tsv": "csv", PARQUET: "parquet"}
+FORMATS = {".jsonl": "lines", ".ndjson": "lines", ".json": "json", ".csv": "csv", ".tsv": "csv"}
+TABLES = {PARQUET: "parquet", ARROW: "arrow", ".feather": "arrow"}  # which are compressed inside
+FORMATS |= TABLES
 
 
 def compression_of(name: str) -> str:
@@ -59,7 +63,7 @@ def suffix_of(name: str) -> str:
     """Of FORMATS, by the name of a file, which may be compressed; empty for others."""
     plain = name.removesuffix(compression_of(name))
     found = next((suffix for suffix in FORMATS if plain.endswith(suffix)), "")
-    return "" if found == PARQUET and plain != name else found
+    return "" if found in TABLES and plain != name else found
 
 
 def format_of(name: str) -> str:
@@ -74,23 +78,22 @@ def check_content(name: str, head: bytes, suffix: str = "") -> None:
     if not head or (found and found.suffix) == (suffix or None):
         return
     if found is None:
-        kind = "no Parquet file" if suffix == PARQUET else f"not compressed (if it is text, call it {plain})"
+        kind = TABLE_WORDS.get(suffix, f"not compressed (if it is text, call it {plain})")
         raise UserError(f"cannot read {name}: it is {kind}")
     raise UserError(f"{name} is {found.words}: {found.cure or f'call it {plain}{found.suffix}'}")
 
 
 @contextlib.contextmanager
 def opened(name: str, **options: Any) -> Iterator[BinaryIO]:
-    """The bytes of a path, or of a file of the hub (hf://...), as they are. options: of the hub's file system."""
-    if not name.startswith(HUB):
+    """The bytes of a path, or of a file in a store (hf://..., s3://...), as they are. options: of the store's files."""
+    if "://" not in name:
         with open(name, "rb") as file:
             yield file
         return
-    from huggingface_hub import HfFileSystem  # slow to import
+    from data_common.formats.stores import file_system
 
-    from data_common.hub.network import hub_token
-
-    with HfFileSystem(token=hub_token()).open(name, "rb", **options) as file:
+    files, place = file_system(name)
+    with files.open(place, "rb", **options) as file:
         yield cast(BinaryIO, file)
 
 

@@ -1,7 +1,7 @@
 """Rows of Parquet files as JSON lines, file by file: no schema of another file decides what a value becomes."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import msgspec
@@ -33,9 +33,8 @@ def parquet_rows(file: BinaryIO, name: str, skip: int = 0) -> Iterator[bytes]:
 
 def _rows(file: BinaryIO, name: str, skip: int) -> Iterator[bytes]:
     with _table(file, "ns") as table:
-        names, groups, done = table.schema_arrow.names, list(range(table.num_row_groups)), 0
-        if doubled := sorted({column for column in names if names.count(column) > 1}):
-            raise UserError(f"{name} has more than one column called {', '.join(doubled)}")
+        groups, done = list(range(table.num_row_groups)), 0
+        check_names(table.schema_arrow.names, name)
         while groups and done + (rows := table.metadata.row_group(groups[0]).num_rows) <= skip:
             done += rows
             del groups[0]
@@ -43,14 +42,31 @@ def _rows(file: BinaryIO, name: str, skip: int) -> Iterator[bytes]:
         exact = table.iter_batches(size, groups, use_threads=False)
         others = _table(file, "us").iter_batches(size, groups, old_times, use_threads=False) if old_times else None
         for batch in exact:
-            columns = {column: _values(batch.column(column), f"{name}: column {column}", done) for column in names}
-            if others is not None:
-                for column, times in zip(old_times, next(others).columns, strict=True):
-                    columns[column] = _wide_times(columns[column], times, f"{name}: column {column}", done)
-            for number in range(max(0, skip - done), len(batch)):
-                row = {column: values[number] for column, values in columns.items()}
-                yield json_line(row, f"{name}, row {done + number + 1},")
+            times = dict(zip(old_times, next(others).columns, strict=True)) if others is not None else {}
+            yield from lines_of(batch, name, done, skip, times)
             done += len(batch)
+
+
+def check_names(names: Sequence[str], name: str) -> None:
+    """Raises UserError where two columns of a file are called the same."""
+    if doubled := sorted({column for column in names if names.count(column) > 1}):
+        raise UserError(f"{name} has more than one column called {', '.join(doubled)}")
+
+
+def lines_of(
+    batch: pyarrow.RecordBatch, name: str, done: int, skip: int, old_times: Mapping[str, pyarrow.Array] | None = None
+) -> Iterator[bytes]:
+    """The lines of some rows, but of the first `skip` of the file. done: rows of the file that are before them.
+
+    old_times: columns whose values are wrong far from 1970, to the microsecond.
+    Raises: UserError as `parquet_rows`.
+    """
+    columns = {column: _values(batch.column(column), f"{name}: column {column}", done) for column in batch.schema.names}
+    for column, times in (old_times or {}).items():
+        columns[column] = _wide_times(columns[column], times, f"{name}: column {column}", done)
+    for number in range(max(0, skip - done), len(batch)):
+        row = {column: values[number] for column, values in columns.items()}
+        yield json_line(row, f"{name}, row {done + number + 1},")
 
 
 def _table(file: BinaryIO, unit: str) -> pyarrow.parquet.ParquetFile:

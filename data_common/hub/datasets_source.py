@@ -17,7 +17,8 @@ from data_common.files.contents import stamp_of
 from data_common.formats.csv_rows import delimiter_of
 from data_common.formats.files import FileRows
 from data_common.formats.local_files import is_local, local_files
-from data_common.formats.opening import format_of
+from data_common.formats.opening import PARQUET, format_of
+from data_common.formats.remote_files import is_remote, remote_files
 from data_common.hub import snapshots
 from data_common.hub.download import DatasetRows, Rows, save
 from data_common.hub.network import hub_token
@@ -56,12 +57,19 @@ def download_dataset(wanted: Wanted, path: str) -> tuple[Path, dict[str, Any]]:
     """
     if wanted.sample_size is not None and wanted.sample_size < 1:
         raise UserError("the sample size must be at least 1 row")
-    if not path.endswith(SUFFIXES):
-        raise UserError(f"{path} is no file name for a data set: it must end with {' or '.join(SUFFIXES)}")
+    if not path.endswith((*SUFFIXES, PARQUET)):
+        raise UserError(f"{path} is no file name for a data set: it must end with {' or '.join((*SUFFIXES, PARQUET))}")
     with snapshots.hub_errors(f"data set {wanted.id}"):
-        local = is_local(wanted.id)
-        rows, facts = _local_rows(wanted) if local else _hub_rows(wanted)
-        stamps = [stamp_of(file) for file in local_files(wanted.id)] if local else []
+        stamps: list[Any] = []
+        if is_remote(wanted.id):
+            names, stamps = remote_files(wanted.id)
+            rows, facts = _rows_of(wanted, names)
+        elif is_local(wanted.id):
+            files = local_files(wanted.id)
+            stamps = list(map(stamp_of, files))
+            rows, facts = _rows_of(wanted, list(map(str, files)))
+        else:
+            rows, facts = _hub_rows(wanted)
         identity = vars(wanted) | facts | {"stamps": stamps, "reading": READING}
         draft, saved = save(_in_order(wanted, rows), path, identity, wanted.sample_size, snapshots.is_connection_error)
         return draft, facts | saved
@@ -166,13 +174,13 @@ def _converted(wanted: Wanted, split: str) -> list[str]:
     return _urls(wanted.id, CONVERTED.replace("/", "%2F"), places[chosen, split])
 
 
-def _local_rows(wanted: Wanted) -> tuple[FileRows, dict[str, Any]]:
-    """-> (rows, facts)."""
+def _rows_of(wanted: Wanted, names: list[str]) -> tuple[FileRows, dict[str, Any]]:
+    """-> (rows of these files, facts)."""
     for part, option in (("name", "--data-name"), ("split", "--split-name"), ("revision", "--revision")):
         if getattr(wanted, part) is not None:
-            raise UserError(f"{wanted.id} is on this disk: leave out {option}, which is for data sets of the hub")
-    files = local_files(wanted.id)
-    return _file_rows(wanted, list(map(str, files))), {"files": len(files)}
+            where = "is a file" if is_remote(wanted.id) else "is on this disk"
+            raise UserError(f"{wanted.id} {where}: leave out {option}, which is for data sets of the hub")
+    return _file_rows(wanted, names), {"files": len(names)}
 
 
 def _names(information: DatasetInfo) -> list[str]:

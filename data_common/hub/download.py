@@ -15,6 +15,7 @@ from data_common.calls.progress import Progress
 from data_common.files.atomic import partial_path, write_text
 from data_common.files.durable import open_own
 from data_common.formats.encoding import json_line, lost
+from data_common.formats.opening import PARQUET
 from data_common.messages.errors import UserError
 from data_common.rows.shards import compressed
 
@@ -149,12 +150,17 @@ class _Unfinished:
         write_text(self.note, json.dumps(note))
 
     def finish(self) -> Path:
-        """The file with all lines, compressed where the name of the target says so."""
+        """The file with all lines, compressed, or a table, where the name of the target says so."""
         self.file.flush()
         if self.target.name.endswith(".jsonl"):
             return self.lines
         packed = self.lines.with_name(f"{self.lines.name}-packed")
         os.close(open_own(packed))
+        if self.target.name.endswith(PARQUET):
+            from data_common.formats.parquet_file import write_parquet  # slow to import
+
+            write_parquet(self.lines, packed)
+            return packed
         with open(self.lines, "rb") as lines, compressed(packed, self.target.name) as file:
             shutil.copyfileobj(lines, file, 2**20)
         return packed

@@ -79,9 +79,9 @@ class Spelled:
             self.found, self.example = self.found + 1, self.example or match
 
     def first(self, value: Any) -> str | None:
-        """The first special token that a value or what is in it spells."""
+        """The first special token that a value or what is in it spells; of a rendered conversation, its turns."""
         if isinstance(value, str):
-            match = self.pattern.search(value)
+            match = self.pattern.search(getattr(value, "said", value))
             return match and match.group()
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
         return next((match for part in parts if (match := self.first(part)) is not None), None)

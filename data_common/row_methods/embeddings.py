@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from data_common.models.special_tokens import as_meant
+from data_common.chat.settings import TextFormat
 from data_common.row_methods.row_input import Reading, RowInput
-from data_common.rows.columns import Column
+from data_common.rows.columns import text_column
 from data_common.rows.copy_rows import UnusableRows
 from data_common.rows.texts import RowTexts
 from data_common.vectors.settings import Embedder
@@ -19,12 +19,12 @@ class Embedding(RowInput):
         text_field: text field that is read, or a list of them, joined by newlines
     """
 
-    def __init__(self, *, text_field: str | list[str] = "text", embedding: Embedder):
+    def __init__(self, *, text_field: str | list[str] = "text", reading: TextFormat, embedding: Embedder):
         self.fields = (text_field,) if isinstance(text_field, str) else tuple(text_field)
-        self.columns, self.settings = [Column("characters", self.fields)], embedding
+        self.columns, self.reading, self.settings = [text_column(self.fields, reading)], reading, embedding
 
     def files(self) -> dict[str, str]:
-        return self.settings.inputs()
+        return self.settings.inputs() | self.reading.inputs()
 
     def check(self) -> None:
         """Raises UserError where the embedder does not load."""
@@ -35,9 +35,9 @@ class Embedding(RowInput):
         from data_common.vectors.embedding import EmbeddingSpace  # only methods that ask for vectors load it
 
         source, rows = reading.source, reading.table.rows
-        special = as_meant(self.settings.special_tokens_in_text, [shard.name for shard in source.shards])
+        special = self.reading.special(self.settings.special_tokens_in_text, [shard.name for shard in source.shards])
         settings = dataclasses.replace(self.settings, special_tokens_in_text=special)
-        texts = RowTexts(source, rows, self.fields)
+        texts = RowTexts(source, rows, self.fields, self.reading.reader(source))
         vectors = EmbeddingSpace(settings, texts).vectors(texts, "rows")
         without = np.isnan(vectors[:, :1]).any(axis=1)
         if without.any():

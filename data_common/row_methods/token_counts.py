@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from data_common.chat.settings import TextFormat
 from data_common.messages.errors import UserError
-from data_common.models.special_tokens import Special, as_meant
+from data_common.models.special_tokens import Special
 from data_common.models.tokens import ENCODE_BATCH, batched, encode
 from data_common.row_methods.row_input import Reading, RowInput
-from data_common.rows.columns import Column, number
+from data_common.rows.columns import number, text_column
 from data_common.rows.texts import RowTexts
 
 
@@ -27,6 +28,7 @@ class TokenCounts(RowInput):
         tokens_field: str | None = None,
         tokenizer: str | None = None,
         text_field: str | list[str] = "text",
+        reading: TextFormat,
         special_tokens_in_text: Special = "text",
         trust_remote_code: bool = False,
     ):
@@ -35,10 +37,11 @@ class TokenCounts(RowInput):
         self.tokenizer, self.trust_remote_code = tokenizer, trust_remote_code
         self.special: Special = special_tokens_in_text
         self.fields = (text_field,) if isinstance(text_field, str) else tuple(text_field)
-        self.columns = [number(tokens_field) if tokens_field else Column("characters", self.fields)]
+        self.reading = reading
+        self.columns = [number(tokens_field) if tokens_field else text_column(self.fields, reading)]
 
     def files(self) -> dict[str, str]:
-        return {"tokenizer": self.tokenizer} if self.tokenizer else {}
+        return ({"tokenizer": self.tokenizer} if self.tokenizer else {}) | self.reading.inputs()
 
     def check(self) -> None:
         """Raises UserError where the tokenizer does not load."""
@@ -61,9 +64,9 @@ class TokenCounts(RowInput):
             return -(-given // 4)
         from data_common.models.loading import load_tokenizer  # imports torch
 
-        special = as_meant(self.special, [shard.name for shard in source.shards])
+        special = self.reading.special(self.special, [shard.name for shard in source.shards])
         tokenizer = load_tokenizer(self.tokenizer, self.trust_remote_code, special)
-        texts = RowTexts(source, table.rows, self.fields)
+        texts = RowTexts(source, table.rows, self.fields, self.reading.reader(source))
         lengths = (len(ids) for batch in batched(texts, ENCODE_BATCH) for ids in encode(batch, tokenizer))
         return np.fromiter(lengths, np.int64, len(table))
 

@@ -12,6 +12,7 @@ import numpy as np
 import xxhash
 
 from data_common.calls.progress import Progress
+from data_common.chat.settings import TextFormat, spelled_as
 from data_common.messages.errors import UserError
 from data_common.messages.visible import visible
 from data_common.parallel.processes import cores, forked_map
@@ -23,24 +24,34 @@ class Column(NamedTuple):
     """What to read of each row.
 
     kind: "number" -> float64; "group" -> int32, the number of the row's group, groups counted by first appearance;
-        "characters" -> int64, the length of the text; "id" -> 16 bytes, a hash of it by which equal ids are known.
-    fields: one name, or several of a text whose parts are joined by newlines.
+        "characters" -> int64, the length of the text; "turns" -> the same, of a row that is a conversation;
+        "id" -> 16 bytes, a hash of it by which equal ids are known.
+    fields: one name, or several of a text whose parts are joined by newlines; of turns `TextFormat.spelled`.
     """
 
-    kind: Literal["number", "group", "characters", "id"]
+    kind: Literal["number", "group", "characters", "turns", "id"]
     fields: tuple[str, ...]
 
 
 PART = 2**26  # bytes of a source that a process reads at a time
 TYPES = {"number": Number, "group": Label, "characters": Text, "id": Id}
 EXACT = 2**53  # the next whole number is rounded to it
-CODES = {"number": "d", "group": "i", "characters": "q", "id": "q"}  # an id has two of them
+CODES = {"number": "d", "group": "i", "characters": "q", "turns": "q", "id": "q"}  # an id has two of them
 HASH = "S16"
 
 
 def number(field: str) -> Column:
     """The column of a numeric field."""
     return Column("number", (field,))
+
+
+def text_column(text_field: Sequence[str], reading: TextFormat) -> Column:
+    """The column of the text of a row."""
+    return (
+        Column("characters", tuple(text_field))
+        if reading.text_format is None
+        else Column("turns", (reading.spelled(),))
+    )
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ def scan(source: Source, columns: Sequence[Column] | None, on_bad_row: BadRowPol
     """
     if columns is None:
         return _lines(source)
-    types = types_of(columns)
+    types = types_of(columns, source)
     found, groups = _Found(columns), [{} for _ in columns]
     source.forget_counts()
     for more, labels, counted in _by_parts(source, partial(_scan_part, source, columns, types, on_bad_row)):
@@ -167,12 +178,14 @@ def _rounded(source: Source, found: _Found, field: str, numbers: array) -> int:
     return sum(isinstance(value, int) and value != int(numbers[index]) for value, index in pairs)
 
 
-def types_of(columns: Sequence[Column]) -> dict[str, Any]:
+def types_of(columns: Sequence[Column], source: Source) -> dict[str, Any]:
     """Field -> its type for a decoder. Raises: UserError where one field is asked for as two different things."""
     types: dict[str, Any] = {}
     for column in columns:
         for name in column.fields:
-            if types.setdefault(name, TYPES[column.kind]) != TYPES[column.kind]:
+            if column.kind == "turns":
+                types[name] = types.get(name) or spelled_as(name).reader(source)
+            elif types.setdefault(name, TYPES[column.kind]) != TYPES[column.kind]:
                 raise UserError(f"{name} cannot be a {column.kind} column and another kind of column at once")
     return types
 
@@ -186,7 +199,7 @@ def _converter(column: Column, groups: dict[Any, int]) -> Callable[[Iterable], I
     """Decoded values -> numbers of the column's array; groups that were not known get the next number."""
     if column.kind == "number":
         return lambda values: values
-    if column.kind == "characters":
+    if column.kind in ("characters", "turns"):
         return lambda values: (len(document_text(value)) for value in values)
     if column.kind == "id":
         return lambda values: array("q", b"".join(map(_hashed, values)))

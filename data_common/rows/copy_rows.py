@@ -114,7 +114,7 @@ def copy_rows(
         columns = list(dict.fromkeys(columns))
         held, wanted = beside.split(columns) if beside else ([], columns)
         if call.dry_run:
-            jsonl.first_rows(source, types_of(wanted), on_bad_row)
+            jsonl.first_rows(source, types_of(wanted, source), on_bad_row)
             if beside:
                 beside.check(held, on_bad_row)
             return

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_common.messages.errors import UserError
 from data_common.messages.visible import brief
+from data_common.rows.whole_row import WholeRow
 
 ESCAPED = re.compile(r'[\x00-\x1f"\\]')  # characters that JSON spells in another way inside a string
 BEGIN, END = b"{}"
@@ -51,7 +52,7 @@ class Decoder:
 
     def __init__(self, fields: Mapping[str, Any]):
         """fields: name -> `Number`, `Weight` (a number from 0 to 1e30), `Text`, `Label` or another type that msgspec
-        knows; `msgspec.UnsetType` for a top-level field that must be absent.
+        knows; `msgspec.UnsetType` for a top-level field that must be absent; a `WholeRow`.
 
         Raises: UserError where one field is wanted both as a value and as the object that holds another.
         """
@@ -62,7 +63,8 @@ class Decoder:
         # A top-level field with a dot in its own name is rare: it is refused here, and read by stdlib json.
         paths = [_attribute_path(tree, name) for name in self.fields]
         tree |= {name: msgspec.UnsetType for name in self.fields if "." in name}
-        if any(map(ESCAPED.search, self.fields)):  # msgspec knows no such name: each line is read by stdlib json
+        whole = any(isinstance(wanted, WholeRow) for wanted in self.fields.values())
+        if whole or any(map(ESCAPED.search, self.fields)):  # which msgspec does not know: stdlib json reads each line
             self.decode = self.decode_lines = _refuse
         else:
             decoder = msgspec.json.Decoder(_struct(tree))
@@ -78,8 +80,11 @@ class Decoder:
         except UnicodeDecodeError:
             raise BadRow("invalid UTF-8") from None
         except (msgspec.MsgspecError, RecursionError):
-            row = _parse(line)
-            values = tuple(self._from_json(row, name) for name in self.fields)
+            return self.of_row(_parse(line))
+
+    def of_row(self, row: dict[str, Any]) -> Any:
+        """The same of a row that is parsed already."""
+        values = tuple(self._from_json(row, name) for name in self.fields)
         return values[0] if len(values) == 1 else values
 
     def all_or_none(self, block: bytes, start: np.ndarray, end: np.ndarray) -> list | None:
@@ -101,6 +106,8 @@ class Decoder:
     def _from_json(self, row: dict, name: str) -> Any:
         """The field of a line that msgspec refused (a lone surrogate or NaN in some other field, say)."""
         wanted = self.fields[name]
+        if isinstance(wanted, WholeRow):
+            return wanted.read(row)
         if wanted is msgspec.UnsetType:
             if name in row:
                 raise FieldExists(f"{name} is there already (overwrite=true replaces it)")
@@ -164,8 +171,8 @@ def _struct(tree: dict[str, Any]) -> type:
     return msgspec.defstruct("Row", members, rename=names, kw_only=True, gc=False)
 
 
-def lookup(row: dict, name: str) -> Any:
-    """The field of a row that was decoded as a whole. Raises: BadRow where it is missing."""
+def lookup(row: Mapping[str, Any], name: str) -> Any:
+    """The field of a parsed row; a dot steps into an object. Raises: BadRow where it is missing."""
     if name in row:
         return row[name]
     value: Any = row
@@ -182,7 +189,7 @@ def _instead(row: dict, wanted: Any) -> str:
     names = [n for n, v in row.items() if kind and isinstance(v, kind) and not isinstance(v, bool)]
     listed = ", ".join(map(brief, names[:SHOWN_FIELDS])) + (", ..." if len(names) > SHOWN_FIELDS else "")
     if wanted is Text and (chats := [chat for chat in CHATS if isinstance(row.get(chat), list)]):
-        return f" (its {chats[0]} are a chat: model_train posttrain reads messages)"
+        return f" (its {chats[0]} are a chat: model_train posttrain reads messages, text_format=plain of others too)"
     if not names:
         return ""
     return (

@@ -113,7 +113,7 @@ class LineFiles:
         return True
 
     def check(self, columns: Sequence[Column], on_bad_row: BadRowPolicy) -> None:
-        first_rows(self.source, types_of(columns), on_bad_row)
+        first_rows(self.source, types_of(columns, self.source), on_bad_row)
 
     def read(self, columns: Sequence[Column], on_bad_row: BadRowPolicy) -> Entries:
         self.table: Table = scan(self.source, columns, on_bad_row)

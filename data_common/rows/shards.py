@@ -93,7 +93,7 @@ def check_suffix(target: str, name: str = "OUT") -> None:
         raise UserError(
             f"{name}={target}: JSON lines are written, and {suffix} promises something else: end it with "
             f"{', '.join(SUFFIXES)}, or with rows_per_shard name a folder ({UTILS} makes JSON lines of tables, "
-            f"nothing here makes tables{SCORES_ALONE if suffix == '.npy' else ''})"
+            f"and Parquet of JSON lines{SCORES_ALONE if suffix == '.npy' else ''})"
         )
 
 

@@ -11,8 +11,10 @@ import numpy as np
 from data_common.messages.errors import UserError
 from data_common.rows.json_line import Decoder, Number, Text, document_text
 from data_common.rows.jsonl import BadRowPolicy, Rows, Source, first_rows, raw_lines, read_rows
+from data_common.rows.whole_row import WholeRow
 
 KEPT = 2**23  # characters of a corpus whose texts stay in memory once they were decoded
+TURNS = "the turns"  # what a reader is wanted under
 OBJECT = 64  # what a text costs beside its characters
 
 
@@ -26,15 +28,16 @@ class Texts:
         on_bad_row: BadRowPolicy = "error",
         absent: Iterable[str] = (),
         numbers: Collection[str] = (),
+        reader: WholeRow | None = None,
     ):
         """Read and check every row.
 
         text_field: field, or list of fields joined by newlines. absent: fields that must not be there.
-        numbers: fields in which a usable row has a number.
+        numbers: fields in which a usable row has a number. reader: makes the text, in place of the text field.
         Raises: UserError at the first bad row (unless dropped), or where there is no row.
         """
-        self.text_fields = 1 if isinstance(text_field, str) else len(text_field)
-        self.fields = text_types(text_field, absent, numbers)
+        self.fields = text_types(text_field, absent, numbers, reader)
+        self.text_fields = _count(text_field, reader)
         self.source, self.on_bad_row = source, on_bad_row
         starts, ends, blank = array("q"), array("q"), bytearray()
         self.kept: list[str] | None = []  # the texts, unless they are too large together
@@ -99,15 +102,16 @@ def some(texts: Sequence[str], numbers: np.ndarray) -> Iterator[str]:
 class RowTexts:
     """The text of each of `rows`, without checks: of rows that were scanned. It can be iterated over again."""
 
-    def __init__(self, source: Source, rows: Rows, fields: Sequence[str]):
-        """fields: of the text, joined by newlines."""
-        self.source, self.rows, self.fields = source, rows, fields
+    def __init__(self, source: Source, rows: Rows, fields: Sequence[str], reader: WholeRow | None = None):
+        """fields: of the text, joined by newlines. reader: makes the text, in their place."""
+        self.source, self.rows = source, rows
+        self.types = dict.fromkeys(fields, Text) if reader is None else {TURNS: reader}
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[str]:
-        decode = Decoder(dict.fromkeys(self.fields, Text))
+        decode = Decoder(self.types)
         return (document_text(decode(line, True)) for line in raw_lines(self.source, self.rows))
 
 
@@ -117,25 +121,35 @@ def first_texts(
     on_bad_row: BadRowPolicy = "error",
     absent: Iterable[str] = (),
     numbers: Collection[str] = (),
+    reader: WholeRow | None = None,
 ) -> tuple[Rows, np.ndarray]:
     """Of the first rows, as `Texts` has it: (their lines, which are without any text). Raises: as `first_rows`."""
-    count = 1 if isinstance(text_field, str) else len(text_field)
-    start, end, values = first_rows(source, text_types(text_field, absent, numbers), on_bad_row)
+    count = _count(text_field, reader)
+    start, end, values = first_rows(source, text_types(text_field, absent, numbers, reader), on_bad_row)
     return Rows(start, end), np.array([not _joined(one, count).strip() for one in values], bool)
 
 
 def text_types(
-    text_field: str | list[str], absent: Iterable[str] = (), numbers: Collection[str] = ()
+    text_field: str | list[str],
+    absent: Iterable[str] = (),
+    numbers: Collection[str] = (),
+    reader: WholeRow | None = None,
 ) -> dict[str, Any]:
     """Field -> its type for a decoder, those of the text first. Raises: UserError where one is asked for twice."""
-    names = [text_field] if isinstance(text_field, str) else text_field
+    names = [] if reader else [text_field] if isinstance(text_field, str) else text_field
     if twice := [name for name in names if names.count(name) > 1 or name in numbers]:
         raise UserError(f"text_field: {twice[0]} is asked for twice, or as a number too")
     kinds = ((names, Text), (numbers, Number), (absent, msgspec.UnsetType))
-    return {name: kind for some, kind in kinds for name in some}
+    types = {name: kind for some, kind in kinds for name in some}
+    return {TURNS: reader} | types if reader else types
+
+
+def _count(text_field: str | list[str], reader: WholeRow | None) -> int:
+    """How many values of a row make its text."""
+    return 1 if reader or isinstance(text_field, str) else len(text_field)
 
 
 def _joined(values: Any, count: int) -> str:
     """The document of the first `count` values of a row."""
     parts = values if isinstance(values, tuple) else (values,)
-    return document_text(parts[:count])
+    return document_text(parts[0] if count == 1 else parts[:count])

@@ -39,6 +39,7 @@ class Scorer(BaseScorer):
         if prior_model is None:
             raise UserError("prior_model is not set: the model before it was trained on the target (model: after it)")
         self.forward, self.special = forward, forward.loading.special_tokens_in_text
+        self.reads_answers = forward.score_tokens == "answer"
         self.prior_model, self.reduction = prior_model, reduction
 
     def check(self, rows: int | None, directions: Mapping[str, str]) -> None:
@@ -61,4 +62,4 @@ class Scorer(BaseScorer):
         if not np.array_equal(after.documents.store.tokens, before.documents.store.tokens):
             raise UserError("model and prior_model cut rows into other tokens: their losses cannot be compared")
         reduction = after.means() - before.means()
-        return reduction * after.documents.predicted if self.reduction == "sum" else reduction
+        return reduction * after.scored_tokens if self.reduction == "sum" else reduction

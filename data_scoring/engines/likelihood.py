@@ -1,13 +1,14 @@
 """Token log-probabilities of every row under causal language models, in two steps for each, with folders of their own.
 
 tokenize   tokens.bin index.bin bytes.npy   every row as tokens (data_common/models/samples.py); its UTF-8 bytes
+answers    answers.npy bytes.npy    with score_tokens=answer: which predicted tokens are of an answer; its UTF-8 bytes
 score      part-00000.npy ...               log p of every predicted token, row after row
 """
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from data_common.models.special_tokens import Special, Spelled, about, identity_
 from data_common.models.token_cache import tokenizer_identity
 from data_common.models.tokens import check_ids, special_tokens, without_end
 from data_common.models.traits import check
+from data_scoring.engines.answers import find_answers
 from data_scoring.engines.parts import compute_sample_parts, sample_part_files
 from data_scoring.engines.settings import Forward
 
@@ -36,6 +38,15 @@ BATCH_TOKENS, CPU_BATCH_TOKENS = 16384, 1024  # of one forward pass; a CPU is fa
 
 # (log-probabilities (tokens,), first token of each row (rows,), tokens of each row (rows,)) -> (rows,)
 Summary = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def scored_tokens(predicted: np.ndarray, answers: np.ndarray | None) -> np.ndarray:
+    """Of the predicted tokens of each row, (rows,), those that are of an answer. answers: (tokens,); None = all are."""
+    if answers is None:
+        return predicted
+    ends = np.cumsum(predicted)
+    before = np.concatenate([[0], np.cumsum(answers)])
+    return before[ends] - before[ends - predicted]
 
 
 def check_forward(forward: Forward, models: Iterable[str]) -> None:
@@ -50,20 +61,33 @@ class RowLikelihood:
     """The log-probabilities of the tokens of every row under one model."""
 
     documents: Documents
-    text_tokens: np.ndarray  # of the text of each row, (rows,)
+    text_tokens: np.ndarray  # of what is scored of each row, (rows,)
+    bytes: np.ndarray  # UTF-8, of what is scored of each row, (rows,)
+    answers: np.ndarray | None  # which of the predicted tokens are scored, (tokens,); None = all
     groups: list[np.ndarray]  # rows of each part
     files: list[Path]  # of each part
     facts: dict[str, Any]
     warnings: list[str]
 
     def summarise(self, summary: Summary) -> np.ndarray:
-        """`summary` of the log-probabilities of each row, (rows,); NaN for a row without a token to predict."""
+        """`summary` of the log-probabilities of each row, (rows,); NaN for a row without a token to score."""
         result = np.full(len(self.documents.store), np.nan)
+        done = 0  # predicted tokens of the parts before
         for file, rows in zip(self.files, self.groups, strict=True):
-            counts = self.documents.predicted[rows]
             values = np.load(file).astype(np.float64)
-            result[rows] = summary(values, np.cumsum(counts) - counts, counts)
+            if self.answers is not None:
+                values = values[self.answers[done : done + len(values)]]
+            done += int(self.documents.predicted[rows].sum())
+            rows = rows[self.scored_tokens[rows] > 0]
+            counts = self.scored_tokens[rows]
+            if len(rows):
+                result[rows] = summary(values, np.cumsum(counts) - counts, counts)
         return result
+
+    @cached_property
+    def scored_tokens(self) -> np.ndarray:
+        """How many tokens of each row are scored, (rows,)."""
+        return scored_tokens(self.documents.predicted, self.answers)
 
     def means(self) -> np.ndarray:
         """The mean log-probability of the tokens of each row, (rows,); NaN for a row without a token to predict."""
@@ -88,17 +112,20 @@ def read_rows(
         documents = Documents(without_end(samples, tokenizer), np.load(folder / "bytes.npy"))
         if not documents.predicted.any():
             raise UserError("no row has a token to predict")
+        answers, sizes = None, documents.bytes
         text_tokens = documents.store.lengths - len(special_tokens(tokenizer)[0])
+        if forward.score_tokens == "answer":
+            answers, sizes = find_answers(texts, documents, tokenizer, _step_name("answers", name), folder.name, work)
+            text_tokens = scored_tokens(documents.predicted, answers)
         groups, files, facts = _score(documents, name, tokenizer, network, forward, work)
         counts, warnings = about(spelled, len(texts), special)
-        found.append(RowLikelihood(documents, text_tokens, groups, files, counts | facts, warnings))
+        found.append(RowLikelihood(documents, text_tokens, sizes, answers, groups, files, counts | facts, warnings))
     return found
 
 
-def _step_names(name: str) -> tuple[str, str]:
-    """Of both steps for the model of that name."""
-    suffix = "" if name == "model" else f"-{name}"
-    return f"tokenize{suffix}", f"score{suffix}"
+def _step_name(step: str, name: str) -> str:
+    """Of a step for the model of that name."""
+    return step if name == "model" else f"{step}-{name}"
 
 
 def _tokenize(
@@ -126,7 +153,7 @@ def _tokenize(
         return spelled.facts()
 
     identity = remote_code.identity(forward.loading.trust_remote_code) | identity_of(special)
-    step, _ = _step_names(name)
+    step = _step_name("tokenize", name)
     return work.path / step, work.step(step, identity, ("data", "reading", name), write, alone=True)
 
 
@@ -155,7 +182,7 @@ def _score(
         compute_sample_parts(folder, groups, documents.predicted, read, f"reading by {name}")
         return {"tokens": int(documents.predicted.sum())}
 
-    before, step = _step_names(name)
+    before, step = _step_name("tokenize", name), _step_name("score", name)
     identity = windows | {"dtype": str(dtype)} | attention_identity(forward.loading.attention)
     facts = work.step(step, identity, (before, name), compute) | {"dtype": str(dtype).removeprefix("torch.")}
     return groups, sample_part_files(work.path / step, len(groups)), {name: facts}

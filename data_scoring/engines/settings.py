@@ -39,12 +39,14 @@ class Forward:
         stride: a window begins this many tokens behind the one before, so that every token but those of the first has
             max_length - stride tokens of context or more; null = max_length: windows do not overlap
         batch_tokens: padded tokens of one forward pass; null = 1024 on a CPU, else 16384, but at least max_length
+        score_tokens: all tokens of a row; or those of its answers, given all before them (with text_format)
     """
 
     model: str | None = None
     max_length: Annotated[int, Meta(ge=2)] = 1024
     stride: Positive | None = None
     batch_tokens: Positive | None = None
+    score_tokens: Literal["all", "answer"] = "all"
     loading: Loading
 
     def __post_init__(self):

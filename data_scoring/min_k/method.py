@@ -45,6 +45,7 @@ class Scorer(BaseScorer):
     ):
         super().__init__()
         self.forward, self.special = forward, forward.loading.special_tokens_in_text
+        self.reads_answers = forward.score_tokens == "answer"
         self.k_percent, self.reference_model = k_percent, reference_model
 
     def check(self, rows: int | None, directions: Mapping[str, str]) -> None:

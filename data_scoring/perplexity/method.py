@@ -39,6 +39,7 @@ class Scorer(BaseScorer):
     def __init__(self, *, forward: Forward, metric: Metric = "ppl", extra_metrics: list[Metric] | None = None):
         super().__init__()
         self.forward, self.special, self.metric = forward, forward.loading.special_tokens_in_text, metric
+        self.reads_answers = forward.score_tokens == "answer"
         self.extra_directions = dict.fromkeys(extra_metrics or [], "lower")
         if metric in self.extra_directions:
             raise UserError(f"extra_metrics: {metric} is the metric already")
@@ -63,7 +64,7 @@ class Scorer(BaseScorer):
         values = {
             "nll": nll,
             "ppl": np.exp(np.minimum(nll, LARGEST)),
-            "bpb": nll / np.log(2) * rows.text_tokens / rows.documents.bytes,
+            "bpb": nll / np.log(2) * rows.text_tokens / rows.bytes,
         }
         self.extra = {name: values[name] for name in self.extra_directions}
         return values[self.metric]

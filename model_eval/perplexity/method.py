@@ -10,13 +10,16 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
-from data_common.calls.config import Attention, Positive, Seed
+from data_common.calls.config import Attention, Positive, Seed, keys_of
+from data_common.chat.settings import TextFormat
+from data_common.files.fingerprint import fingerprint
 from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
 from data_common.models.special_tokens import Special
 from data_common.rows.jsonl import BadRowPolicy, Rows, Source, open_source
 from data_common.rows.shards import stem
 from data_common.rows.texts import Texts, first_texts
+from data_common.rows.whole_row import WholeRow
 from model_eval.evaluation import Evaluation
 
 ABOUT = {
@@ -25,6 +28,7 @@ ABOUT = {
     "cost": "one forward pass",
     "formula": "exact",
 }
+FIELD = TextFormat()  # the text of a row is a field of it
 
 
 def evaluate(
@@ -33,6 +37,7 @@ def evaluate(
     *,
     data: str | list[str],
     text_field: str | list[str] = "text",
+    reading: TextFormat = FIELD,
     checkpoints: bool = False,
     max_length: Annotated[int, Meta(ge=2)] = 1024,
     batch_tokens: Positive = 4096,
@@ -76,17 +81,18 @@ def evaluate(
     folders = checkpoint_folders(Path(model)) if checkpoints else {}
     with ExitStack() as stack:
         sources = [stack.enter_context(open_source(file, key="data")) for file in files]
-        texts = [checked_texts(source, text_field, on_bad_row) for source in sources]
+        texts = [checked_texts(source, text_field, on_bad_row, reading.reader(source)) for source in sources]
         from model_eval.perplexity.steps import Steps  # imports torch
 
         sizes, corpora = (max_length, batch_tokens), dict(zip(names, texts, strict=True))
-        steps = Steps(model, corpora, *sizes, device, dtype, attention, special_tokens_in_text, trust_remote_code)
-        reading = {"text_field": text_field, "on_bad_row": on_bad_row}
+        special = reading.special(special_tokens_in_text, ())
+        steps = Steps(model, corpora, *sizes, device, dtype, attention, special, trust_remote_code)
+        read = {"text_field": text_field, "on_bad_row": on_bad_row} | _conversations(reading)
         drawing = {"iterations": bootstrap_iterations, "seed": seed}
-        tasks = steps.results(work, model, "", ("model",), reading, drawing)
+        tasks = steps.results(work, model, "", ("model",), read, drawing)
         curve = {}
         for step, folder in folders.items():
-            found = steps.results(work, str(folder), f"{folder.name}.", (), reading, drawing)
+            found = steps.results(work, str(folder), f"{folder.name}.", (), read, drawing)
             curve[folder.name] = {"step": step, "tasks": found}
     settings = {"settings": {"dtype": str(steps.dtype).removeprefix("torch.")}}
     if not curve:
@@ -105,7 +111,8 @@ def check(model: str, keys: dict[str, Any]) -> None:
         checkpoint_folders(Path(model))
     for file in files:
         with open_source(file, whole=False) as source:
-            check_blank(source, *first_texts(source, keys["text_field"], on_bad_row), on_bad_row)
+            first = first_texts(source, keys["text_field"], on_bad_row, reader=_reading(keys).reader(source))
+            check_blank(source, *first, on_bad_row)
     from data_common.models import loading
     from data_common.models.checks import check_model
 
@@ -122,17 +129,29 @@ def check_names(files: list[str]) -> list[str]:
     return names
 
 
-def inputs(keys: dict[str, Any]) -> dict[str, list[str]]:
-    """The files of `data`, in order. Raises: UserError where nothing is there."""
+def _reading(keys: dict[str, Any]) -> TextFormat:
+    return TextFormat(**{name: keys[name] for name in keys_of(TextFormat) if name in keys})
+
+
+def _conversations(reading: TextFormat) -> dict[str, Any]:
+    """What results depend on where rows are conversations."""
+    contents = {name: fingerprint(path).get("xxh3", path) for name, path in reading.inputs().items()}
+    return {} if reading.text_format is None else {"text_format": reading.spelled()} | contents
+
+
+def inputs(keys: dict[str, Any]) -> dict[str, Any]:
+    """The files of `data`, in order; the tokenizer of a chat template. Raises: UserError where nothing is there."""
     paths = [keys["data"]] if isinstance(keys["data"], str) else keys["data"]
     with ExitStack() as stack:
         sources = [stack.enter_context(open_source(path, whole=False, key="data")) for path in paths]
-        return {"data": [shard.name for source in sources for shard in source.shards]}
+        return {"data": [shard.name for source in sources for shard in source.shards]} | _reading(keys).inputs()
 
 
-def checked_texts(source: Source, text_field: str | list[str], on_bad_row: BadRowPolicy) -> Texts:
+def checked_texts(
+    source: Source, text_field: str | list[str], on_bad_row: BadRowPolicy, reader: WholeRow | None = None
+) -> Texts:
     """The texts of a file, all rows checked. Raises: UserError at a bad row (unless dropped), or where none is left."""
-    texts = Texts(source, text_field, on_bad_row)
+    texts = Texts(source, text_field, on_bad_row, reader=reader)
     check_blank(source, texts.rows, texts.blank, on_bad_row)
     if not len(texts):
         raise UserError(f"{source.path}: no row has any text")

@@ -4,17 +4,20 @@ Post-training of DELT (arXiv 2506.21545): mathematics and code, with models of t
 """
 
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from msgspec import Meta
 
+from data_common.calls.stage import REPOSITORY
+from data_common.chat.formats import Name
+from data_common.chat.reading import check_fields, reader_of
 from data_common.files.manifest import fingerprint
 from data_common.messages.errors import UserError
 from data_common.models.special_tokens import special_names
 from data_common.rows.json_line import BadRow
+from model_train.lora import Lora
 from model_train.training import BaseTraining, Encoded, Rate
 
 ABOUT = {
@@ -40,8 +43,12 @@ class Training(BaseTraining):
     """One conversation a sequence, in the order of the file; a row without a whole token of an answer is left out.
 
     Args:
-        form: fields of a row: instruct and text; prompt and response; messages (role and content of each turn); auto =
-            what the first row has
+        format: of the rows: instruct (and text); prompt (and response); messages (role and content of each turn);
+            alpaca (instruction, input, output); dolly (instruction, context, response); prompt-completion (texts, or
+            lists of turns); sharegpt (conversations of from and value); auto = by the fields of the first row
+        form: older name of format
+        fields: the rows' own names of such fields, as {prompt: question, response: answer}
+        learn: all answers of a conversation, or the last one only
         separator: between prompt and answer where the tokenizer has no chat template
         ignored_fields: fields of a row or a turn that are left out, where training would stop as it cannot use them;
             also roles (system, tool) whose turns are
@@ -51,37 +58,52 @@ class Training(BaseTraining):
 
     reads_whole_rows: ClassVar[bool] = True
 
+    format: Name = "auto"
     form: Literal["auto", "instruct", "prompt", "messages"] = "auto"
+    fields: dict[str, str] | None = None
+    learn: Literal["all", "last"] = "all"
     separator: str = "\n"
     ignored_fields: str | list[str] | None = None
     on_shortened_answer: Literal["error", "learn"] = "error"
+    lora: Lora = field(default_factory=Lora)
     from_scratch: Literal["auto"] | bool = False
     learning_rate: Annotated[float, Meta(gt=0)] | None = 1e-5
     warmup_steps: Rate = 0.03
 
-    def reading(self, source):
-        """The fields of the form that the first row has."""
-        from data_common.rows.jsonl import first_row
-        from model_train.posttrain import conversations
+    def __post_init__(self):
+        super().__post_init__()
+        if self.format not in ("auto", self.form) and self.form != "auto":
+            raise UserError(f"form={self.form} is the older name of format={self.format}: leave out one of them")
+        check_fields(self._format(), self.fields or {})
+        if self.lora.lora_rank is not None:
+            others = {"average": self.averaging.average != "none", "chunked_loss": self.chunked_loss}
+            others |= {"fsdp": self.fsdp, "deepspeed": self.deepspeed}
+            others |= {"continue_from": self.continuation.continue_from}
+            if name := next((name for name, given in others.items() if given), None):
+                raise UserError(f"lora_rank and {name} do not go together: leave out one of them")
 
-        form = self.form
-        if form == "auto" and (form := conversations.form_of(first_row(source, "drop")[1])) is None:
-            known = "; ".join(" and ".join(fields) for fields in conversations.FORMS.values())
-            raise UserError(f"{source.path}: the first row has none of these fields: {known}")
-        code = [fingerprint(str(path))["xxh3"] for path in sorted(Path(__file__).parent.glob("*.py"))]
-        identity = {"form": form, "max_length": self.max_length, "separator": self.separator, "code": code}
+    def reading(self, source):
+        """The turns of a row, in the format that is asked for or that the first row has."""
+        reader = reader_of(source, self._format(), self.fields)
+        code = [fingerprint(str(path))["xxh3"] for path in sorted((REPOSITORY / "data_common/chat").glob("*.py"))]
+        identity = {"format": reader.name, "max_length": self.max_length, "separator": self.separator, "code": code}
         identity |= {"ignored_fields": sorted(self._ignored()), "on_shortened_answer": self.on_shortened_answer}
-        return conversations.FORMS[form], identity
+        return {reader.name: reader}, identity | {"named_fields": self.fields, "learn": self.learn}
+
+    def told(self, identity):
+        """The format of the rows."""
+        return {"format": identity["format"]}
 
     def encoder(self, tokenizer):
         """Conversations that have an answer within max_length tokens."""
-        from model_train.posttrain import conversations, fields
+        from data_common.chat import conversations, fields
 
         conversations.chat_tokenizer(tokenizer)  # before several threads want it
 
         def texts(values, row):
             try:
-                chat = fields.conversation(conversations.as_messages(values), row, self._ignored())
+                chat = fields.conversation(values.turns, values.rest(row), self._ignored())
+                chat = chat.with_last() if self.learn == "last" else chat
                 if not conversations.has_answer(chat):
                     return Encoded([], ["rows_without_answer"])
                 encoded, facts = self._tokens(chat, tokenizer)
@@ -98,8 +120,8 @@ class Training(BaseTraining):
 
     def _tokens(self, chat, tokenizer):
         """-> (the tokens of each text of a conversation, under which names its row is counted)."""
-        from model_train.posttrain import conversations
-        from model_train.posttrain.whole import Shortened
+        from data_common.chat import conversations
+        from data_common.chat.whole import Shortened
 
         try:
             return conversations.encode_all(chat, tokenizer, self.separator), []
@@ -107,6 +129,14 @@ class Training(BaseTraining):
             if self.on_shortened_answer == "error":
                 raise
         return conversations.encode_all(chat, tokenizer, self.separator, shortened=True), [SHORTENED]
+
+    def adapted(self, model):
+        """With low-rank adapters, where they are asked for."""
+        return self.lora.adapted(model, self.seed)
+
+    def merged(self, model, folder):
+        """Without them: their products are added to the weights."""
+        return self.lora.merged(model, folder)
 
     def warning(self, corpus, tokenizer, stops):
         """Where no answer ends with a token that the model stops at."""
@@ -127,6 +157,9 @@ class Training(BaseTraining):
         from model_train.sequences import SeparateDocuments
 
         return SeparateDocuments(corpus, self.max_length, max_tokens, epochs)
+
+    def _format(self) -> str:
+        return self.form if self.format == "auto" else self.format
 
     def _ignored(self) -> list[str]:
         return [self.ignored_fields] if isinstance(self.ignored_fields, str) else self.ignored_fields or []

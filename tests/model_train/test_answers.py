@@ -8,13 +8,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from data_common.calls.cli import main
+from data_common.chat.conversations import encode, encode_all
+from data_common.chat.fields import conversation
+from data_common.chat.templates import has_marks
 from data_common.messages.errors import UserError
 from data_common.models.special_tokens import Spelled
 from data_common.rows.json_line import BadRow
 from model_train.entry import STAGE
-from model_train.posttrain.conversations import encode, encode_all
-from model_train.posttrain.fields import conversation
-from model_train.posttrain.templates import has_marks
 from tests.model_train.conftest import write_rows
 from tests.models import byte_tokenizer
 

@@ -6,10 +6,11 @@ import json
 import pytest
 
 from data_common.calls.cli import main
+from data_common.chat.conversations import encode_all, has_answer
+from data_common.chat.fields import UNREAD, conversation
+from data_common.chat.formats import one_turn
 from data_common.rows.json_line import BadRow
 from model_train.entry import STAGE
-from model_train.posttrain.conversations import as_messages, encode_all, has_answer
-from model_train.posttrain.fields import UNREAD, conversation
 from tests.model_train.conftest import write_rows
 from tests.models import byte_tokenizer
 
@@ -50,7 +51,7 @@ def test_what_the_template_renders_is_used():
     text, learned = learned_texts(RICH, turns, {"tools": json.dumps([{"name": "f"}]), "system": "Be terse."})
     assert text == f"[f]<system>Be terse.</s><user>q</s><assistant>CALL{CALL}</s><tool>1</s><assistant>a</s>"
     assert learned == f"CALL{CALL}</s>a</s>"
-    assert learned_texts(None, as_messages(("q", "a")), {"system": "Be terse."})[0] == "<s>Be terse.\nq\na</s>"
+    assert learned_texts(None, one_turn("q", "a"), {"system": "Be terse."})[0] == "<s>Be terse.\nq\na</s>"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_an_answer_of_weight_0_is_read_and_not_learned(template):
     text, learned = learned_texts(template, turns)
     assert "wrong" in text and learned == "right</s>"
     assert not has_answer(conversation(turns[:2]))
-    assert not has_answer(conversation(as_messages(("q", "a")), {"weight": 0}))
+    assert not has_answer(conversation(one_turn("q", "a"), {"weight": 0}))
 
 
 def test_weights_where_an_answer_has_several_marks():

@@ -7,10 +7,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from data_common.calls.cli import main
+from data_common.chat.conversations import encode
+from data_common.chat.formats import one_turn
 from data_common.messages.errors import UserError
 from data_common.rows.json_line import BadRow
 from model_train.entry import STAGE
-from model_train.posttrain.conversations import as_messages, encode
 from tests.model_train.conftest import write_rows
 from tests.models import byte_tokenizer
 
@@ -57,7 +58,7 @@ def test_the_answers_of_a_conversation_are_learned_and_nothing_else(template):
 
 
 def test_without_a_template_prompt_and_answer_follow_one_another():
-    assert learned_text(as_messages(("1+1?", "2"))) == ("<s>1+1?\n2</s>", ["2</s>"])
+    assert learned_text(one_turn("1+1?", "2")) == ("<s>1+1?\n2</s>", ["2</s>"])
 
 
 @pytest.mark.parametrize(("template", "message"), [(LAST_ONLY, "mark answers"), (REFUSING, "no such role")])

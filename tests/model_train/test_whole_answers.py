@@ -7,10 +7,11 @@ from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from data_common.calls.cli import main
+from data_common.chat.conversations import encode, encode_all
+from data_common.chat.fields import conversation
+from data_common.chat.formats import one_turn
+from data_common.chat.whole import Shortened
 from model_train.entry import STAGE
-from model_train.posttrain.conversations import as_messages, encode, encode_all
-from model_train.posttrain.fields import conversation
-from model_train.posttrain.whole import Shortened
 from tests.model_train.conftest import write_rows
 from tests.model_train.test_answers import TOKENIZERS, turns, with_template
 
@@ -152,7 +153,7 @@ def test_without_a_template_prompt_and_answer_have_the_tokens_of_one_text(name, 
     begin, text = len(prompt + separator), prompt + separator + answer
     alone = tokenizer(text, add_special_tokens=False)
     learned = {alone.char_to_token(place) for place in range(begin, len(text))}
-    ids, mask = encode(as_messages((prompt, answer)), tokenizer, separator)
+    ids, mask = encode(one_turn(prompt, answer), tokenizer, separator)
     assert ids == [tokenizer.bos_token_id, *alone["input_ids"], tokenizer.eos_token_id]
     assert mask == [False, *(place in learned for place in range(len(ids) - 2)), True]
 
@@ -166,8 +167,8 @@ def test_the_first_token_of_an_answer_is_that_of_the_joint_text(monkeypatch, fas
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     monkeypatch.setattr(type(tokenizer), "is_fast", fast)
     assert tokenizer("Y")["input_ids"] == [7]
-    assert encode(as_messages(("a", "Y")), tokenizer, "(") == ([1, 8, 5, 6, 2], [False] * 3 + [True] * 2)
-    assert encode(as_messages(("a", "Y")), tokenizer, " ") == ([1, 8, 7, 2], [False] * 2 + [True] * 2)
+    assert encode(one_turn("a", "Y"), tokenizer, "(") == ([1, 8, 5, 6, 2], [False] * 3 + [True] * 2)
+    assert encode(one_turn("a", "Y"), tokenizer, " ") == ([1, 8, 7, 2], [False] * 2 + [True] * 2)
     several = turns("a", "Y", "a", "(Y")
     several[1]["weight"] = 0
     chat = conversation(several)

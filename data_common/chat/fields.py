@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from data_common.chat.templates import Conversation, render
 from data_common.messages.visible import brief
 from data_common.rows.json_line import ROLES, BadRow
-from model_train.posttrain.templates import Conversation, render
 
 KEY = "ignored_fields"
 KNOWN_ROLES = ("system", "user", "assistant", "tool")
@@ -16,6 +16,7 @@ LINKS = {"tool_call_id", "name"}  # of a tool's turn: which call it answers, of 
 # Fields of a row that other trainers take into the text or the loss.
 UNREAD = ("input", "context", "history", "documents", "functions", "function_call", "chat_template_kwargs", "loss_mask")
 UNREAD += ("image", "images", "video", "videos", "audio", "audios")
+TEXT_PARTS = ("text", "input_text", "output_text")  # of a content that is a list
 UNRENDERED = "is not rendered by the chat template"
 
 
@@ -161,6 +162,8 @@ def _turn(turn: Mapping[str, Any], place: str, ignored: Collection[str]) -> dict
     kept = _kept(turn, ignored)
     if kept.get("content", "") is None and "tool_calls" in kept:
         del kept["content"]
+    if isinstance(kept.get("content"), list):
+        kept["content"] = _text_of(kept["content"], f"{place}content")
     for name in ("role",) if "tool_calls" in kept else ("role", "content"):
         if turn.get(name) is None:
             raise BadRow(f"{place}{name} is {'null' if name in turn else 'missing'}")
@@ -170,6 +173,18 @@ def _turn(turn: Mapping[str, Any], place: str, ignored: Collection[str]) -> dict
     if kept.get("role") not in KNOWN_ROLES:
         raise BadRow(f"{place}role is {brief(turn['role'], 40)}", ROLES)
     return kept
+
+
+def _text_of(parts: Sequence[Any], place: str) -> str:
+    """Parts of a content, joined by line ends as vLLM does it. Raises: BadRow for one that is no text."""
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    for number, (part, text) in enumerate(zip(parts, texts, strict=True)):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind is not None and kind not in TEXT_PARTS:
+            raise BadRow(f"{place} holds a part of the type {brief(str(kind), 40)}: only text is read")
+        if not isinstance(text, str):
+            raise BadRow(f"{place} is not text: part {number} has none")
+    return "\n".join(texts)
 
 
 def _is_extra(turn: Mapping[str, Any], name: str) -> bool:

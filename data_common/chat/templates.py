@@ -11,10 +11,10 @@ from jinja2 import Environment
 from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from data_common.chat.quoting import ChatTokenizer, Span, Tokens, common_start
+from data_common.chat.whole import Shortened, lost
 from data_common.messages.errors import UserError
 from data_common.rows.json_line import BadRow
-from model_train.posttrain.quoting import ChatTokenizer, Span, Tokens, common_start
-from model_train.posttrain.whole import Shortened, lost
 
 NO_PREFIX = (
     "the chat template renders its beginning differently from the whole: mark answers in the template "
@@ -34,6 +34,11 @@ class Conversation:
     def upto(self, turns: int) -> "Conversation":
         """Its beginning."""
         return replace(self, messages=self.messages[:turns], learned=self.learned[:turns])
+
+    def with_last(self) -> "Conversation":
+        """The same, but of the answers only the last one is learned."""
+        answers = [place for place, turn in enumerate(self.messages) if turn["role"] == "assistant"]
+        return replace(self, learned=[one and place == answers[-1] for place, one in enumerate(self.learned)])
 
 
 class Rendered(NamedTuple):

@@ -1,32 +1,17 @@
 """Instruction rows to tokens: which of them are the answer that is learned.
 
-Three forms of rows: `instruct` and `text` (DELT), `prompt` and `response`, `messages` (a list of {"role", "content"}).
-Where the tokenizer has a chat template, the first two become a conversation of one turn; else prompt and answer follow
-one another with a separator between them, BOS before and EOS behind.
+Where the tokenizer has no chat template, prompt and answer follow one another with a separator between them, BOS before
+and EOS behind.
 """
 
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_common.chat import fields, templates
+from data_common.chat.quoting import ChatTokenizer, Tokens
+from data_common.chat.templates import Conversation
 from data_common.models.tokens import special_tokens
-from model_train.posttrain import fields, templates
-from model_train.posttrain.quoting import ChatTokenizer, Tokens
-from model_train.posttrain.templates import Conversation
-
-FORMS: dict[str, dict[str, Any]] = {  # name -> what is read of a row
-    "instruct": {"instruct": str, "text": str},
-    "prompt": {"prompt": str, "response": str},
-    "messages": {"messages": list[dict[str, Any]]},
-}
-
-
-def as_messages(values: Any) -> list[dict[str, Any]]:
-    """A row's values, messages or prompt and answer, as a conversation."""
-    if isinstance(values, list):
-        return values
-    prompt, answer = values
-    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
 
 
 def has_answer(conversation: Conversation) -> bool:
@@ -90,8 +75,3 @@ def learnable(ids: Sequence[int], loss_mask: Sequence[bool], max_length: int) ->
         return None
     stop = len(loss_mask) - list(reversed(loss_mask)).index(True)
     return list(ids[:stop]), [False, *loss_mask[1:stop]]
-
-
-def form_of(row: Mapping[str, Any]) -> str | None:
-    """The form of a row that has all fields of one; None where it has not."""
-    return next((form for form, fields in FORMS.items() if fields.keys() <= row.keys()), None)

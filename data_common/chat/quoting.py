@@ -72,7 +72,7 @@ class ChatTokenizer:
         if not self.fast:
             raise UserError("a chat template needs a tokenizer with tokenizer.json: answers are found by characters")
         ids, places = self._with_offsets(text, quoted)
-        return ids, [_in_answer(place, answers, one in self.marks) for one, place in zip(ids, places, strict=True)]
+        return ids, [in_answer(place, answers, one in self.marks) for one, place in zip(ids, places, strict=True)]
 
     def encode_pair(self, prompt: str, answer: str, quoted: Sequence[Span]) -> Tokens:
         """The tokens of prompt and answer as one text; else as in `encode`. Where the tokenizer tells no offsets, those
@@ -117,7 +117,8 @@ class ChatTokenizer:
         return [match.span() for match in re.finditer(f"{rare}+", other)]
 
 
-def _in_answer(place: Span, answers: Sequence[Span], is_mark: bool) -> bool:
+def in_answer(place: Span, answers: Sequence[Span], is_mark: bool) -> bool:
+    """Whether a token at this place belongs to an answer: it holds a character of it, a mark begins in it."""
     first, last = place[0], max(place[1] - 1, place[0])
     return any(first < end and (first if is_mark else last) >= begin for begin, end in answers)
 

@@ -1,0 +1,1 @@
+"""Instruction rows: their formats, conversations, and these as text and tokens by chat templates."""
