@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from data_common.calls import remote_code
-from data_common.calls.cli import main
+from data_common.calls.cli import main, run_call
 from data_common.calls.config import Key, keys_of
 from data_common.calls.stage import Call, Stage
 from data_common.chat.settings import TextFormat
@@ -232,6 +233,23 @@ def write_scores(
 def scoring_keys(method: Callable, given: Mapping[str, Any]) -> dict[str, Key]:
     """The keys of `run`, and how rows are read as texts."""
     return keys_of(run) | keys_of(TextFormat)
+
+
+def score_texts(texts: Iterable[str], method: str, **keys: Any) -> dict[str, np.ndarray]:
+    """For a notebook or a program: field -> the values of all texts, (n,), `score` first; a call on a temporary file.
+
+    method, keys: as on the command line, with the defaults of the method's YAML; lists and mappings as Python has them.
+    A text without words stops the call, unless on_short="worst"; on_short="drop" gives fewer values than texts.
+    Raises: UserError as the call would print it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "texts.jsonl"), Path(folder, "scored.jsonl")
+        with open(source, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+        words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in keys.items()]
+        run_call(STAGE, [str(source), str(target), method, *words])
+        rows = [json.loads(line) for line in target.read_text(encoding="utf-8").split("\n")[:-1]]
+    return {field: np.array([row[field] for row in rows]) for field in rows[0] if field != "text"}
 
 
 STAGE = Stage("data_scoring", ("IN.jsonl", "OUT.jsonl"), ("Scorer",), run, scoring_keys, Call.build)

@@ -9,8 +9,7 @@ import pytest
 from data_common.calls.cli import main
 from data_common.calls.stage import REPOSITORY
 from data_common.messages.errors import UserError
-from data_scoring.entry import STAGE
-from data_scoring.python import score_texts
+from data_scoring.entry import STAGE, score_texts
 
 TEXTS = ["One line of text, with \u2028 in it.", "buy cheap " * 9, '第三 "quoted" \\ text']
 
