@@ -4,8 +4,8 @@ import contextlib
 import functools
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
