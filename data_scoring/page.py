@@ -9,7 +9,7 @@ import numpy as np
 
 from data_common.messages.visible import brief, visible
 from data_common.reports.page import Section, Table, write_page
-from data_common.reports.pictures import histogram, shares
+from data_common.reports.pictures import across, histogram, plain_axis, shares
 from data_common.reports.sample import LISTED, PICTURED, Sample, read_sample, spread
 from data_common.reports.sections import against_length, against_numbers, by_group, entries
 from data_common.rows.jsonl import Rows, Source
@@ -91,14 +91,14 @@ def _spelled(value: Any) -> str:
 def _distribution(scored: Scored, values: np.ndarray, sample: Sample, shares: np.ndarray) -> Section:
     """shares: the quantile at which each row of the sample lies, (m,)."""
     chosen = spread(len(sample.rows), LISTED)
-    picture, x = histogram({"": values}, scored.field)
+    x = plain_axis(scored.field, values, *across())
     some, of = sample.take(chosen), _scores(scored, sample)[chosen]
     headings = [f"{visible(scored.field)} {value:.5g}" for value in of]
     labels = [f"quantile {share:.3f}, {heading}" for share, heading in zip(shares[chosen], headings, strict=True)]
     return Section(
         "Rows from the lowest to the highest score",
         "Move the slider to read rows at that place of the distribution.",
-        [picture],
+        [histogram({"": values}, x)],
         entries=entries(scored.source, some, headings, labels=labels, x=x(of)),
         slider="quantile",
     )

@@ -3,9 +3,9 @@
 import contextlib
 import json
 import os
-import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,10 @@ class Tab:
 def opened(path: Path, scripts: bool = True) -> Iterator[Tab]:
     """The page at `path` in a browser of its own."""
     (read, requests), (answers, write) = os.pipe(), os.pipe()
-    profile = path.parent / ".browser"
-    words = f"exec {PROGRAM} {OPTIONS} --user-data-dir={shlex.quote(str(profile))} 3<&{read} 4>&{write}"
+    profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    words = f"exec {PROGRAM} {OPTIONS} --user-data-dir={profile.name} 3<&{read} 4>&{write}"
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(["bash", "-c", words], pass_fds=(read, write), **quiet) as browser:
+    with profile, subprocess.Popen(["bash", "-c", words], pass_fds=(read, write), **quiet) as browser:
         os.close(read)
         os.close(write)
         with open(requests, "wb") as out, open(answers, "rb") as back:

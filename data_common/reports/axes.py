@@ -31,6 +31,12 @@ class Axis:
         """Which values are not beyond the axis; NaN is."""
         return (values >= self.low) & (values <= self.high)
 
+    def edges(self, count: int) -> np.ndarray:
+        """Values that cut the axis into so many parts of one width, (count + 1,)."""
+        if self.logarithmic:
+            return self.low * (self.high / self.low) ** np.linspace(0, 1, count + 1)
+        return np.linspace(self.low, self.high, count + 1)
+
     def ticks(self) -> list[tuple[float, str]]:
         """Place and text of each number along the axis."""
         numbers = self._powers() if self.logarithmic else []

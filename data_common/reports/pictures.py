@@ -20,14 +20,10 @@ ROW = 24  # height of a group
 NAMES = 190  # width of the names of groups
 
 
-def histogram(parts: Mapping[str, np.ndarray], label: str) -> tuple[Markup, Axis]:
-    """How many rows have which value; the parts, (n,) each, stacked. -> the picture, its axis of values.
-
-    parts: style class -> values. At least one value.
-    """
+def histogram(parts: Mapping[str, np.ndarray], x: Axis) -> Markup:
+    """How many rows have which value; the parts, (n,) each, stacked. parts: style class -> values, at least one."""
     together = np.concatenate(list(parts.values()))
-    x = plain_axis(label, together, *across())
-    edges = np.linspace(x.low, x.high, min(BARS, math.isqrt(len(together)) + 1) + 1)
+    edges = x.edges(min(BARS, math.isqrt(len(together)) + 1))
     counts = np.cumsum([np.histogram(values, edges)[0] for values in parts.values()], axis=0)
     y = Axis("rows", 0, float(counts[-1].max()) * 1.05 or 1, *upward())
     places, bars = x(edges), []
@@ -38,8 +34,8 @@ def histogram(parts: Mapping[str, np.ndarray], label: str) -> tuple[Markup, Axis
         )
         bars.append(Markup('<path class="bar {}" d="{}"/>').format(name, path))
     beyond = int((~x.holds(together)).sum())
-    told = f"Histogram of {label}: {len(together):,} rows, {beyond:,} of them beyond the axis."
-    return _framed(x, y, [*bars, mark(TOP, HEIGHT - BOTTOM)], told), x
+    told = f"Histogram of {x.label}: {len(together):,} rows, {beyond:,} of them beyond the axis."
+    return _framed(x, y, [*bars, mark(TOP, HEIGHT - BOTTOM)], told)
 
 
 def points(
@@ -61,10 +57,9 @@ def points(
     return _framed(x, y, shapes, told)
 
 
-def boxes(groups: Mapping[str, np.ndarray], label: str) -> Markup:
+def boxes(groups: Mapping[str, np.ndarray], x: Axis) -> Markup:
     """A row for each group and its values, (n,), at least one: 5 to 95 % as a line, 25 to 75 % as a box, the median."""
     height = TOP + ROW * len(groups) + BOTTOM
-    x = Axis(label, *data_range(np.concatenate(list(groups.values()))), NAMES, WIDTH - RIGHT)
     shapes = []
     for number, (name, values) in enumerate(groups.items()):
         middle = TOP + ROW * (number + 0.5)
@@ -77,14 +72,14 @@ def boxes(groups: Mapping[str, np.ndarray], label: str) -> Markup:
             ),
             Markup('<path class="median" d="M{:.1f} {:.1f}v14"/>').format(c, middle - 7),
         ]
-    told = f"{label} of {len(groups)} groups: 5 to 95 %, 25 to 75 %, median."
+    told = f"{x.label} of {len(groups)} groups: 5 to 95 %, 25 to 75 %, median."
     return _framed(x, None, shapes, told, height)
 
 
 def shares(groups: Mapping[str, Mapping[str, float]], label: str) -> Markup:
     """A bar for each group, cut into its parts. groups: name -> style class -> share of the whole, from 0 to 1."""
     height = TOP + ROW * len(groups) + BOTTOM
-    x = Axis(label, 0, 1, NAMES, WIDTH - RIGHT)
+    x = Axis(label, 0, 1, *beside_names())
     shapes = []
     for number, (name, parts) in enumerate(groups.items()):
         middle, begin = TOP + ROW * (number + 0.5), 0.0
@@ -111,6 +106,11 @@ def length_axis(label: str, lengths: np.ndarray, begin: float, end: float) -> Ax
 def across(width: float = WIDTH) -> tuple[float, float]:
     """Where the axis along a picture begins and ends."""
     return LEFT, width - RIGHT
+
+
+def beside_names() -> tuple[float, float]:
+    """Where the axis along a picture with names of groups begins and ends."""
+    return NAMES, WIDTH - RIGHT
 
 
 def upward() -> tuple[float, float]:

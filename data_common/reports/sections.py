@@ -6,7 +6,7 @@ import numpy as np
 
 from data_common.messages.visible import cut, visible
 from data_common.reports.page import Entry, Section, Table
-from data_common.reports.pictures import SMALL, across, boxes, length_axis, plain_axis, points, upward
+from data_common.reports.pictures import SMALL, across, beside_names, boxes, length_axis, plain_axis, points, upward
 from data_common.reports.sample import Sample
 from data_common.rows.jsonl import Source
 from data_common.rows.statistics import spearman
@@ -72,7 +72,7 @@ def by_group(sample: Sample, field: str, values: np.ndarray) -> list[Section]:
             Section(
                 f"{visible(field)} by {visible(name)}",
                 f"{len(values):,} rows. Line: 5 to 95 % of a group; box: 25 to 75 %; stroke: median.",
-                [boxes(of, field)],
+                [boxes(of, plain_axis(field, values, *beside_names()))],
                 table=Table(["group", "rows", "25 %", "median", "75 %"], rows),
             )
         )

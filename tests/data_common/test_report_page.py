@@ -12,7 +12,17 @@ import pytest
 from data_common.reports import page as pages
 from data_common.reports.axes import data_range, round_numbers, spelled_alike
 from data_common.reports.page import Entry, Section, Table, write_page
-from data_common.reports.pictures import across, boxes, histogram, length_axis, plain_axis, points, shares, upward
+from data_common.reports.pictures import (
+    across,
+    beside_names,
+    boxes,
+    histogram,
+    length_axis,
+    plain_axis,
+    points,
+    shares,
+    upward,
+)
 from data_common.reports.sample import Row
 
 HOSTILE = [
@@ -57,7 +67,8 @@ def hostile_section() -> Section:
     rows = [Entry(Row(text, len(text), 0, {text: text}), text, text, label=text, x=1.0) for text in HOSTILE]
     table = Table(HOSTILE, [HOSTILE])
     values = np.arange(5.0)
-    pictures = [histogram({"": values}, HOSTILE[0])[0], boxes(dict.fromkeys(HOSTILE, values), HOSTILE[1])]
+    axes = [plain_axis(HOSTILE[n], values, *across()) for n in (0, 1)]
+    pictures = [histogram({"": values}, axes[0]), boxes(dict.fromkeys(HOSTILE, values), axes[1])]
     return Section(HOSTILE[0], HOSTILE[1], pictures, dict.fromkeys(["kept"], HOSTILE[2]), table, rows, HOSTILE[3])
 
 
@@ -125,7 +136,8 @@ def shapes(picture: str, name: str) -> list[str]:
 def test_bars_are_as_high_as_numpy_counts():
     generator = np.random.default_rng(0)
     parts = {"kept": generator.normal(size=400), "dropped": generator.normal(1, 2, size=500)}
-    picture, x = histogram(parts, "score")
+    x = plain_axis("score", np.concatenate(list(parts.values())), *across())
+    picture = histogram(parts, x)
     drawn = {
         name: [tuple(map(float, re.findall(r"-?[\d.]+", bar))) for bar in shapes(picture, name)[0].split("z")[:-1]]
         for name in parts
@@ -150,9 +162,9 @@ def test_points_lie_where_their_values_are():
 
 def test_a_box_has_the_quartiles():
     values = np.arange(101.0)
-    picture = ElementTree.fromstring(boxes({"one": values, "two": values / 2}, "score"))
+    x = plain_axis("", values, *beside_names())
+    picture = ElementTree.fromstring(boxes({"one": values, "two": values / 2}, x))
     box, other = (one for one in picture.iter("rect") if one.get("class") == "box")
-    x = plain_axis("", np.concatenate([values, values / 2]), 190, 694)
     assert float(box.get("x")) == pytest.approx(x(np.array(25)), abs=0.1)
     assert float(box.get("width")) == pytest.approx(2 * float(other.get("width")), abs=0.2)
 
@@ -180,7 +192,8 @@ def test_axes_of_every_range(values):
     assert len(set(texts)) == len(texts)
     read = [float(text.replace(",", "")) for text in texts]
     assert read == pytest.approx(numbers, rel=1e-3, abs=1e-3 * (numbers[1] - numbers[0]))
-    picture, axis = histogram({"": values}, "score")
+    axis = plain_axis("score", values, *across())
+    picture = histogram({"": values}, axis)
     assert "nan" not in picture and "inf" not in picture
     assert ((axis(values) >= across()[0]) & (axis(values) <= across()[1])).all()
 
@@ -196,5 +209,5 @@ def test_an_axis_of_lengths(lengths):
 
 
 def test_many_long_names_of_groups_are_cut():
-    picture = boxes({"g" * 500 + str(n): np.arange(3.0) for n in range(3)}, "s" * 500)
+    picture = boxes({"g" * 500 + str(n): np.arange(3.0) for n in range(3)}, plain_axis("s" * 500, np.arange(3.0), 0, 9))
     assert max(map(len, re.findall(r">([^<]+)</text>", picture))) <= 110
