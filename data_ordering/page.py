@@ -27,7 +27,7 @@ def write_order_page(path: Path, method: str, selected: Selected, index: np.ndar
         path,
         f"{method}: the order",
         "",
-        Table([], facts),
+        Table([], facts, numeric=False),
         [
             _order(selected, index),
             _lengths(sample, position),

@@ -60,7 +60,7 @@ def write_selection_page(path: Path, method: str, selected: Selected) -> None:
     facts = [["rows", f"{rows:,}"], ["kept", f"{kept:,} ({kept / rows:.1%})"], ["dropped", f"{rows - kept:,}"]]
     if (copies := int(selected.kept.sum())) != kept:
         facts.append(["rows written, with copies", f"{copies:,}"])
-    write_page(path, f"{method}: kept and dropped", "", Table([], facts), selection_sections(selected))
+    write_page(path, f"{method}: kept and dropped", "", Table([], facts, numeric=False), selection_sections(selected))
 
 
 def selection_sections(selected: Selected) -> list[Section]:
