@@ -76,6 +76,21 @@ def boxes(groups: Mapping[str, np.ndarray], x: Axis) -> Markup:
     return _framed(x, None, shapes, told, height)
 
 
+def intervals(groups: Mapping[str, tuple[float, float, float]], x: Axis) -> Markup:
+    """A row for each name: its value as a stroke, its interval as a line. groups: name -> low, value, high."""
+    shapes = [Markup('<path class="axis" d="M{:.1f} {}v{}"/>').format(x(np.array(0)), TOP, ROW * len(groups))]
+    for number, (name, values) in enumerate(groups.items()):
+        middle = TOP + ROW * (number + 0.5)
+        low, value, high = x(np.array(values))
+        shapes += [
+            _name(name, middle),
+            Markup('<path class="whisker" d="M{:.1f} {:.1f}H{:.1f}"/>').format(low, middle, high),
+            Markup('<path class="median" d="M{:.1f} {:.1f}v14"/>').format(value, middle - 7),
+        ]
+    told = f"{x.label} of {len(groups)}, each with an interval."
+    return _framed(x, None, shapes, told, TOP + ROW * len(groups) + BOTTOM)
+
+
 def shares(groups: Mapping[str, Mapping[str, float]], label: str) -> Markup:
     """A bar for each group, cut into its parts. groups: name -> style class -> share of the whole, from 0 to 1."""
     height = TOP + ROW * len(groups) + BOTTOM

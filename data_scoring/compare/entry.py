@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 COMMAND = "bash data_scoring/compare.sh" if IN_REPOSITORY else "data-scoring-compare"
 USAGE = f"usage: {COMMAND} A.jsonl B.jsonl [RESULT.html] [key=value ...]"
-RESULT = "comparison.html"
+RESULT = "score-comparison.html"
 SUFFIX = ".html"
 Direction = Literal["auto", "higher", "lower"]
 

@@ -5,8 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from data_common.calls.cli import main
 from data_common.reports.page import Table, write_page
+from data_ordering.entry import STAGE as ORDERING
+from data_scoring.compare.entry import run as run_comparison
 from data_scoring.entry import command
+from data_selection.entry import STAGE as SELECTION
 from tests.browser import needs_browser, opened
 from tests.data_common.test_report_page import HOSTILE, hostile_section
 
@@ -124,3 +128,24 @@ def test_without_scripts_all_rows_are_there(report):
         nodes = tab.ask("DOM.querySelectorAll", nodeId=root, selector=".along .row:not([hidden])")["nodeIds"]
         assert len(nodes) == 300
         assert tab.ask("DOM.querySelectorAll", nodeId=root, selector=".controls[hidden]")["nodeIds"]
+
+
+@pytest.mark.parametrize("kind", ["selection", "ordering", "comparison"])
+def test_pages_of_other_stages(report, kind):
+    scored = report.parent.parent / "out.jsonl"
+    out = scored.with_name(kind)
+    if kind == "selection":
+        assert main(SELECTION, [str(scored), f"{out}.jsonl", "top-r", "score_field=combined", "report=true"]) == 0
+    elif kind == "ordering":
+        words = ["folding", "score_field=combined", "select=top-r", "report=true"]
+        assert main(ORDERING, [str(scored), f"{out}.jsonl", *words]) == 0
+    else:
+        words = ["score_field=combined", "other_field=two", "other_direction=higher", "group_field=source"]
+        run_comparison([str(scored), f"{out}.jsonl.report.html", *words])
+    with opened(out.with_name(f"{kind}.jsonl.report.html")) as tab:
+        assert tab.complaints == [] and tab.value(OVERLAPS) == []
+        assert tab.value("document.documentElement.scrollWidth <= window.innerWidth")
+        first = tab.value(SHOWN)
+        tab.value("slider = document.querySelector('input[type=range]'); slider.value = 0; 0")
+        tab.value("slider.dispatchEvent(new Event('input'))")
+        assert len(first) == 5 and not set(first) & set(tab.value(SHOWN))

@@ -53,7 +53,7 @@ WAYS = ("score_field=one", "other_field=two", "direction=higher", "other_directi
 
 
 def test_against_brute_force(folder, capsys):
-    path, rows = folder
+    rows = folder[1]
     run("a.jsonl", "b.jsonl", "out.html", *WAYS, "group_field=source", "r=[0.1,0.5]")
     out = capsys.readouterr().out
     one, two = [row["one"] for row in rows], [-row["two"] for row in rows]
@@ -90,10 +90,10 @@ def test_the_page_shows_where_the_scores_disagree_most(folder):
 def test_two_fields_of_one_file_and_the_default_result(folder, capsys):
     path, _ = folder
     run("a.jsonl", *WAYS)
-    assert "rows in both files: 200" in capsys.readouterr().out and (path / "comparison.html").exists()
-    content = (path / "comparison.html").read_bytes()
+    assert "rows in both files: 200" in capsys.readouterr().out and (path / "score-comparison.html").exists()
+    content = (path / "score-comparison.html").read_bytes()
     run("a.jsonl", "a.jsonl", *WAYS)
-    assert (path / "comparison.html").read_bytes() == content
+    assert (path / "score-comparison.html").read_bytes() == content
 
 
 def test_a_score_with_itself_and_with_its_opposite(folder, capsys):
@@ -131,15 +131,15 @@ def test_ties_at_the_cut_go_to_the_earlier_row():
         (["a.jsonl"], "error: B.jsonl is missing, or other_field=FIELD for another score in A; usage: "),
         (["r=[0.5]"], "error: A.jsonl is missing; usage: "),
         (["a.jsonl", "b.jsonl", "c.jsonl"], "error: c.jsonl: two files are compared, and a RESULT ends with .html"),
-        (["a.jsonl", "none.jsonl", "score_field=one", *WAYS[2:]], "error: none.jsonl"),
+        (["a.jsonl", "none.jsonl", "score_field=one", *WAYS[2:]], "error: no such file: none.jsonl"),
         (["a.jsonl", *WAYS[:2]], "error: is a higher or a lower one better? No manifest beside the input tells: set d"),
         (["a.jsonl", *WAYS[:3]], "error: is a higher or a lower two better? No manifest beside the input tells: set o"),
         (["a.jsonl", *WAYS, "text_field=one"], "error: text_field=one is a score or a group too"),
-        (["a.jsonl", *WAYS, "r=[1.5]"], "error: r="),
+        (["a.jsonl", *WAYS, "r=[1.5]"], "error: r: [1.5] is not valid: "),
         (["a.jsonl", "--plot"], "error: unknown option --plot"),
         (["a.jsonl", "c.jsonl", *WAYS], "error: a.jsonl and c.jsonl have no text in common"),
         (["a.jsonl", "b.jsonl", "score_field=one", *WAYS[2:]], "error: b.jsonl:1: one is missing"),
-        (["a.jsonl", "nowhere\0.html", *WAYS], "error: "),
+        (["a.jsonl", "a.jsonl/out.html", *WAYS], "error: cannot write a.jsonl/out.html: "),
     ],
 )
 def test_mistakes_are_told_in_one_line(folder, capsys, words, message):
@@ -147,7 +147,7 @@ def test_mistakes_are_told_in_one_line(folder, capsys, words, message):
     run(*words, expected=2)
     error = capsys.readouterr().err
     assert error.startswith(message) and error.count("\n") == 1
-    assert not (folder[0] / "comparison.html").exists()
+    assert not (folder[0] / "score-comparison.html").exists()
 
 
 def test_directions_of_manifests(folder, capsys):
