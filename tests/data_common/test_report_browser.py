@@ -15,7 +15,8 @@ from tests.browser import needs_browser, opened
 from tests.data_common.test_report_page import HOSTILE, hostile_section
 
 pytestmark = needs_browser
-SHOWN = "[...document.querySelectorAll('.along .row:not([hidden])')].map(row => row.querySelector('b').textContent)"
+FIRST = "[...document.querySelector('.along').querySelectorAll('.row:not([hidden])')]"
+SHOWN = f"{FIRST}.map(row => row.querySelector('b').textContent)"
 OVERLAPS = """(() => {
   const bad = [];
   for (const svg of document.querySelectorAll("svg")) {
