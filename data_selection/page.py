@@ -16,6 +16,7 @@ from data_common.row_methods.groups import group_labels, spelled
 from data_common.rows.columns import Column, number
 from data_common.rows.columns import Table as Columns
 from data_common.rows.jsonl import Source
+from data_common.rows.statistics import quantiles
 
 KEPT, DROPPED = "kept", "dropped"
 LEGEND = {KEPT: KEPT, DROPPED: DROPPED}
@@ -142,8 +143,11 @@ def _group_section(name: str, groups: np.ndarray, kept: np.ndarray, words: str) 
 def _by_length(sample: Sample, kept: np.ndarray) -> Section:
     lengths = np.maximum(sample.lengths(), 1)
     parts = {name: lengths[kept == which] for name, which in ((KEPT, True), (DROPPED, False)) if (kept == which).any()}
-    quartiles = {name: np.quantile(part, (0.25, 0.5, 0.75)) for name, part in parts.items()}
-    rows = [[name, f"{len(parts[name]):,}", *(f"{value:,.0f}" for value in found)] for name, found in quartiles.items()]
+    found = {name: quantiles(part) for name, part in parts.items()}
+    rows = [
+        [name, f"{len(parts[name]):,}", *(f"{of[share]:,.0f}" for share in ("0.25", "0.5", "0.75"))]
+        for name, of in found.items()
+    ]
     return Section(
         "Characters of kept and dropped rows",
         f"{len(lengths):,} rows, spread over all. Line: 5 to 95 %; box: 25 to 75 %; stroke: median.",

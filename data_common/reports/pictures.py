@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from data_common.messages.visible import cut, visible
 from data_common.reports.axes import Axis, data_range
+from data_common.rows.statistics import quantiles
 
 WIDTH, HEIGHT, SMALL = 720, 230, 330
 LEFT, RIGHT, TOP, BOTTOM = 64, 26, 10, 42  # margins
@@ -63,7 +64,8 @@ def boxes(groups: Mapping[str, np.ndarray], x: Axis) -> Markup:
     shapes = []
     for number, (name, values) in enumerate(groups.items()):
         middle = TOP + ROW * (number + 0.5)
-        a, b, c, d, e = x(np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)))
+        found = quantiles(values)
+        a, b, c, d, e = x(np.array([found[share] for share in ("0.05", "0.25", "0.5", "0.75", "0.95")]))
         shapes += [
             _name(name, middle),
             Markup('<path class="whisker" d="M{:.1f} {:.1f}H{:.1f}"/>').format(a, middle, e),

@@ -9,7 +9,7 @@ from data_common.reports.page import Entry, Section, Table
 from data_common.reports.pictures import SMALL, across, beside_names, boxes, length_axis, plain_axis, points, upward
 from data_common.reports.sample import Sample
 from data_common.rows.jsonl import Source
-from data_common.rows.statistics import spearman
+from data_common.rows.statistics import quantiles, spearman
 
 PANELS = 8  # small pictures beside each other
 GROUP_FIELDS = 4
@@ -66,7 +66,7 @@ def by_group(sample: Sample, field: str, values: np.ndarray) -> list[Section]:
     sections = []
     for name, groups in list(sample.groups().items())[:GROUP_FIELDS]:
         of = {group: values[groups == group] for group in dict.fromkeys(groups)}
-        of = dict(sorted(of.items(), key=lambda one: -np.median(one[1])))
+        of = dict(sorted(of.items(), key=lambda one: -quantiles(one[1])["0.5"]))
         rows = [[cut(group, NAME), f"{len(one):,}", *_quartiles(one)] for group, one in of.items()]
         sections.append(
             Section(
@@ -80,7 +80,8 @@ def by_group(sample: Sample, field: str, values: np.ndarray) -> list[Section]:
 
 
 def _quartiles(values: np.ndarray) -> list[str]:
-    return [f"{value:.5g}" for value in np.quantile(values, (0.25, 0.5, 0.75))]
+    found = quantiles(values)
+    return [f"{found[share]:.5g}" for share in ("0.25", "0.5", "0.75")]
 
 
 def _correlation(one: np.ndarray, other: np.ndarray, rows: int) -> str:

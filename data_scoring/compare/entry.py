@@ -25,6 +25,7 @@ from data_common.rows.statistics import spearman
 
 if TYPE_CHECKING:
     from data_common.reports.page import Table
+    from data_scoring.compare.sides import Side
 
 COMMAND = "bash data_scoring/compare.sh" if IN_REPOSITORY else "data-scoring-compare"
 USAGE = f"usage: {COMMAND} A.jsonl B.jsonl [RESULT.html] [key=value ...]"
@@ -61,45 +62,63 @@ def compare(
 
     Raises: UserError for files without rows in common, scores without a direction, and bad rows.
     """
+    from data_scoring.compare import page
     from data_scoring.compare.agreement import by_group, overlaps, rank_difference
-    from data_scoring.compare.page import group_table, overlap_table, write_comparison_page
     from data_scoring.compare.sides import matched, read_side
 
-    other_field = other_field or score_field
-    if len(paths) == 1 and other_field == score_field:
-        raise UserError(f"B.jsonl is missing, or other_field=FIELD for another score in A; {USAGE}")
-    check_writable(Path(result))
-    fields, text_fields = (score_field, other_field), [text_field] if isinstance(text_field, str) else text_field
-    if taken := [field for field in (*fields, group_field) if field in text_fields]:
-        raise UserError(f"text_field={taken[0]} is a score or a group too: rows are known by their text")
+    fields, text_fields = (score_field, other_field or score_field), _listed(text_field)
+    _check_words(paths, result, fields, text_fields, group_field)
     with contextlib.ExitStack() as stack:
         sources = [stack.enter_context(open_source(path)) for path in (paths[0], paths[-1])]
-        ways = [
-            _is_higher(*one) for one in zip(sources, fields, (direction, other_direction), ("", "other_"), strict=True)
-        ]
-        groups = (group_field, None)
+        ways = list(map(_is_higher, sources, fields, (direction, other_direction), ("", "other_")))
         read = [
             read_side(name, source, field, text_fields, group, on_bad_row)
-            for name, source, field, group in zip(_names(paths, fields), sources, fields, groups, strict=True)
+            for name, source, field, group in zip(
+                _names(paths, fields), sources, fields, (group_field, None), strict=True
+            )
         ]
         one, other = matched(*read)
         if not len(one.rows):
             raise UserError(f"{paths[0]} and {paths[-1]} have no text in common")
         mine, others = (side.score if way else -side.score for side, way in zip((one, other), ways, strict=True))
-        correlation = spearman(mine, others)
-        facts = [["rows in both files", f"{len(mine):,}"]]
-        facts += [[f"only in {side.name}", f"{len(side.rows) - len(mine):,}"] for side in read]
-        facts += [["Spearman", "one score is constant" if correlation is None else f"{correlation:.4f}"]]
-        tables = [("Overlap of the best rows", overlap_table(overlaps(mine, others, r)))]
+        facts = _facts(read, len(mine), spearman(mine, others))
+        tables = {"Overlap of the best rows": page.overlap_table(overlaps(mine, others, r))}
         if group_field:
             agreement = by_group(mine, others, one.group, max(r))
-            table = group_table(agreement, (one.name, other.name), max(r))
-            tables.append((f"Agreement by {visible(group_field)}", table))
-        write_comparison_page(Path(result), one, other, rank_difference(mine, others), text_fields, facts, tables)
+            tables[f"Agreement by {visible(group_field)}"] = page.group_table(agreement, (one.name, other.name), max(r))
+        difference = rank_difference(mine, others)
+        page.write_comparison_page(Path(result), one, other, difference, text_fields, facts, tables)
     print("\n".join(f"{visible(name)}: {value}" for name, value in facts))
-    for title, table in tables:
+    for title, table in tables.items():
         print(f"\n{title}\n\n{_markdown(table)}")
     print(f"\nwrote {visible(result)}")
+
+
+def _listed(names: str | list[str]) -> list[str]:
+    return [names] if isinstance(names, str) else names
+
+
+def _check_words(
+    paths: Sequence[str], result: str, fields: Sequence[str], text_fields: Sequence[str], group_field: str | None
+) -> None:
+    """Raises UserError for words that do not go together."""
+    if len(paths) == 1 and fields[0] == fields[1]:
+        raise UserError(f"B.jsonl is missing, or other_field=FIELD for another score in A; {USAGE}")
+    if taken := [field for field in (*fields, group_field) if field in text_fields]:
+        raise UserError(f"text_field={taken[0]} is a score or a group too: rows are known by their text")
+    check_writable(Path(result))
+
+
+def _facts(read: "Sequence[Side]", rows: int, correlation: float | None) -> list[list[str]]:
+    """What is told first. read: both files; rows: those that both have."""
+    facts = [["rows in both files", f"{rows:,}"]]
+    facts += [[f"only in {side.name}", f"{len(side.rows) - rows:,}"] for side in read]
+    facts += [
+        [f"dropped rows of {side.name}", f"{sum(side.source.dropped.values()):,}"]
+        for side in read
+        if side.source.dropped
+    ]
+    return [*facts, ["Spearman", "one score is constant" if correlation is None else f"{correlation:.4f}"]]
 
 
 def _is_higher(source: Source, field: str, direction: str, prefix: str) -> bool:

@@ -1,6 +1,6 @@
 """The page of a comparison: where two scores disagree, with rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +48,11 @@ def write_comparison_page(
     difference: np.ndarray,
     text_fields: Sequence[str],
     facts: Sequence[Sequence[str]],
-    tables: Sequence[tuple[str, Table]],
+    tables: Mapping[str, Table],
 ) -> None:
     """Write the page. one, other: the same rows, at least one. difference: `rank_difference` of them, (n,).
 
-    tables: title and content. Raises: UserError as `write_page`.
+    tables: title -> content. Raises: UserError as `write_page`.
     """
     compared = _Compared(one, other, difference, text_fields)
     ascending = np.argsort(difference, kind="stable")
@@ -64,7 +64,7 @@ def write_comparison_page(
         "A rank is the share of the rows that are worse: 0 is the worst row, 1 the best.",
         Table([], facts, numeric=False),
         [
-            *(Section(title, table=table) for title, table in tables),
+            *(Section(title, table=table) for title, table in tables.items()),
             _ranks(one, other, sample.index),
             compared.along(ascending),
             compared.end(f"Rows that {visible(one.name)} puts highest above {visible(other.name)}", ascending[::-1]),
