@@ -17,6 +17,7 @@ from data_common.calls.config import Key, Positive, Seed, keys_of
 from data_common.calls.stage import Call, Stage, versions_of
 from data_common.files.manifest import read_manifest
 from data_common.messages.errors import UserError
+from data_common.reports.place import page_of
 from data_common.row_methods.groups import ALL
 from data_common.row_methods.row_method import RowMethod, whole_numbers
 from data_common.row_methods.table import ORDERING_INPUTS, input_keys
@@ -39,6 +40,7 @@ def run(
     window_size: Annotated[int, Meta(ge=0)] = 0,
     seed: Seed = 0,
     plot: bool = False,
+    report: bool = False,
     select: str | None = None,
     on_bad_row: BadRowPolicy = "error",
     rows_per_shard: Positive | None = None,
@@ -57,6 +59,7 @@ def run(
             schedule); 0 or 1 = off
         seed: of the random generator that shuffles in windows
         plot: true draws the score against the position to OUT.png
+        report: true writes OUT.report.html: the order with rows at their places, what moves along it, what was dropped
         select: selection method to apply first, in the same call; select.KEY=... sets its keys
         on_bad_row: a row without a usable score stops the run, or is dropped and counted
         rows_per_shard: OUT is a folder of files with so many rows each; null = OUT is one file
@@ -86,6 +89,10 @@ def run(
             draw(table.columns[number(score_field)][index], call.method_name, picture)
         elif (before := read_manifest(call.paths[1])) and before.get("config", {}).get("plot"):
             picture.unlink(missing_ok=True)  # of another order
+        if page := page_of(call.paths[1], report):
+            from data_ordering.page import Selected, write_order_page  # most calls do without
+
+            write_order_page(page, call.method_name, Selected.of(source, table, index, call.config), index)
         return index, beside(told, facts)
 
     def directed(declared: Mapping[str, str]) -> dict[str, str]:

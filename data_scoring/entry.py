@@ -38,6 +38,7 @@ from data_scoring.columns import (
     statistics,
     written_fields,
 )
+from data_scoring.page import Scored, write_scores_page
 from data_scoring.report import write_report
 from data_scoring.score_file import ScoreWriter, check_score_file
 from data_scoring.scorer import Better
@@ -161,6 +162,22 @@ def run(
             texts.text,
             lambda row: source.place(int(texts.rows.start[row])),
             counts | scorer.facts | ({"warning": "; ".join(scorer.warnings)} if scorer.warnings else {}),
+        )
+        page = work.path / "report.html"
+        fields = [text_field] if isinstance(text_field, str) else text_field
+        write_scores_page(
+            page,
+            Scored(
+                call.method_name,
+                scorer.higher_is_better,
+                source,
+                texts.rows,
+                fields if rewritten is None else ["text"],
+                columns,
+                kept,
+                counts | scorer.facts,
+                scorer.warnings,
+            ),
         )
         extra = {field: summary[field] for field in scorer.extra_directions}
         unchanged()

@@ -3,14 +3,18 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from data_common.calls.cli import main
 from data_common.calls.config import Positive, keys_of
 from data_common.calls.stage import Call
+from data_common.reports.place import page_of
+from data_common.rows.columns import Table
 from data_common.rows.copy_rows import copy_rows
-from data_common.rows.jsonl import BadRowPolicy
+from data_common.rows.jsonl import BadRowPolicy, Source
 from data_common.rows.score_join import ScoreKeys
 from data_common.rows.shards import check_suffix
 from data_selection.rewriting import REWRITE, Rewriter
@@ -22,6 +26,7 @@ def run(
     *,
     on_bad_row: BadRowPolicy = "error",
     rejects: str | None = None,
+    report: bool = False,
     rows_per_shard: Positive | None = None,
     cache: bool = True,
     overwrite_out: bool = False,
@@ -37,6 +42,7 @@ def run(
     Args:
         on_bad_row: a row without a usable score stops the run, or is dropped and counted
         rejects: file for the rows that are not kept, in the order of the input; null = none
+        report: true writes OUT.report.html: kept and dropped rows to look at, by score, group and length
         rows_per_shard: OUT is a folder of files with so many rows each; null = OUT is one file
         cache: keep the columns of a large file on disk, so that another call on the same file need not scan it
         overwrite_out: true lets OUT replace a file that none of these stages made, or that IN was made from
@@ -46,10 +52,19 @@ def run(
         trust_row_numbers: true takes the scores row by row where nothing tells that they are of this very IN
     """
     selector = chooser(call.method)(call.method, call.method_keys, **choosing)
+
+    def pick(source: Source, table: Table, directions: Mapping[str, str]) -> tuple[np.ndarray, dict[str, Any]]:
+        kept, facts = selector.pick(source, table, directions)
+        if page := page_of(call.paths[1], report):
+            from data_selection.page import Selected, write_selection_page  # most calls do without
+
+            write_selection_page(page, call.method_name, Selected.of(source, table, kept, call.config))
+        return kept, facts
+
     copy_rows(
         call,
         selector.columns(),
-        selector.pick,
+        pick,
         directed=selector.directions,
         check=selector.check,
         inputs=selector.files(),

@@ -10,7 +10,7 @@ import pytest
 from data_common.calls.stage import REPOSITORY
 
 STAGES = ["data_scoring", "data_selection", "data_ordering", "model_train", "model_eval"]
-SCRIPTS = [*(f"{stage}/entry.sh" for stage in STAGES), "model_eval/compare.sh"]
+SCRIPTS = [*(f"{stage}/entry.sh" for stage in STAGES), "data_scoring/compare.sh", "model_eval/compare.sh"]
 WORDLESS = ["pipeline.sh", *(f"docs/recipes/{name}.sh" for name in ("rank-sum", "kenlm-sorting", "last-half"))]
 PARTS = [*STAGES, "data_common", "docs", "utils.py", "pipeline.sh", "requirements.txt"]
 
@@ -95,7 +95,7 @@ def test_every_script_begins_alike(script):
         lines[2:]
         == (REPOSITORY / "data_scoring/entry.sh")
         .read_text()
-        .replace("data_scoring", {"model_eval/compare.sh": "model_eval.compare"}.get(script, script.split("/")[0]))
+        .replace("data_scoring", script.split("/")[0] + (".compare" if script.endswith("compare.sh") else ""))
         .split("\n")[2:]
     )
 

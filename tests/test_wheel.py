@@ -81,7 +81,7 @@ def content(installed: Path) -> set[tuple[Path, int]]:
 def test_what_is_in_the_wheel(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert {name.split("/")[0] for name in names} == {"data_common", *STAGES}
-    for suffix in (".py", ".yaml", ".sh", ".md"):
+    for suffix in (".py", ".yaml", ".sh", ".md", ".j2", ".css", ".js"):
         missing = {
             str(path.relative_to(REPOSITORY))
             for top in ("data_common", *STAGES)

@@ -32,6 +32,11 @@ def brief(text: str, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
+def cut(text: str, most: float) -> str:
+    """A text in at most so many characters, where need be with an ellipsis at its end."""
+    return text if len(text) <= most else text[: max(0, int(most) - 1)] + "…"
+
+
 def spelled(found: re.Match) -> str:
     """A hidden character as Python spells it."""
     return found[0].encode("unicode_escape").decode("ascii")

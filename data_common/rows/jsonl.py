@@ -94,10 +94,20 @@ class Source:
 
     def place(self, start: int) -> str:
         """`FILE:LINE` of the row that starts at this offset."""
-        shard = next(shard for shard in reversed(self.shards) if shard.base <= start)
-        view = mapped(shard)[: start - shard.base]
-        newlines = sum(bytes(view[i : i + READ_BLOCK]).count(b"\n") for i in range(0, len(view), READ_BLOCK))
-        return f"{shard.name}:{newlines + 1}"
+        return self.places([start])[0]
+
+    def places(self, starts: Sequence[int]) -> list[str]:
+        """`place` of several rows, by one look at what lies before the last of them."""
+        found, known, begin, newlines = {}, None, 0, 0
+        for start in sorted(set(starts)):
+            shard = next(shard for shard in reversed(self.shards) if shard.base <= start)
+            if shard is not known:
+                known, begin, newlines = shard, 0, 0
+            view = mapped(shard)[begin : start - shard.base]
+            newlines += sum(bytes(view[i : i + READ_BLOCK]).count(b"\n") for i in range(0, len(view), READ_BLOCK))
+            begin += len(view)
+            found[start] = f"{shard.name}:{newlines + 1}"
+        return [found[start] for start in starts]
 
     def check_unchanged(self, fingerprints: Sequence[Mapping[str, Any]]) -> None:
         """Raises UserError where a shard was written to or replaced since it was opened: what was read may be torn.

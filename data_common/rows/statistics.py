@@ -35,3 +35,10 @@ def ranks(score: np.ndarray) -> np.ndarray:
 def normalised(score: np.ndarray, way: Normalization) -> np.ndarray:
     """`ranks` or `z_scores` of a score: several scores on one scale. (n,) -> (n,)."""
     return ranks(score) if way == "rank" else z_scores(score)
+
+
+def spearman(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Rank correlation of two columns, (n,), equal values having their mean rank; None where one column is constant."""
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    return float(np.corrcoef(ranks(one), ranks(other))[0, 1])

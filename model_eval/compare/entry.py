@@ -30,18 +30,18 @@ def compare(
     confidence: Annotated[float, Meta(gt=0, lt=1)] = 0.95,
     seed: Seed = 10,
 ) -> None:
-    """Print the comparison of RESULT.yaml files, and write OUTPUT.csv and, with selection ratios, OUTPUT.png.
+    """Print the comparison of RESULT.yaml files; write OUTPUT.csv, OUTPUT.html and, with selection ratios, OUTPUT.png.
 
     Args:
         baseline: arm that the others are compared with; null = the first
-        output: path of the CSV file and the picture, without .csv and .png
+        output: path of the CSV file, the page and the picture, without .csv, .html and .png
         bootstrap_iterations: resamples of the items for the confidence intervals
         confidence: of the intervals
         seed: of the resampling
 
     Raises: UserError for what is no result, an unknown baseline, and results that cannot be compared.
     """
-    from model_eval.compare import outcomes, paired, picture, results, settings, table
+    from model_eval.compare import outcomes, page, paired, picture, results, settings, table
 
     comparison = results.read_results(paths)
     arms = outcomes.arm_names(comparison)
@@ -61,7 +61,9 @@ def compare(
     table.write_csv(Path(f"{output}.csv"), comparison, found, baseline)
     drawn = picture.draw(comparison, Path(f"{output}.png"))
     picture_told = f" and {output}.png" if drawn else " (no picture: it takes two results with a selection ratio)"
+    page.write_results_page(Path(f"{output}.html"), comparison, found, baseline, confidence)
     print(visible(f"wrote {output}.csv{picture_told}"))
+    print(visible(f"wrote {output}.html"))
 
 
 def run(words: list[str]) -> None:

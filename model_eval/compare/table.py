@@ -76,7 +76,7 @@ def markdown(comparison: Comparison, differences: Differences, baseline: str, co
     arms = arm_names(comparison)
     lines = [f"| task | metric | {' | '.join(map(in_table, arms))} |", "|---|---|" + "---:|" * len(arms)]
     for task, found in cells(comparison).items():
-        metric, higher = _metric(comparison, task)
+        metric, higher = metric_of(comparison, task)
         values = {one.value for one in found.values()}
         best = None if higher is None or len(values) == 1 else (max if higher else min)(values)
         texts = [_bold(found[arm].text(), found[arm].value == best) if arm in found else "" for arm in arms]
@@ -96,8 +96,8 @@ def markdown(comparison: Comparison, differences: Differences, baseline: str, co
             "|---|---:|---:|---|",
         ]
         for task, one in found.items():
-            verdict = "noise" if one.is_noise() else _verdict(one, _metric(comparison, task)[1])
-            lines.append(f"| {in_table(task)} | {one.value:+.4f} | {one.low:+.4f} to {one.high:+.4f} | {verdict} |")
+            told = verdict(comparison, task, one)
+            lines.append(f"| {in_table(task)} | {one.value:+.4f} | {one.low:+.4f} to {one.high:+.4f} | {told} |")
         unpaired = [task for task in common if task not in found]
         if unpaired:
             lines += ["", visible(f"No items are stored of both for {', '.join(unpaired)}: no paired difference.")]
@@ -114,12 +114,12 @@ def write_csv(path: Path, comparison: Comparison, differences: Differences, base
                 difference = differences.get(arm, {}).get(task)
                 numbers = [difference.value, difference.low, difference.high] if difference else [None] * 3
                 count = comparison[task][arm][0].result["n"] if task in comparison else None
-                names = map(visible, (task, _metric(comparison, task)[0], arm))
+                names = map(visible, (task, metric_of(comparison, task)[0], arm))
                 row = [*names, one.value, one.stderr, one.deviation, one.seeds, count]
                 writer.writerow([*row, visible(baseline) if difference else None, *numbers])
 
 
-def _metric(comparison: Comparison, task: str) -> tuple[str, bool | None]:
+def metric_of(comparison: Comparison, task: str) -> tuple[str, bool | None]:
     """Name of the metric, and whether higher is better; None = unknown."""
     if task == AVERAGE:
         return f"mean of {len(shared_accuracies(comparison))} accuracies", True
@@ -131,7 +131,11 @@ def _bold(text: str, is_best: bool) -> str:
     return f"**{text}**" if is_best else text
 
 
-def _verdict(difference: Difference, higher: bool | None) -> str:
+def verdict(comparison: Comparison, task: str, difference: Difference) -> str:
+    """What a difference on a task says."""
+    if difference.is_noise():
+        return "noise"
+    higher = metric_of(comparison, task)[1]
     if higher is None:
         return "different"
     return "better" if (difference.value > 0) == higher else "worse"

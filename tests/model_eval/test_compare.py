@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from model_eval.compare.results import read_results
 from model_eval.compare.table import average_cell, cells, markdown
 from model_eval.evaluation import traces
 from model_eval.items import digest, items_of, save_items
+from tests.data_common.test_report_page import Reader
 from tests.data_common.test_yaml_text import FAULTS
 
 N = 400
@@ -234,6 +236,26 @@ def test_table_csv_and_picture(tmp_path, capsys):
         "base": [1.0],
         "lqs + top-r + folding": [0.1, 0.5],
     }
+
+
+def test_the_page_has_the_numbers_of_the_table(tmp_path, capsys):
+    tasks = {"<b>t": outcome(coin(0, 0.3)), "u": outcome(coin(1))}
+    paths = [
+        write(tmp_path, "base", "m/base", **tasks),
+        write(tmp_path, "x", "m/x", **tasks | {"<b>t": outcome(coin(3))}),
+    ]
+    assert exit_code(lambda: run([*paths, f"output={tmp_path}/out"])) == 0
+    shown, page = capsys.readouterr().out, (tmp_path / "out.html").read_text()
+    found = Reader(page)
+    assert not found.open and "b" not in [tag for tag, _ in found.elements] and "<b>t" in found.texts["th"]
+    numbers = re.findall(r"[+-]?\d\.\d{4}", shown)
+    assert len(numbers) > 10 and all(number in found.texts["td"] for number in numbers)
+    [lines] = [re.findall(r'"whisker" d="M([\d.]+) [\d.]+H([\d.]+)"', page)]
+    [zero] = re.findall(r'<path class="axis" d="M([\d.]+) \d+v\d+"', page)
+    assert len(lines) == 3  # of two tasks and their average
+    assert [float(low) <= float(zero) <= float(high) for low, high in lines] == [
+        line.endswith("noise |") for line in shown.split("x - base:")[1].split("\n") if " to " in line
+    ]
 
 
 @pytest.mark.parametrize("words, message", [

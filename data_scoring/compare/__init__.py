@@ -1,0 +1,1 @@
+"""Two scores of the same rows against each other."""
