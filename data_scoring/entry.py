@@ -227,7 +227,7 @@ def _summary(
     for field, values in summary.items():
         direction = f"; {better[field]} is better" if better[field] else ""
         print(f"  {visible(field)}: {visible(in_words(values))}{direction}")
-    print(f"  best and worst rows: {visible(report)}")
+    print(f"  best and worst rows: {visible(report)}, and in a browser report.html beside it")
     remote_code.summary(call.config)
     print(f"  wrote {visible(stage_run.output)} in {stage_run.seconds():.1f} s")
 
