@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from benchmarks.efficacy import corpus
+from benchmarks.efficacy.kept_scores import is_kept, restore
 from benchmarks.efficacy.plan import FOLDER, Call, Cell, Plan, digest, load
 from data_common.calls.jobs import Job, call_stage, run_jobs
 from data_common.files.atomic import write_text
@@ -56,19 +57,22 @@ class Study:
         if name == "pool":
             return []
         score, output = self.plan.scores[name], self.scored(name)
-        annotated = "annotator_model" in score.call
+        facts = self._score_facts(name)
+        identity = digest([self.hash, facts])
+        annotated = "annotator_model" in score.call and not is_kept(name, identity)
         before = [
             *self._score(score.source),
             *([self._warm("annotator", 0, self.plan.annotator_passes)] if annotated else []),
         ]
 
         def do() -> None:
-            cost = self.call(score.call, [self.scored(score.source), output], f"score-{name}")
-            write(Path(f"{output}.cost.json"), cost)
+            if not restore(self.scored(score.source), output, name, identity):
+                cost = self.call(score.call, [self.scored(score.source), output], f"score-{name}")
+                write(Path(f"{output}.cost.json"), cost)
 
         needs = [f"score-{score.source}"] if score.source != "pool" else []
         needs += ["annotator"] if annotated else []
-        return [*before, self._kept(f"score-{name}", needs, do, output, self._score_facts(name))]
+        return [*before, self._kept(f"score-{name}", needs, do, output, facts)]
 
     def _score_facts(self, name: str) -> list:
         """What a scored file follows from, beside the data."""
