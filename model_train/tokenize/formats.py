@@ -1,0 +1,7 @@
+"""The formats by their names."""
+
+from model_train.tokenize.megatron import Megatron
+from model_train.tokenize.streams import LlmC, NanoGPT
+from model_train.tokenize.token_format import TokenFormat
+
+FORMATS: dict[str, type[TokenFormat]] = {"megatron": Megatron, "nanogpt": NanoGPT, "llm.c": LlmC}
