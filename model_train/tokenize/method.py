@@ -1,7 +1,8 @@
-"""The rows as token ids in the files of another trainer, in their order: Megatron-LM, nanoGPT, llm.c.
+"""The rows as token ids in the files of another trainer, in their order: Megatron-LM, llm.c, Streaming, Parquet.
 
-The layouts are those of the trainers' own writers, as https://github.com/NVIDIA/Megatron-LM and
-https://github.com/karpathy/llm.c publish them; a document is that of `pretrain`.
+The layouts are those of the trainers' own writers, as https://github.com/NVIDIA/Megatron-LM,
+https://github.com/karpathy/llm.c and https://github.com/mosaicml/streaming publish them; a document is that of
+`pretrain`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,10 +32,10 @@ class Conversion(BaseConversion):
     """Documents, one a row with text, as token ids.
 
     Args:
-        format: of the files: Megatron-LM, nanoGPT, or llm.c and modded-nanogpt
+        format: of the files: Megatron-LM, nanoGPT, llm.c and modded-nanogpt, MosaicML Streaming, or Parquet
         text_field: text field of a row, or a list of them, joined by newlines
-        shard_tokens: tokens of a file at most, whole documents; null = 100 million (llm.c); megatron and
-            nanogpt have one file
+        shard_tokens: tokens of a file at most, whole documents; null = 100 million (llm.c, parquet) or
+            16,777,216 (mds); megatron and nanogpt have one file
         special_tokens_in_text: how text that spells a special token, such as </s>, is read: as text or as tokens
         trust_remote_code: true runs Python code that comes with a tokenizer; false refuses what needs it
     """
@@ -42,7 +43,7 @@ class Conversion(BaseConversion):
     def __init__(
         self,
         *,
-        format: Literal["megatron", "nanogpt", "llm.c"] = "megatron",
+        format: Literal["megatron", "nanogpt", "llm.c", "mds", "parquet"] = "megatron",
         text_field: str | list[str] = "text",
         shard_tokens: ShardTokens | None = None,
         special_tokens_in_text: Special = "text",

@@ -9,17 +9,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import utils
 from data_common.calls.cli import main
 from data_common.calls.stage import REPOSITORY
+from data_common.messages.errors import UserError
 from data_common.models import tokens as token_module
 from data_common.models.loading import load_tokenizer
 from data_common.rows.json_line import document_text
 from model_train.entry import STAGE
 from model_train.pretrain.method import Training
-from model_train.tokenize import documents, megatron, streams
+from model_train.tokenize import documents, mds, megatron, streams
 from model_train.tokenize.documents import Documents, in_shards
 from model_train.tokenize.method import differing
 from tests.models import byte_tokenizer, save_model
@@ -84,6 +86,33 @@ def read_llm_c(path):
     return ids.tolist()
 
 
+def read_parquet(folder):
+    """By pyarrow's table."""
+    return [
+        ids for path in sorted(Path(folder).glob("*.parquet")) for ids in pq.read_table(path)["input_ids"].to_pylist()
+    ]
+
+
+def read_mds(folder):
+    """By the layout of Streaming: what each place in a shard points to."""
+    shards, found = json.loads(Path(folder, "index.json").read_text())["shards"], []
+    for shard in shards:
+        content = Path(folder, shard["raw_data"]["basename"]).read_bytes()
+        assert len(content) == shard["raw_data"]["bytes"] and shard["column_encodings"] == ["ndarray:int32"]
+        count = struct.unpack_from("<I", content)[0]
+        places = struct.unpack_from(f"<{count + 1}I", content, 4)
+        assert count == shard["samples"] and places[-1] == len(content)
+        names = {name: shard[name] for name in shard if name not in ("raw_data", "samples", "zip_data")}
+        assert json.loads(content[8 + 4 * count : places[0]]) == names
+        for start, end in pairwise(places):
+            size, mark = struct.unpack_from("<IB", content, start)
+            kind = {4: "B", 5: "H", 6: "I"}[mark]  # one dimension; of uint8, uint16 or uint32
+            (length,) = struct.unpack_from(f"<{kind}", content, start + 5)
+            assert size == end - start - 4 == 1 + struct.calcsize(kind) + 4 * length
+            found.append(list(struct.unpack_from(f"<{length}i", content, end - 4 * length)))
+    return found
+
+
 def flat(lists):
     return [token for one in lists for token in one]
 
@@ -123,6 +152,27 @@ def test_llm_c_in_one_file_and_in_several_with_whole_documents(folder):
     longer = [shard for shard in shards if len(shard) > 100]
     assert [len(shard) for shard in longer] == [30_002]  # one document
     assert all(len(one) + other.index(257) + 1 > 100 for one, other in pairwise(shards))  # none had room for one more
+
+
+@pytest.mark.parametrize(("form", "read"), [("parquet", read_parquet), ("mds", read_mds)])
+def test_parquet_and_mds(form, read, folder):
+    write(folder / "long.jsonl", [*ROWS, *({"text": "y" * size} for size in (253, 254, 65_533, 65_534))])
+    rows = [json.loads(line) for line in Path("long.jsonl").read_text().split("\n")[:-1]]
+    tokenize(f"format={form}", source="long.jsonl")
+    assert read("out") == expected(rows)
+    tokenize(f"format={form}", "shard_tokens=200", source="long.jsonl", out="parts")
+    assert read("parts") == expected(rows) and len(os.listdir("parts")) > 10
+
+
+class Huge(bytes):
+    def __len__(self):
+        return 2**32
+
+
+def test_a_shard_of_mds_is_below_4_gib(folder):
+    with pytest.raises(UserError, match="is more than MDS holds: shard_tokens=25"):
+        mds.Mds(258, 100)._write_shard(folder / "shard", [Huge()])
+    assert not (folder / "shard").exists()
 
 
 def test_documents_are_those_of_pretrain(folder):
