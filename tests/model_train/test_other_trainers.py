@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_hugging_face(stream):
     model = AutoModelForCausalLM.from_pretrained(save_model(Path("model")))
     trainer = Trainer(model, names["arguments"], DataCollatorForSeq2Seq(tokenizer), names["rows"])
     batches = [batch["input_ids"][batch["attention_mask"].bool()].tolist() for batch in trainer.get_train_dataloader()]
-    assert sum(batches, []) == stream.tolist()
+    assert [token for batch in batches for token in batch] == stream.tolist()
 
 
 def run_there(package, script, *words):
@@ -94,13 +95,15 @@ class Tokenizer:
     eod, pad, vocab_size, unique_identifiers = 257, 0, 258, {}
 
 stream = numpy.fromfile("nanogpt/train.bin", numpy.uint16)
-masks = {"reset_position_ids": False, "reset_attention_mask": False, "eod_mask_loss": False, "create_attention_mask": False}
+masks = dict.fromkeys(["reset_position_ids", "reset_attention_mask", "eod_mask_loss", "create_attention_mask"], False)
 config = GPTDatasetConfig(random_seed=1, sequence_length=16, blend=(["OUT/corpus"], None), split="100,0,0",
                           tokenizer=Tokenizer(), path_to_cache=sys.argv[1], **masks)
 documents = GPTDataset.build_low_level_dataset("OUT/corpus", config)
-print("documents", len(documents), numpy.array_equal(numpy.concatenate([documents[i] for i in range(len(documents))]), stream))
+found = numpy.concatenate([documents[i] for i in range(len(documents))])
+print("documents", len(documents), numpy.array_equal(found, stream))
+numbers = numpy.arange(len(documents), dtype=numpy.int32)
 for samples in (None, 2 * len(stream) // 16 - 1):
-    rows = GPTDataset(documents, "OUT/corpus", numpy.arange(len(documents), dtype=numpy.int32), samples, Split.train, config)
+    rows = GPTDataset(documents, "OUT/corpus", numbers, samples, Split.train, config)
     ids = numpy.concatenate([rows[i]["tokens"].numpy() for i in range(len(rows))])
     print("samples", len(ids) > len(stream), numpy.array_equal(ids, numpy.tile(stream, 2)[: len(ids)]))
 """
@@ -144,7 +147,7 @@ for workers in (0, 2, 3):
 for nodes, ranks, workers in ((1, 2, 2), (2, 2, 1), (4, 1, 2)):
     table = get_partitions("relaxed", 96, 1, nodes, ranks, workers, 4)  # nodes, ranks, workers, batches, samples
     steps = numpy.moveaxis(table, (3, 2), (0, 1)).reshape(-1, nodes * ranks * 4)  # workers take turns
-    print("table", all(sorted(step) == list(range(n * len(step), (n + 1) * len(step))) for n, step in enumerate(steps.tolist())))
+    print("table", numpy.array_equal(numpy.sort(steps), numpy.arange(96).reshape(steps.shape)))
 
 with MDSWriter(columns={"tokens": "ndarray:int32"}, out="theirs", size_limit=None) as writer:
     for ids in tokens:
@@ -158,12 +161,8 @@ print("bytes", files == {name: open(f"whole/{name}", "rb").read() for name in os
 def test_mosaicml_streaming(stream):
     tokenize("mds", "OUT", "shard_tokens=1000")
     tokenize("mds", "whole")
-    script = re.sub(
-        r"^( *)LINES$",
-        lambda m: LINES["MosaicML Streaming, LLM Foundry"].replace("\n", f"\n{m[1]}"),
-        STREAMING,
-        flags=re.M,
-    )
+    lines = LINES["MosaicML Streaming, LLM Foundry"]
+    script = re.sub(r"^( *)LINES\n", lambda place: textwrap.indent(lines, place[1]), STREAMING, flags=re.M)
     said = [line for line in run_there("streaming", script) if line.startswith(("samples", "loader", "table", "bytes"))]
     shards = len(os.listdir("OUT")) - 1
     assert shards > 2
