@@ -1,5 +1,6 @@
 """Data cards: the chain back to the sources, what is not as it was, licences, and text that stays text."""
 
+import html
 import json
 import re
 import shutil
@@ -43,13 +44,13 @@ def call(words: str) -> None:
 def made(*words: str) -> str:
     """The card that a call writes."""
     assert utils.main(["--card", *words]) == 0
-    name = words[words.index("--save-dir") + 1] if "--save-dir" in words else f"{words[0].rstrip('/')}.card.md"
-    return Path(name).read_text(encoding="utf-8")
+    own = f"{words[0].removesuffix('.manifest.json')}.card.md"
+    return Path(words[words.index("--save-dir") + 1] if "--save-dir" in words else own).read_text(encoding="utf-8")
 
 
 def cells(text: str, heading: str) -> list[list[str]]:
     """The rows of the table below a heading; an escaped bar belongs to its cell."""
-    table = text.split(f"{heading}\n")[1].split("\n\n")[1].split("\n")
+    table = text.split(f"{heading}\n")[1].strip().split("\n\n")[0].split("\n")
     return [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in table[2:]]
 
 
@@ -133,17 +134,20 @@ def test_names_and_values_are_text_whatever_they_hold(folder):
     shutil.copy("in.jsonl", odd)
     assert main(ORDERING, [odd, "odd.jsonl", "shuffle"]) == 0
     text = made("odd.jsonl", "--licence", "<script>alert(1)</script>\n# x")
-    row = cells(text, "## Sources")[0]
-    assert len(row) == 6 and "\u202e" not in text and "\n# x" not in text
-    unescaped = re.sub(r"\\.", "", text)
-    assert not re.search(r"<(?!https://)|\[", unescaped)
-    assert re.sub(r"\\(.)", r"\1", row[0]) == odd.replace("\u202e", "\\u202e").replace("\\", "\\")
+    assert len(cells(text, "## Sources")[0]) == 6 and "\u202e" not in text and "\n# x" not in text
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
+    shown = markdown.render(text)
+    tags = set(re.findall(r"</?(\w+)", shown))
+    assert tags <= {"h1", "h2", "h3", "p", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "a"}
+    assert set(re.findall(r'href="([^"]*)"', shown)) <= {address for address in re.findall(r"<(https://[^>]*)>", text)}
+    first = [html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", shown.split("licence</th>")[1])[:6]]
+    assert first[0] == odd.replace("\u202e", "\\u202e") and first[-1] == "<script>alert(1)</script>\\n# x"
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["in.jsonl"], "--card in.jsonl: No such file or directory (the manifest of an output is called NAME"),
+        (["in.jsonl"], "--card in.jsonl is no manifest of an output"),
         (["ordered.jsonl", "--licence", "none.jsonl=MIT"], "the sources are in.jsonl, target.jsonl"),
         (["ordered.jsonl", "--licence", "in.jsonl="], "--licence in.jsonl=: it is empty"),
         (["ordered.jsonl", "--save-dir", "in.jsonl"], "in.jsonl exists and is no data card"),
