@@ -80,13 +80,16 @@ def _dispatch(asked: argparse.Namespace) -> None:
 
 def _card(asked: argparse.Namespace, given: list[str]) -> None:
     """Raises: UserError for options of something else, or a card that cannot be made."""
-    if others := [name for name in given if name not in ("card", "licence", "save_dir")]:
+    if others := [name for name in given if name not in ("card", "licence", "save_dir", "dry_run")]:
         raise UserError(f"--{others[0].replace('_', '-')} does not go with --card")
     from data_common.card.page import ALL, write_card
 
     pairs = [one.rpartition("=") for one in asked.licence or ()]
     if empty := [name for name, _, licence in pairs if not licence]:
         raise UserError(f"--licence {empty[0]}=: it is empty (an unset variable?)")
+    if asked.dry_run:
+        say(visible(f"# card of {asked.card}"))
+        return
     written = write_card(asked.card, asked.save_dir, {name or ALL: licence for name, _, licence in pairs})
     print(f"wrote {visible(written)}")
 
