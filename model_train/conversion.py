@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from data_common.calls import remote_code
 from data_common.calls.stage import Call
-from data_common.files.atomic import check_writable, draft_of, manifest_path
+from data_common.files.atomic import WORK, check_writable, draft_of, manifest_path
 from data_common.files.durable import discard
 from data_common.files.manifest import Run
 from data_common.files.work_folder import WorkFolder
@@ -52,11 +52,12 @@ def convert(call: Call, *, on_bad_row: BadRowPolicy = "error") -> None:
         inputs = {"data": [shard.name for shard in source.shards], "tokenizer": tokenizer}
         history = {"defaults": call.defaults, "versions": call.versions, "quick": call.dry_run, "paths": call.paths}
         run = Run(call.stage, call.method_name, call.config, inputs, target, **history)
-        work_path = Path(f"{target}.work")
+        output = Path(target)
+        work_path = output.parent / f"{output.name}{WORK}"
         if not call.dry_run and run.is_done():
             _clear(work_path)
             return
-        _check_place(Path(target), run)
+        _check_place(output, run)
         conversion.check(source, tokenizer, on_bad_row)
         if call.dry_run:
             return

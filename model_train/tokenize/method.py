@@ -19,7 +19,7 @@ from model_train.conversion import STEP, BaseConversion
 
 ABOUT = {
     "family": "for other trainers",
-    "needs": "a tokenizer",
+    "needs": "a tokenizer, as MODEL_IN",
     "cost": "encoding the text",
     "formula": "exact",
 }

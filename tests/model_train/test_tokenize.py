@@ -388,6 +388,12 @@ def test_replay_compares_the_whole_folder(folder, capfd):
     assert end.value.code == 1
 
 
+def test_a_slash_behind_out_is_no_matter(folder):
+    tokenize(out="deep/out/")
+    assert read_megatron("deep/out/corpus") == expected()
+    assert sorted(os.listdir("deep")) == ["out", "out.manifest.json"]
+
+
 def test_weights_beside_the_tokenizer_are_no_matter(folder):
     save_model(folder / "model")
     tokenize(tokenizer="model")
