@@ -11,6 +11,8 @@ from data_common.files.replacing import places_of
 from data_common.messages.errors import UserError
 from data_common.replay.record import DOWNLOADS, inputs_of, load
 
+Key = tuple[str, str | None]  # of a link: name and digest
+
 
 class Link(NamedTuple):
     """A file or folder, or an id of the hub, that something was made from; or the output itself."""
@@ -20,6 +22,7 @@ class Link(NamedTuple):
     record: Mapping[str, Any] | None = None  # its manifest; None where there is none of this content
     role: str = ""  # input of the call that read it, e.g. "data"
     note: str = ""
+    has_rows: bool = False  # whether the rows of the output come from it, rather than a model or an example for them
 
     @property
     def is_source(self) -> bool:
@@ -37,15 +40,17 @@ def chain(path: str) -> list[Link]:
     if made.exists() and read_manifest(made) is None:
         raise UserError(f"--card {path}: it was changed since its manifest was written")
     walk = _Walk()
-    walk.follow(made, Link(record["output"]["path"], record["output"], record))
-    return list(walk.links.values())
+    walk.follow(made, last := Link(record["output"]["path"], record["output"], record))
+    of_rows = walk.data_of(_key(last))
+    return [link._replace(has_rows=key in of_rows) for key, link in walk.links.items()]
 
 
 class _Walk:
     """Every content is followed once."""
 
     def __init__(self):
-        self.links: dict[tuple[str, str | None], Link] = {}
+        self.links: dict[Key, Link] = {}
+        self.data: dict[Key, set[Key]] = {}  # of each the inputs whose rows it holds
         self.whole: dict[Path, bool] = {}  # folders that are as their manifests say
 
     def follow(self, made: Path, link: Link) -> None:
@@ -56,7 +61,13 @@ class _Walk:
             before = Link(content.get("path") or content["id"], content, record, role, note)
             if _key(before) not in self.links:
                 self.follow(place, before)
+            if role == "data":
+                self.data.setdefault(_key(link), set()).add(_key(before))
         self.links.setdefault(_key(link), link)
+
+    def data_of(self, key: Key) -> set[Key]:
+        """It, and all that its rows come from."""
+        return {key}.union(*(self.data_of(before) for before in self.data.get(key, ())))
 
     def maker(self, one: Mapping[str, Any], output: str, made: Path) -> tuple[Path, dict[str, Any] | None, str]:
         """Where an input of what lies at `made` is now, the manifest of what made it, and what is to be said of it.
@@ -82,7 +93,7 @@ class _Walk:
         return self.whole[folder] and place.is_file() and _same(fingerprint(place), one)
 
 
-def _key(link: Link) -> tuple[str, str | None]:
+def _key(link: Link) -> Key:
     return link.name, link.content.get("xxh3")
 
 

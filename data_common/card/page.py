@@ -60,23 +60,20 @@ def _summary(links: Sequence[Link]) -> Iterator[tuple[str, str]]:
     made = links[-1]
     yield "bytes", f"{made.content['bytes']:,}"
     yield "xxh3", _plain(made.content["xxh3"])
-    for link in links:
-        record = link.record or {}
-        config, stage = record.get("config", {}), record.get("stage")
+    for record in (link.record for link in links if link.record and link.has_rows):
+        config, stage = record["config"], record["stage"]
         if stage == "data_scoring":
-            better = record.get("directions", {}).get(config.get("score_field"))
-            field = _plain(config.get("score_field"))
-            yield "scored by", f"{_plain(record['method'])} (field {field}; {better or 'neither'} is better)"
-        chosen = record.get("method") if stage == "data_selection" else config.get("select")
+            field = config.get("score_field")
+            better = record.get("directions", {}).get(field, "neither")
+            yield "scored by", _plain(f"{record['method']} (field {field}; {better} is better)")
+        chosen = record["method"] if stage == "data_selection" else config.get("select")
         if chosen:
             yield "selected by", f"{_plain(chosen)}, {_rows(record)}"
         if stage == "data_ordering":
             yield "ordered by", f"{_plain(record['method'])}, {_rows(record)}"
         if stage == "model_train" and record["method"] == "tokenize":
-            yield (
-                "tokens",
-                f"{record['tokens']:,} in {record['documents']:,} documents ({_plain(config.get('format'))})",
-            )
+            tokens, documents = record["tokens"], record["documents"]
+            yield "tokens", f"{tokens:,} in {documents:,} documents ({_plain(config['format'])})"
 
 
 def _rows(record: Mapping[str, Any]) -> str:

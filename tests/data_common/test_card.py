@@ -89,6 +89,22 @@ def test_the_chain_of_a_tokenized_corpus(folder):
         assert row[3:5] == [f"{recorded['bytes']:,}", recorded["xxh3"]]
 
 
+def test_the_summary_is_of_the_calls_that_made_the_rows(folder):
+    call("order selected.jsonl good.jsonl sorting score_field=fit")
+    call("score in.jsonl again.jsonl dsir target_data=good.jsonl workers=1 score_field=near")
+    text = made("again.jsonl")
+    assert [row[0] for row in cells(text, "measured again.")] == ["bytes", "xxh3", "scored by"]
+    assert "| scored by | dsir (field near; higher is better) |" in text and "### 3. Ordering, sorting: good" in text
+    assert {link.name: link.has_rows for link in chain("again.jsonl")} == {
+        "in.jsonl": True,
+        "target.jsonl": False,
+        "scored.jsonl": False,
+        "selected.jsonl": False,
+        "good.jsonl": False,
+        "again.jsonl": True,
+    }
+
+
 def test_the_same_manifests_give_the_same_card_wherever_they_lie(folder):
     first = made("ordered.jsonl")
     assert made("ordered.jsonl", "--save-dir", "other.md") == first == made("ordered.jsonl.manifest.json")
