@@ -96,9 +96,7 @@ class Conversion(BaseConversion):
         lengths = (length for part in self.parts for length in part.lengths.tolist())
         for offset in differing(self.parts, self.written_as.read(folder, lengths)):
             place = "after the last row" if offset is None else source.place(offset)
-            raise UserError(
-                f"what was written for MODEL_OUT is not read back as it was ({place}): is the disk at fault?"
-            )
+            raise UserError(f"MODEL_OUT is not read back as it was written ({place}): is the disk at fault?")
         facts = self.counts | {"token_type": self.written_as.token_type.name, "vocabulary": self.written_as.vocabulary}
         if message := warning(facts.pop(FACT), facts["rows"], self._special(source)):
             print(f"warning: {message}")
