@@ -1,5 +1,5 @@
 """Get a data set, a model or a whole repository onto the disk: from the Hugging Face hub, from files that are here,
-or made without a download; or make an output of any stage again:
+or made without a download; or make an output of any stage again, or say what it was made from:
 
 --content dataset --id HUB_ID --save-dir FILE.jsonl            a split of a data set, streamed; .jsonl.zst compresses
 --content dataset --id PATH --save-dir FILE.jsonl              .parquet, .arrow, .feather, .csv, .tsv, .json, .jsonl:
@@ -10,6 +10,7 @@ or made without a download; or make an output of any stage again:
 --content dataset --id python-stdlib --save-dir FOLDER         a corpus of the texts that this Python carries
 --content model --id tiny --data IN.jsonl --save-dir FOLDER    0.4 M random parameters, a tokenizer from IN.jsonl
 --replay OUT.manifest.json [--save-dir FOLDER]                 an output again, compared: exit code 0 equal, 1 different
+--card OUT [--licence SOURCE=LICENCE] [--save-dir FILE.md]     OUT.card.md, a data card, from the manifests of its chain
 
 An interrupted download goes on where it was when the command is given again. HF_TOKEN opens gated repositories.
 """
@@ -30,7 +31,7 @@ from data_common.messages.visible import visible
 
 BUILT_IN = {"python-stdlib": "dataset", "tiny": "model"}  # id -> its content
 LOCAL = "and a model that is here needs no download: name its folder in the call that reads it"
-USAGE = f"{UTILS} --content dataset|model|repo --id ID --save-dir PATH, or {UTILS} --replay OUT.manifest.json"
+USAGE = f"{UTILS} --content dataset|model|repo --id ID --save-dir PATH, or --replay OUT.manifest.json, or --card OUT"
 VERSIONS = {2: "values of .json are as the file spells them; digits of .csv too, and types hold for a whole column"}
 OPTIONS = {
     "python-stdlib": (),
@@ -57,6 +58,11 @@ def main(words: list[str] | None = None) -> int:
 def _dispatch(asked: argparse.Namespace) -> None:
     """Raises: UserError for options that are missing, or do not go together."""
     given = [name for name, value in vars(asked).items() if value not in (None, False)]
+    if asked.card is not None:
+        _card(asked, given)
+        return
+    if asked.licence is not None:
+        raise UserError("--licence goes with --card")
     if asked.replay is None:
         missing = [f"--{name.replace('_', '-')}" for name in ("content", "id", "save_dir") if name not in given]
         if missing:
@@ -74,6 +80,22 @@ def _dispatch(asked: argparse.Namespace) -> None:
     replay(asked.replay, asked.save_dir, asked.allow_code, asked.dry_run)
 
 
+def _card(asked: argparse.Namespace, given: list[str]) -> None:
+    """Raises: UserError for options of something else, or a card that cannot be made."""
+    if others := [name for name in given if name not in ("card", "licence", "save_dir", "dry_run")]:
+        raise UserError(f"--{others[0].replace('_', '-')} does not go with --card")
+    from data_common.card.page import ALL, write_card
+
+    pairs = [one.rpartition("=") for one in asked.licence or ()]
+    if empty := [name for name, _, licence in pairs if not licence]:
+        raise UserError(f"--licence {empty[0]}=: it is empty (an unset variable?)")
+    if asked.dry_run:
+        say(visible(f"# card of {asked.card}"))
+        return
+    written = write_card(asked.card, asked.save_dir, {name or ALL: licence for name, _, licence in pairs})
+    print(f"wrote {visible(written)}")
+
+
 def parser() -> argparse.ArgumentParser:
     """The options of the command. It raises UserError for words that it does not know."""
     options = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
@@ -89,6 +111,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--revision", help="branch, tag or commit on the hub (default: main)")
     parser.add_argument("--allow-pickle", action="store_true", default=None, help="take weights that can run code")
     parser.add_argument("--replay", metavar="MANIFEST", help="make the output of this manifest again, and compare")
+    parser.add_argument(
+        "--card", metavar="OUT", help="write a data card of this output, from the manifests of its chain"
+    )
+    parser.add_argument("--licence", action="append", metavar="SOURCE=LICENCE", help="of a source of --card, or of all")
     parser.add_argument("--allow-code", action="store_true", help="of --replay: code of others runs where it did then")
     parser.add_argument(
         "--dry-run", action="store_true", help="check the options (of --replay: the inputs), do nothing"

@@ -1,13 +1,17 @@
-"""Training: from rows in file order and a model to a trained model, a folder that appears when it is complete."""
+"""Training: from rows in file order and a model to a trained model, a folder that appears when it is complete.
+
+A method that makes other files of the rows is a `model_train.conversion`.
+"""
 
 import contextlib
 import functools
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from data_common.calls import remote_code
 from data_common.calls.cli import main
-from data_common.calls.config import Positive
+from data_common.calls.config import Key, Positive, keys_of
 from data_common.calls.stage import Call, Stage
 from data_common.files.contents import weights_of
 from data_common.files.manifest import Run
@@ -15,6 +19,7 @@ from data_common.messages.visible import visible
 from data_common.parallel import distributed
 from data_common.rows import jsonl
 from data_common.rows.jsonl import BadRowPolicy
+from model_train import conversion
 from model_train.resuming import check_place, working_in
 from model_train.training import TrainingRows
 
@@ -78,7 +83,21 @@ def _fact(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ')} {number}"
 
 
-STAGE = Stage("model_train", ("IN.jsonl", "MODEL_IN", "MODEL_OUT"), ("Training",), run, check=Call.build)
+def _runner(method: Callable) -> Callable[..., None]:
+    """What runs a method of its contract."""
+    return conversion.convert if method.__name__ == conversion.CONTRACT else run
+
+
+def _keys(method: Callable, given: Mapping[str, Any]) -> dict[str, Key]:
+    return keys_of(_runner(method))
+
+
+def _run(call: Call, **keys: Any) -> None:
+    _runner(call.method)(call, **keys)
+
+
+PATHS, CONTRACTS = ("IN.jsonl", "MODEL_IN", "MODEL_OUT"), ("Training", conversion.CONTRACT)
+STAGE = Stage("model_train", PATHS, CONTRACTS, _run, _keys, check=Call.build)
 command = functools.partial(main, STAGE)
 
 if __name__ == "__main__":

@@ -151,6 +151,8 @@ def result(call: Call) -> list[float]:
     """Row numbers, scores, losses, or results of tasks, of a call in the working folder, which has the inputs."""
     stage, out = call.stage, call.out
     assert main(stage, words(call)) == 0, f"the small call of {call.key} failed"
+    if stage is TRAINING and call.method == "tokenize":
+        return np.fromfile(Path(out, "corpus.bin"), np.uint16)[::8].tolist()
     if stage is TRAINING:
         log = Path(out, "train_log.jsonl").read_text().split("\n")[:-1]
         return [json.loads(line)["loss"] for line in log if "loss" in line]

@@ -124,6 +124,7 @@ GOOD = [
     (TRAINING, ["in.jsonl", "bare", "out", "pretrain", "max_length=64", "heldout_data=target.jsonl"]),
     (TRAINING, ["in.jsonl", "a.yaml", "out", "pretrain", "tokenizer=model", "max_length=64"]),
     (TRAINING, ["chat.jsonl", "model", "out", "posttrain", "max_length=64"]),
+    (TRAINING, ["in.jsonl", "model", "out", "tokenize", "format=mds"]),
     (EVALUATION, ["model", "r.yaml", "perplexity", "data=[in.jsonl,target.jsonl]"]),
     (EVALUATION, ["model", "r.yaml", "lm_evaluation_harness", "tasks=task"]),
     (EVALUATION, ["model", "r.yaml", "lm_evaluation_harness", "tasks=piqa", "data_dir=benchmarks"]),
@@ -177,6 +178,8 @@ PROBLEMS = [
     ),
     (TRAINING, ["in.jsonl", "model", "in.jsonl/out", "pretrain", "max_length=64"], "cannot write in.jsonl/out"),
     (TRAINING, ["in.jsonl", "model", "results", "pretrain"], "results exists and is no unchanged result"),
+    (TRAINING, ["in.jsonl", "model", "results", "tokenize"], "results exists and is no unchanged result of this call"),
+    (TRAINING, ["in.jsonl", "mute", "out", "tokenize"], "cannot load the tokenizer of mute"),
     (EVALUATION, ["model", "results", "perplexity", "data=in.jsonl"], "cannot write results: it is a folder"),
     (EVALUATION, ["model", "notes.jsonl", "perplexity", "data=in.jsonl"], "exists and is no result of model_eval"),
     (

@@ -42,6 +42,7 @@ CALLS = {  # name -> (output, words of an older call, words of the call), whethe
     "perplexity": (["data_scoring.entry", "in.jsonl", "out.jsonl", "perplexity", *SCORE], None, ["metric=bpb"]),
     "lqs": (["data_scoring.entry", "in.jsonl", "out.jsonl", "lqs", *LQS], None, []),
     "training": (["model_train.entry", "in.jsonl", "model", "out", "pretrain", *TRAIN], None, []),
+    "tokens": (["model_train.entry", "in.jsonl", "model", "out", "tokenize"], None, []),
     "evaluation": (["model_eval.entry", "model", "out.yaml", "perplexity", "data=in.jsonl", "max_length=64"], None, []),
     "built-in model": (
         ["utils", "--content", "model", "--id", "tiny", "--data", "in.jsonl", "--save-dir", "out"],
@@ -49,7 +50,7 @@ CALLS = {  # name -> (output, words of an older call, words of the call), whethe
         [],
     ),
 }
-OF_MODELS = ("perplexity", "lqs", "training", "evaluation", "built-in model")
+OF_MODELS = ("perplexity", "lqs", "training", "tokens", "evaluation", "built-in model")
 
 
 def command(words):
@@ -82,7 +83,7 @@ def content(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.relative_to(folder).parts[0].startswith("out")
     ]
-    kept = {".jsonl", ".safetensors", ".yaml"}
+    kept = {".jsonl", ".safetensors", ".yaml", ".bin", ".idx"}
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in files

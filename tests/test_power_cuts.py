@@ -101,6 +101,7 @@ CALLS = {
     ],
     "lqs": ["data_scoring.entry", "IN", "OUT.jsonl", "lqs", *LQS],
     "training": ["model_train.entry", "IN", "MODEL", "OUT", "pretrain", *TRAIN],
+    "tokens": ["model_train.entry", "IN", "MODEL", "OUT", "tokenize"],
     "evaluation": ["model_eval.entry", "MODEL", "OUT.yaml", "perplexity", "data=IN", "max_length=64"],
     "built-in data": ["utils", "--content", "dataset", "--id", "python-stdlib", "--save-dir", "OUT"],
     "built-in model": ["utils", "--content", "model", "--id", "tiny", "--data", "IN", "--save-dir", "OUT"],

@@ -47,6 +47,7 @@ TOKENIZERS = {  # calls that need no more of the folder than its tokenizer
         data_ordering.entry,
         "rows.jsonl out sorting select=token-budget select.tokens=200 select.direction=higher select.tokenizer={}",
     ),
+    "tokens": (model_train.entry, "rows.jsonl {} out tokenize"),
     "tokenizer": (model_train.entry, f"rows.jsonl good out pretrain tokenizer={{}} {TRAINING}"),
 }
 

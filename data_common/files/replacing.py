@@ -76,10 +76,10 @@ def _inputs(made: Path) -> Iterator[str]:
             for entry in content["inputs"].values():
                 for one in entry if isinstance(entry, list) else [entry]:
                     if "path" in one:
-                        yield from _places(one["path"], content["output"]["path"], made)
+                        yield from places_of(one["path"], content["output"]["path"], made)
 
 
-def _places(recorded: str, output: str, made: Path) -> Iterator[str]:
+def places_of(recorded: str, output: str, made: Path) -> Iterator[str]:
     """Where an input may lie, recorded beside the path of its output, which is `made` now: the call may have run in
     another folder, and both may have been moved since.
     """

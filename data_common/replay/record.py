@@ -59,8 +59,11 @@ class _Manifest(msgspec.Struct):
     call: _Call = msgspec.field(default_factory=_Call)
 
 
-def load(path: str) -> tuple[Path, dict[str, Any]]:
-    """The manifest at `path`, or of the output that lies there: its place and content. Raises: UserError."""
+def load(path: str, option: str = "--replay") -> tuple[Path, dict[str, Any]]:
+    """The manifest at `path`, or of the output that lies there: its place and content. option: that names the path.
+
+    Raises: UserError.
+    """
     place = Path(path)
     if not path.endswith(MANIFEST) and manifest_path(place).is_file():
         place = manifest_path(place)
@@ -71,11 +74,11 @@ def load(path: str) -> tuple[Path, dict[str, Any]]:
             raise ValueError("an input has neither path nor id")
     except OSError as error:
         cure = "" if path.endswith(MANIFEST) else f" (the manifest of an output is called NAME{MANIFEST})"
-        raise UserError(f"--replay {path}: {error.strerror}{cure}") from None
+        raise UserError(f"{option} {path}: {error.strerror}{cure}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"--replay {path} is no manifest of an output ({brief(str(error))})") from None
+        raise UserError(f"{option} {path} is no manifest of an output ({brief(str(error))})") from None
     if content["stage"] not in (*STAGES, DOWNLOADS):
-        raise UserError(f"--replay {path}: no stage {brief(content['stage'])} is here")
+        raise UserError(f"{option} {path}: no stage {brief(content['stage'])} is here")
     return place.absolute(), content
 
 

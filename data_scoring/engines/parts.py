@@ -1,32 +1,18 @@
 """Work over a corpus, part by part: a part's result is a file, and a part whose file is there is not computed again."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from data_common.calls.progress import Progress
 from data_common.files.atomic import atomic_file, save_array
 from data_common.models.tokens import batched
-from data_common.parallel import distributed
+from data_common.parallel.parts import missing_parts
 from data_common.parallel.processes import forked_map
 
 PART = 2048  # texts or samples: what a killed run loses, what processes share
 Arrays = Mapping[str, np.ndarray]
-Item = TypeVar("Item")
-
-
-def missing_parts(
-    files: Iterable[Path], items: Iterable[Item], exists: Callable[[Path], bool] = Path.exists
-) -> Iterator[tuple[Path, Item]]:
-    """(file, item) of the parts that are not there yet; the processes of a run (NPROC) share them.
-
-    items: what each part is computed from, in the order of the files. exists: whether a part is there.
-    """
-    for number, (file, item) in enumerate(zip(files, items, strict=True)):
-        if number % distributed.size() == distributed.rank() and not exists(file):
-            yield file, item
 
 
 def compute_parts(

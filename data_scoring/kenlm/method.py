@@ -19,10 +19,10 @@ from data_common.files.atomic import save_array
 from data_common.files.work_folder import WorkFolder
 from data_common.messages.errors import UserError
 from data_common.models.tokens import batched
+from data_common.parallel.parts import missing_parts
 from data_common.parallel.processes import cores, forked_map
 from data_common.rows.jsonl import open_source
 from data_common.rows.texts import first_texts
-from data_scoring.engines.parts import missing_parts
 from data_scoring.kenlm.language_model import (
     COLUMNS,
     Files,

@@ -1,0 +1,1 @@
+"""Data cards: what a file was made from, by its manifests."""
