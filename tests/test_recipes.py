@@ -88,9 +88,16 @@ def test_conversations_from_end_to_end(tmp_path):
     chats = [{"instruction": f"count to {n}", "output": "1 " * n} for n in range(1, 13)]
     for name, part in (("in", chats[:8]), ("held", chats[8:])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
-    config = f"include: {REPOSITORY}/model_train/config/posttrain.yaml\nmax_length: 64\nlearning_rate: 0.01\n"
+    config = f"include: {REPOSITORY}/model_train/config/posttrain.yaml\nlearning_rate: 0.01\n"
     (tmp_path / "train.yaml").write_text(config)
-    settings = {"INPUT": "in.jsonl", "HELDOUT": "held.jsonl", "MODEL": "start", "OUT": "out", "TEXT": "plain"}
+    settings = {
+        "INPUT": "in.jsonl",
+        "HELDOUT": "held.jsonl",
+        "MODEL": "start",
+        "OUT": "out",
+        "TEXT": "plain",
+        "MAX_LENGTH": "64",
+    }
     environment = os.environ | {"DELT_PYTHON": sys.executable, "TRAIN_CONFIG": "train.yaml"} | settings
     done = subprocess.run(
         ["bash", FOLDER / "chat.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
