@@ -9,6 +9,8 @@ from setuptools import setup
 groups: dict[str, list[str]] = {}
 for line in Path(__file__).with_name("requirements.txt").read_text(encoding="utf-8").split("\n"):
     requirement, _, comment = map(str.strip, line.partition("#"))
+    if left_out := re.fullmatch(r"# (\S+)\s+# (\[.*)", line):  # of the repository's own environment
+        requirement, comment = left_out.groups()
     if requirement:
         marked = re.match(r"\[([\w-]+)\]", comment)
         groups.setdefault(marked[1] if marked else "", []).append(requirement)
