@@ -28,10 +28,16 @@ def commands(folder: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines if "model_eval.report" not in line]
 
 
-def trained_tokens(folder: str) -> str:
-    """How many tokens the training of DELT has predicted, or nothing where it has not been."""
-    manifest = Path(folder, "models/DELT.manifest.json")
-    return str(json.loads(manifest.read_text(encoding="utf-8"))["trained_tokens"]) if manifest.exists() else ""
+def filled(words: list[str], folder: str) -> list[str]:
+    """The words with what is known by the manifests of earlier commands: rows that were selected, tokens of DELT."""
+    for wanted, pattern, key in (
+        ("AS_MANY_AS_DELT", "models/DELT.manifest.json", "trained_tokens"),
+        ("AS_MANY_AS_SELECTED", "data/*_selected-r*[0-9].jsonl.manifest.json", "rows_out"),
+    ):
+        for manifest in Path(folder).glob(pattern):
+            value = json.loads(manifest.read_text(encoding="utf-8"))[key]
+            words = [word.replace(wanted, str(value)) for word in words]
+    return words
 
 
 def name_of(words: list[str]) -> str:
@@ -51,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder, rows = given.folder or temporary, []
         for words in commands(folder):
-            words = [word.replace("AS_MANY_AS_DELT", trained_tokens(folder)) for word in words]
+            words = filled(words, folder)
             started = time.perf_counter()
             process = subprocess.Popen(words, env=os.environ | {"DELT_PYTHON": sys.executable})
             _, status, usage = os.wait4(process.pid, 0)
