@@ -32,7 +32,7 @@ def filled(words: list[str], folder: str) -> list[str]:
     """The words with what is known by the manifests of earlier commands: rows that were selected, tokens of DELT."""
     for wanted, pattern, key in (
         ("AS_MANY_AS_DELT", "models/DELT.manifest.json", "trained_tokens"),
-        ("AS_MANY_AS_SELECTED", "data/*_selected-r*[0-9].jsonl.manifest.json", "rows_out"),
+        ("AS_MANY_AS_SELECTED", "data/*_selected-r?.?.jsonl.manifest.json", "rows_out"),
     ):
         for manifest in Path(folder).glob(pattern):
             value = json.loads(manifest.read_text(encoding="utf-8"))[key]
