@@ -10,7 +10,8 @@ groups: dict[str, list[str]] = {}
 for line in Path(__file__).with_name("requirements.txt").read_text(encoding="utf-8").split("\n"):
     requirement, _, comment = map(str.strip, line.partition("#"))
     if requirement:
-        marked = re.match(r"\[([\w-]+)\]", comment)
-        groups.setdefault(marked[1] if marked else "", []).append(requirement)
+        marked = re.match(r"\[([\w, -]+)\]", comment)
+        for group in re.findall(r"[\w-]+", marked[1]) if marked else [""]:
+            groups.setdefault(group, []).append(requirement)
 needed = groups.pop("")
-setup(install_requires=needed, extras_require=groups | {"all": list(itertools.chain(*groups.values()))})
+setup(install_requires=needed, extras_require=groups | {"all": list(dict.fromkeys(itertools.chain(*groups.values())))})

@@ -1,4 +1,4 @@
-"""The nearest vectors against brute force, whatever the blocks; k-means on clusters that are known."""
+"""The nearest vectors against brute force, whatever the blocks."""
 
 import numpy as np
 import pytest
@@ -59,16 +59,3 @@ def test_vectors_of_another_embedder_and_nan_are_refused():
         nearest.top_k(np.ones((2, 3)), np.ones((2, 4)), 1)
     with pytest.raises(UserError, match="no numbers"):
         nearest.similarities(np.ones((2, 3)), np.array([[1, np.nan, 0]]))
-
-
-def test_kmeans_finds_planted_clusters():
-    generator = np.random.default_rng(1)
-    centres = np.eye(3, 5)
-    labels = generator.integers(3, size=60)
-    vectors = centres[labels] + 0.05 * generator.normal(size=(60, 5))
-    found, means = nearest.kmeans(vectors, 3, seed=0)
-    assert len({(one, other) for one, other in zip(labels.tolist(), found.tolist(), strict=True)}) == 3
-    for cluster in range(3):
-        np.testing.assert_allclose(means[cluster], nearest.unit(vectors[found == cluster]).mean(0), atol=1e-5)
-    with pytest.raises(UserError, match="61 clusters of 60 rows"):
-        nearest.kmeans(vectors, 61, seed=0)
