@@ -1,4 +1,4 @@
-"""kMQ: quotas of clusters, one cluster and n of them are gumbel, a chi-square test of the draws, the silhouette, a file."""
+"""kMQ: quotas of clusters, one cluster and n of them are gumbel, chi-square of the draws, the silhouette, a file."""
 
 import json
 
@@ -42,16 +42,13 @@ def test_a_cluster_gives_its_share_by_size():
 
 
 def test_within_a_cluster_better_rows_are_drawn_as_often_as_they_should():
-    labels, vectors = planted([3, 3])
-    score = np.log([1, 2, 5, 3, 3, 3])
-    counts = np.zeros(6)
-    for draw in range(600):
-        kept, _ = select(score, vectors, np.arange(6) + 6 * draw, k=2, clusters=2)
-        counts[kept] += 1
-    for rows, weights in (([0, 1, 2], [1, 2, 5]), ([3, 4, 5], [1, 1, 1])):
-        expected = 600 * np.array(weights) / sum(weights)
-        assert chisquare(counts[rows], expected).pvalue > 1e-4
-    assert chisquare(counts[:3]).pvalue < 1e-4  # as a uniform draw it would not pass
+    """400 clusters of three rows, of which each gives one."""
+    score, vectors = np.tile(np.log([1, 2, 5]), 400), np.repeat(np.eye(400), 3, axis=0)
+    kept, facts = select(score, vectors, np.arange(1200), k=400, clusters=400)
+    assert facts["clusters"] == 400 and sorted(kept // 3) == list(range(400))
+    counts = np.bincount(kept % 3)
+    assert chisquare(counts, 400 * np.array([1, 2, 5]) / 8).pvalue > 1e-3
+    assert chisquare(counts).pvalue < 1e-6  # as a uniform draw it would not pass
 
 
 def test_equal_and_zero_vectors_and_too_many_clusters():
