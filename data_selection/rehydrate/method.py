@@ -4,6 +4,7 @@ The rehydration of FineWeb2 (Penedo et al., arXiv 2506.20920): how often a page 
 good it is: those found very often are bad.
 """
 
+import math
 from typing import Annotated, Any
 
 import numpy as np
@@ -54,9 +55,9 @@ def copies(
 
 
 def bins(duplicate_count: np.ndarray, tail: float) -> np.ndarray:
-    """The smallest duplicate count of each bin, ascending; a last one of several has at most the share `tail` of rows."""
+    """The smallest duplicate count of each bin, ascending; a last one of several has at most `tail` of the rows."""
     values, rows = np.unique(duplicate_count, return_counts=True)
-    pooled = rows[::-1].cumsum()[::-1] <= as_written(tail) * len(duplicate_count)
+    pooled = rows[::-1].cumsum()[::-1] <= math.floor(as_written(tail) * len(duplicate_count))
     return values[: len(values) - max(int(pooled.sum()) - 1, 0)]
 
 
