@@ -12,7 +12,8 @@ for line in Path(__file__).with_name("requirements.txt").read_text(encoding="utf
     if left_out := re.fullmatch(r"# (\S+)\s+# (\[.*)", line):  # of the repository's own environment
         requirement, comment = left_out.groups()
     if requirement:
-        marked = re.match(r"\[([\w-]+)\]", comment)
-        groups.setdefault(marked[1] if marked else "", []).append(requirement)
+        marked = re.match(r"\[([\w, -]+)\]", comment)
+        for group in re.findall(r"[\w-]+", marked[1]) if marked else [""]:
+            groups.setdefault(group, []).append(requirement)
 needed = groups.pop("")
-setup(install_requires=needed, extras_require=groups | {"all": list(itertools.chain(*groups.values()))})
+setup(install_requires=needed, extras_require=groups | {"all": list(dict.fromkeys(itertools.chain(*groups.values())))})

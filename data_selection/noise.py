@@ -9,6 +9,19 @@ def uniform(row_number: np.ndarray, seed: int) -> np.ndarray:
     return ((splitmix64(start, row_number) >> np.uint64(12)) + 0.5) * 2.0**-52  # 52 bits and a half
 
 
+def gumbel_noise(row_number: np.ndarray, seed: int) -> np.ndarray:
+    """One standard Gumbel variate a row, a function of its number and the seed. (n,) -> (n,)."""
+    return -np.log(-np.log(uniform(row_number, seed)))
+
+
+def noisy(score: np.ndarray, row_number: np.ndarray, temperature: float, seed: int) -> np.ndarray:
+    """Scores of which the k largest are k draws without replacement in proportion to exp(score / temperature), (n,).
+
+    They are score / temperature + noise, all times min(temperature, 1): no temperature overflows.
+    """
+    return score / max(temperature, 1) + min(temperature, 1) * gumbel_noise(row_number, seed)
+
+
 def splitmix64(start: np.uint64, position: np.ndarray) -> np.ndarray:
     """Outputs number `position` (from 0) of the SplitMix64 generator in the state `start`. (n,) -> (n,), uint64.
 

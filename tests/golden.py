@@ -51,6 +51,8 @@ KEYS = {  # what a method's own YAML does not say, or says for larger data
     "round-robin": ["score_fields=[score,other]"],
     "spt": ["group_field=kind", "domain=[two]", "start=0.5"],
     "domain-upsampling": ["group_field=kind", "final={two: 1}", "tokens=900"],
+    "rehydrate": ["tail=0"],
+    "s2l": ["score_fields=[score,other]"],
     "threshold": ["threshold=0.2"],
     "token-budget": ["tokens=150"],
     "top-k": ["k=9"],
@@ -109,7 +111,7 @@ def write_inputs(folder: Path) -> None:
         text = " ".join(generator.choice(words, int(generator.integers(3, 12))))
         score, other = (round(float(value), 3) for value in generator.normal(size=2))
         rows.append({"text": text, "score": score, "other": other, "prompt": f"say {number % 5}", "response": text})
-        rows[-1]["kind"] = KINDS[number % len(KINDS)]
+        rows[-1] |= {"kind": KINDS[number % len(KINDS)], "duplicate_count": number % 6 + 1}
     for name, part in {"in": rows, "target": rows[::4]}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     save_model(folder / "model")

@@ -194,8 +194,8 @@ def test_what_rewrites_changes_texts_alone_and_gives_the_same_twice(name, tmp_pa
 )
 def test_bad_scores_never_reach_a_method(stage, name, bad, tmp_path, capsys):
     source = tmp_path / "in.jsonl"
-    good = '{"text": "x", "score": 1}\n'
-    source.write_text(f'{good * 4}{{"text": "x", "score": {bad}}}\n{good}')
+    good = '{"text": "x", "score": 1, "duplicate_count": 1}\n'
+    source.write_text(f'{good * 4}{{"text": "x", "score": {bad}, "duplicate_count": 1}}\n{good}')
     words = [str(source), str(tmp_path / "out.jsonl"), name, *(["direction=higher"] if stage is SELECTION else [])]
     assert main(stage, words) == 2
     assert "in.jsonl:5: score is" in capsys.readouterr().err.split("\n")[-2]

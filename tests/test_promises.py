@@ -41,7 +41,8 @@ def promise(examples):
 
 def lines_of(rows):
     return [
-        b'{"z": %s,"score":%s , "text": "%s"}' % (other, json.dumps(score).encode(), b"x" * (length + 1))
+        b'{"z": %s,"score":%s , "duplicate_count": %d, "text": "%s"}'
+        % (other, json.dumps(score).encode(), length + 1, b"x" * (length + 1))
         for score, other, length in rows
     ]
 

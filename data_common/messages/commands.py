@@ -5,7 +5,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 IN_REPOSITORY = (ROOT / "pipeline.sh").is_file()
 UTILS = "python utils.py" if IN_REPOSITORY else "data-efficacy-utils"
-GROUPS = {"kenlm": "kenlm", "lm_eval": "lm-eval", "sklearn": "quality-classifier", "wandb": "wandb"}  # setup.py
+GROUPS = {"kenlm": "kenlm", "lm_eval": "lm-eval", "sklearn": "scikit-learn", "wandb": "wandb"}  # setup.py
 
 
 def stage_command(stage: str) -> str:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from data_common.calls.config import Key, columns_of, keys_of
+from data_common.row_methods.duplicates import DuplicateCount
 from data_common.row_methods.embeddings import Embedding
 from data_common.row_methods.groups import Group, Groups
 from data_common.row_methods.row_input import Reading, RowInput
@@ -66,6 +67,7 @@ SELECTION_INPUTS: Inputs = MappingProxyType(
         "groups": Groups,
         "token_count": TokenCounts,
         "embedding": Embedding,
+        "duplicate_count": DuplicateCount,
     }
 )
 ORDERING_INPUTS: Inputs = MappingProxyType({**SELECTION_INPUTS, "score": ScoreField})  # which sorts scores as they are

@@ -1,4 +1,4 @@
-"""Which vectors are near each other, exactly: the largest cosines, block by block; clusters by k-means."""
+"""Which vectors are near each other, exactly: the largest cosines, block by block."""
 
 import numpy as np
 
@@ -63,19 +63,6 @@ def _largest(values: np.ndarray, k: int) -> np.ndarray:
         columns = np.broadcast_to(np.arange(values.shape[1]), values.shape)
     order = np.argsort(-np.take_along_axis(values, columns, 1), axis=1, kind="stable")
     return np.take_along_axis(columns, order, 1)
-
-
-def kmeans(vectors: np.ndarray, clusters: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """K-means by scikit-learn of vectors of length 1. -> (cluster of each, (n,) int64; centres, (clusters, width)).
-
-    vectors: (n, width). Raises: UserError for more clusters than vectors.
-    """
-    from sklearn.cluster import KMeans
-
-    if clusters > len(vectors):
-        raise UserError(f"{clusters} clusters of {len(vectors)} rows: there cannot be more clusters than rows")
-    model = KMeans(clusters, n_init=1, random_state=seed).fit(unit(vectors))
-    return model.labels_.astype(np.int64), model.cluster_centers_
 
 
 def check_same_space(a: np.ndarray, b: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from data_common.calls.config import Seed
 from data_common.rows.statistics import z_scores
-from data_selection.noise import uniform
+from data_selection.noise import noisy
 from data_selection.ranking import best, row_budget
 
 ABOUT = {
@@ -50,11 +50,4 @@ def select(
     count = row_budget(len(score), r, k)
     if normalize:
         score = z_scores(score)
-    # score / temperature + noise, all times min(temperature, 1): no temperature overflows
-    noisy = score / max(temperature, 1) + min(temperature, 1) * gumbel_noise(row_number, seed)
-    return best(noisy, count)
-
-
-def gumbel_noise(row_number: np.ndarray, seed: int) -> np.ndarray:
-    """One standard Gumbel variate a row, a function of its number and the seed. (n,) -> (n,)."""
-    return -np.log(-np.log(uniform(row_number, seed)))
+    return best(noisy(score, row_number, temperature, seed), count)

@@ -1,4 +1,4 @@
-"""The nearest vectors against brute force, whatever the blocks; k-means on clusters that are known."""
+"""The nearest vectors against brute force, whatever the blocks."""
 
 import numpy as np
 import pytest
@@ -22,9 +22,13 @@ def test_top_k_is_brute_force(k, memory):
     b[5] = b[30] = a[0]  # equal ones
     b[7] = 2 * b[8]
     numbers, cosines = nearest.top_k(a, b, k, memory)
-    expected = brute_force(a, b.astype(np.float64), k)
-    np.testing.assert_array_equal(numbers, expected[0])
-    np.testing.assert_allclose(cosines, expected[1], atol=1e-6)
+    expected = brute_force(a, b.astype(np.float64), k)[1]
+    order, cosine_of = brute_force(a, b.astype(np.float64), len(b))
+    own = np.take_along_axis(cosine_of, np.take_along_axis(np.argsort(order, axis=1), numbers, 1), 1)
+    # by their cosines, as those of parallel vectors (7 and 8) differ in the last bit with some kernels of BLAS
+    np.testing.assert_allclose(own, expected, atol=1e-6)
+    np.testing.assert_allclose(cosines, expected, atol=1e-6)
+    assert all(len(set(row)) == min(k, len(b)) for row in numbers.tolist())
     assert numbers[0, 0] == 5 and cosines[0, 0] == pytest.approx(1, abs=1e-6)
 
 
@@ -59,16 +63,3 @@ def test_vectors_of_another_embedder_and_nan_are_refused():
         nearest.top_k(np.ones((2, 3)), np.ones((2, 4)), 1)
     with pytest.raises(UserError, match="no numbers"):
         nearest.similarities(np.ones((2, 3)), np.array([[1, np.nan, 0]]))
-
-
-def test_kmeans_finds_planted_clusters():
-    generator = np.random.default_rng(1)
-    centres = np.eye(3, 5)
-    labels = generator.integers(3, size=60)
-    vectors = centres[labels] + 0.05 * generator.normal(size=(60, 5))
-    found, means = nearest.kmeans(vectors, 3, seed=0)
-    assert len({(one, other) for one, other in zip(labels.tolist(), found.tolist(), strict=True)}) == 3
-    for cluster in range(3):
-        np.testing.assert_allclose(means[cluster], nearest.unit(vectors[found == cluster]).mean(0), atol=1e-5)
-    with pytest.raises(UserError, match="61 clusters of 60 rows"):
-        nearest.kmeans(vectors, 61, seed=0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from data_common.calls.cli import main
 from data_ordering.entry import STAGE as ORDERING
-from data_selection.deita import method
+from data_selection import near_copies
 from data_selection.deita.method import select
 from data_selection.entry import STAGE
 from data_selection.ranking import best
@@ -36,7 +36,7 @@ def test_against_a_walk(block, n, k, seed, similarity):
     generator = np.random.default_rng(seed)
     score, vectors = generator.integers(0, 9, n).astype(float), unit(generator.normal(size=(n, 4)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(method, "BLOCK", block)
+        patch.setattr(near_copies, "BLOCK", block)
         assert select(score, vectors, k=k, similarity=similarity)[0].tolist() == walk(score, vectors, k, similarity)
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
 from data_common.messages.errors import UserError
-from data_selection.gumbel.method import gumbel_noise, select
-from data_selection.noise import splitmix64
+from data_selection.gumbel.method import select
+from data_selection.noise import gumbel_noise, splitmix64
 
 SCORE = np.array([-1.0, 0.0, 1.0, 2.0])
 ROWS = np.arange(4)
