@@ -41,7 +41,8 @@ def cached_scan(
 
     A cache that cannot be written is said in one line and does without. Raises: UserError as `scan` does.
     """
-    if source.bytes < LEAST_SOURCE or any(column.kind == "turns" for column in columns or ()):  # whose template may change
+    of_whole_rows = any(column.kind == "turns" for column in columns or ())  # whose template may change
+    if source.bytes < LEAST_SOURCE or of_whole_rows:
         return scan(source, columns, on_bad_row)
     wanted = None if columns is None else list(columns)
     key = reading_key(source, fingerprints, [wanted, on_bad_row], [columns_module])
