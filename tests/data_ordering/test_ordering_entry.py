@@ -33,7 +33,16 @@ CHOICES = {
     "quality-copies": ["threshold=0.3", "group_field=meta.source", "tokens_field=meta.tokens", "lower_is_better=[]"],
     "deita": ["r=0.5", "similarity=1", "direction=higher"],
     "round-robin": ["r=0.4", "score_fields=[score,ppl]", "lower_is_better=[ppl]"],
+    "random": ["r=0.5"],
+    "adaptive-threshold": ["tail=0.3", "direction=higher"],
+    "semdedup": ["similarity=1", "clusters=3"],
+    "d4": ["r=0.5", "similarity=1", "clusters=3"],
+    "kmq": ["r=0.5", "clusters=3", "direction=higher"],
+    "group-mates": ["r=0.5", "clusters=3", "direction=higher"],
+    "s2l": ["r=0.4", "clusters=3", "score_fields=[score,ppl]", "lower_is_better=[]"],
+    "rehydrate": ["threshold=4", "tail=0", "duplicates_field=meta.tokens", "direction=higher"],
 }
+COPYING = ("quality-copies", "rehydrate")
 OF_GROUPS = ["group_field=meta.source", "tokens_field=meta.tokens", "tokens=300"]
 SCHEDULES = {
     "spt": [*OF_GROUPS, 'domain=["1"]', "domain_share=0.3"],
@@ -71,7 +80,11 @@ def test_windows_shuffle_inside_and_never_across(folder, ordering):
         assert (other == windows) == (size < 2 and not seeded)
 
 
-@pytest.mark.parametrize("selection", method_names("data_selection"))
+def test_every_selection_is_chosen_but_those_that_rewrite():
+    assert {*CHOICES, "prox"} == set(method_names("data_selection"))
+
+
+@pytest.mark.parametrize("selection", CHOICES)
 @pytest.mark.parametrize("ordering", method_names("data_ordering"))
 def test_one_call_is_the_chain_of_two(folder, ordering, selection):
     keys = CHOICES[selection]
@@ -80,12 +93,12 @@ def test_one_call_is_the_chain_of_two(folder, ordering, selection):
     chain = call(STAGE, folder, "middle.jsonl", "chain.jsonl", ordering, *own)
     selecting = [f"select={selection}", *(f"select.{key}" for key in keys)]
     assert call(STAGE, folder, "in.jsonl", "one.jsonl", ordering, *own, *selecting) == chain
-    assert chain.count(b"\n") > 2 and (chain.count(b"\n") < N or ordering in SCHEDULES)
+    assert chain.count(b"\n") > 2 and (chain.count(b"\n") < N or ordering in SCHEDULES or selection in COPYING)
     facts = json.loads((folder / "one.jsonl.manifest.json").read_text())
     assert facts["rows_in"] == N and facts["rows_out"] == chain.count(b"\n")
     assert facts["config"]["select"] == selection and facts["config"]["select." + keys[0].split("=")[0]] is not None
     assert ("groups" in facts) == (selection in ("gumbel", "quality-copies"))
-    assert ("copies" in facts) == (selection == "quality-copies") and ("schedule" in facts) == (ordering in SCHEDULES)
+    assert ("copies" in facts) == (selection in COPYING) and ("schedule" in facts) == (ordering in SCHEDULES)
 
 
 def test_selecting_honours_the_direction_that_scoring_declared(folder):
