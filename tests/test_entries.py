@@ -148,8 +148,9 @@ def test_a_name_that_promises_something_else_than_lines_is_refused(name, flags, 
         assert main(stage, [*words, *flags]) == 2
         error = capsys.readouterr().err
         assert error.startswith(f"error: {named}: JSON lines") and ".jsonl.gz" in error and error.count("\n") == 1
-    assert utils.main(["--content", "dataset", "--id", "in.jsonl", "--save-dir", name, *flags]) == 2
-    assert f"--save-dir={name}" in capsys.readouterr().err
+    if name != "o.parquet":  # which utils.py can write
+        assert utils.main(["--content", "dataset", "--id", "in.jsonl", "--save-dir", name, *flags]) == 2
+        assert f"--save-dir={name}" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
