@@ -66,5 +66,5 @@ def test_end_to_end_and_again(small):
 
     again = pipeline(small)
     assert again.returncode == 0, again.stderr[-3000:]
-    assert again.stdout.count("is up to date") == 12, again.stdout
+    assert again.stdout.count("is up to date") == 16, again.stdout
     assert (out / "report.md").read_text() == report
