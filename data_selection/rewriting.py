@@ -15,7 +15,7 @@ from data_common.calls.config import columns_of
 from data_common.calls.progress import Progress
 from data_common.messages.errors import UserError
 from data_common.rows.columns import Column, Table
-from data_common.rows.json_line import BadRow, Decoder, Text, add_fields, document_text, replace_field
+from data_common.rows.json_line import Decoder, FieldExists, Text, add_fields, document_text, replace_field
 from data_common.rows.jsonl import Source, raw_lines
 
 REWRITE = "rewrite"  # what a method.py defines in place of `select`
@@ -80,9 +80,11 @@ class Rewriter:
             for row, line in enumerate(raw_lines(source, table.rows)):
                 try:
                     old, new, outcome = self._rewritten(line)
-                except BadRow as bad:
+                except FieldExists:
                     place = source.place(int(table.rows.start[row]))
-                    raise UserError(f"{place}: {str(bad).split(' (')[0]}: choose another original_field") from None
+                    raise UserError(
+                        f"{place}: {self.original_field} is there already: choose another original_field"
+                    ) from None
                 kept[row] = new is not None
                 outcomes[outcome] += 1
                 characters.update(before=len(old), after=len(new or ""))
@@ -99,7 +101,7 @@ class Rewriter:
         return add_fields(line, {self.original_field: old}) if self.original_field else line
 
     def _rewritten(self, line: bytes) -> tuple[str, str | None, str]:
-        """The text before, the text after, and what happened to it in words. Raises: BadRow."""
+        """The text before, the text after, and what happened to it in words. Raises: FieldExists."""
         values = self.decoder(line, valid_utf8=True)
         texts = iter(values if isinstance(values, tuple) else (values,))
         given = [None if name is None else document_text(next(texts)) for name in self.fields]

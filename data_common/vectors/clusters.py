@@ -37,7 +37,7 @@ def kmeans(vectors: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarr
     model = KMeans(k, n_init=1, max_iter=ITERATIONS, random_state=np.random.RandomState(np.random.MT19937(seed)))
     labels = np.empty(len(vectors), np.int64)
     with threadpool_limits(1), warnings.catch_warnings():  # threads add up in any order: other centroids, other labels
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different vectors than clusters
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer vectors differ: methods tell the clusters found
         model.fit(_scaled(_drawn(vectors, FITTED * k, seed), scale))
         for at in range(0, len(vectors), BLOCK):
             labels[at : at + BLOCK] = model.predict(_scaled(vectors[at : at + BLOCK], scale))

@@ -1,7 +1,7 @@
 """D4: without near copies, and without the rows that are nearest to the centroids of their clusters.
 
-Document De-Duplication and Diversification (Tirumala et al., arXiv 2308.12284): SemDeDup, clusters anew, then the most
-prototypical rows are left out.
+Document De-Duplication and Diversification (Tirumala et al., arXiv 2308.12284): SemDeDup, then clusters of what is
+left, of which the most prototypical rows are left out.
 """
 
 from typing import Annotated
@@ -33,8 +33,8 @@ def select(
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Row numbers of floor(r n) or k rows, or of as many as SemDeDup leaves where those are fewer. embedding: (n, d).
 
-    Of what it leaves, clustered anew, the rows with the smallest cosine to the centroid of their cluster stay; ties go
-    to the earlier row.
+    Of what it leaves, clustered once more, the rows with the smallest cosine to the centroid of their cluster stay;
+    ties go to the earlier row.
 
     Args:
         r: share of the rows to keep (null = k decides)

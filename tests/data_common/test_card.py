@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 import utils
 from data_common.calls.cli import main
@@ -151,8 +152,7 @@ def test_names_and_values_are_text_whatever_they_hold(folder):
     assert main(ORDERING, [odd, "odd.jsonl", "shuffle"]) == 0
     text = made("odd.jsonl", "--licence", "<script>alert(1)</script>\n# x")
     assert len(cells(text, "## Sources")[0]) == 6 and "\u202e" not in text and "\n# x" not in text
-    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
-    shown = markdown.render(text)
+    shown = MarkdownIt("commonmark").enable("table").render(text)
     tags = set(re.findall(r"</?(\w+)", shown))
     assert tags <= {"h1", "h2", "h3", "p", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "a"}
     assert set(re.findall(r'href="([^"]*)"', shown)) <= {address for address in re.findall(r"<(https://[^>]*)>", text)}

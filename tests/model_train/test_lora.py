@@ -29,7 +29,6 @@ def rows(run):
 
 
 def test_the_merged_weights_are_those_of_the_formula_and_the_rows_come_in_their_order(rows):
-    pytest.importorskip("peft")
     assert post(rows) == 0
     order = [(entry["step"], entry["tokens"], entry["score"]) for entry in rows.log()]
     shutil.rmtree(rows.folder / "out")
@@ -52,7 +51,6 @@ def test_the_merged_weights_are_those_of_the_formula_and_the_rows_come_in_their_
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(rows, monkeypatch):
-    pytest.importorskip("peft")
     keys = ["lora_rank=4", "save_steps=5"]
     assert post(rows, *keys) == 0
     expected, log = rows.weights(), rows.log()
@@ -86,7 +84,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(rows, monkeypatch):
     ],
 )
 def test_keys_that_do_not_fit(rows, capsys, keys, message):
-    pytest.importorskip("peft")
     assert post(rows, *keys) == 2
     assert message in capsys.readouterr().err
 
